@@ -1,0 +1,131 @@
+"""Validation of arguments, arrays and AnnData. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scquery_ae._errors import ArgumentError, MissingKeyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def is_integer(value: Any) -> bool:
+    """Whether `value` is an integer (NumPy's included) and not a boolean."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_integer(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int of at least `minimum`."""
+    if not is_integer(value) or value < minimum:
+        msg = f"`{name}` must be an integer of at least {minimum}. Received {value!r}."
+        raise ArgumentError(msg)
+    return int(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float, *, closed: str = "both") -> float:
+    """Return `value` as a float between `low` and `high`; `closed` says which ends belong (both, left, neither)."""
+    opening, closing = ("[" if closed != "neither" else "("), ("]" if closed == "both" else ")")
+    inside = (
+        not isinstance(value, bool)
+        and isinstance(value, numbers.Real)
+        and (low <= float(value) if closed != "neither" else low < float(value))
+        and (float(value) <= high if closed == "both" else float(value) < high)
+    )
+    if not inside:
+        msg = f"`{name}` must be a number in {opening}{low:g}, {high:g}{closing}. Received {value!r}."
+        raise ArgumentError(msg)
+    return float(value)
+
+
+def check_rate(name: str, value: Any) -> float:
+    """Return `value` as a float in [0, 1)."""
+    return check_number(name, value, 0, 1, closed="left")
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
+    """Return `value` if it is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        msg = f"`{name}` must be one of {', '.join(map(repr, choices))}. Received {value!r}."
+        raise ArgumentError(msg)
+    return value
+
+
+def check_layer_sizes(layer_sizes: Any) -> tuple[int, ...]:
+    """Return `layer_sizes` as a tuple of positive integers."""
+    sizes = list(layer_sizes) if isinstance(layer_sizes, Iterable) and not isinstance(layer_sizes, str) else None
+    if not sizes or not all(is_integer(size) and size > 0 for size in sizes):
+        msg = (
+            "`layer_sizes` must be a non-empty sequence of positive integers, the widths of the encoder layers "
+            f"from the input inwards. Received {layer_sizes!r}; give for example `(512, 64)`."
+        )
+        raise ArgumentError(msg)
+    return tuple(int(size) for size in sizes)
+
+
+def check_adata(adata: Any, function: str) -> None:
+    """Raise unless `adata` is an AnnData with at least one cell and one gene."""
+    from anndata import AnnData
+
+    if not isinstance(adata, AnnData):
+        msg = (
+            f"`{function}` takes an AnnData as its first argument. Received {type(adata).__name__}; "
+            "wrap a matrix as `anndata.AnnData(X, obs=..., var=...)`."
+        )
+        raise ArgumentError(msg)
+    for axis, length in (("cells", adata.n_obs), ("genes", adata.n_vars)):
+        if length == 0:
+            msg = (
+                f"`{function}` needs at least one cell and one gene. Received shape {adata.shape}: there are no {axis}."
+            )
+            raise ArgumentError(msg)
+
+
+def check_obs_key(adata: AnnData, key: str, argument: str) -> pd.Series:
+    """Return ``adata.obs[key]``, or say which columns there are."""
+    if not isinstance(key, str) or key not in adata.obs.columns:
+        msg = (
+            f"`{argument}={key!r}` is not a column of `adata.obs`. Expected one of {_listed(adata.obs.columns)}; "
+            f"add the column or name another."
+        )
+        raise MissingKeyError(msg)
+    return adata.obs[key]
+
+
+def check_layer(adata: AnnData, layer: str | None) -> Any:
+    """Return ``adata.layers[layer]``, or ``adata.X`` for None."""
+    if layer is None:
+        if adata.X is None:
+            msg = "`adata.X` is empty. Expected expression values; set `adata.X` or name a `layer`."
+            raise MissingKeyError(msg)
+        return adata.X
+    if layer not in adata.layers:
+        msg = f"`layer={layer!r}` is not in `adata.layers`. Expected one of {_listed(adata.layers.keys())} or None for X."
+        raise MissingKeyError(msg)
+    return adata.layers[layer]
+
+
+def check_unique(names: Any, what: str, fix: str) -> None:
+    """Raise if `names` repeats, showing the first few repeats."""
+    array = np.asarray(names, dtype=object)
+    values, counts = np.unique(array.astype(str), return_counts=True)
+    repeated = values[counts > 1]
+    if len(repeated):
+        msg = f"{what} must be unique. Received {len(repeated)} repeated name(s) such as {shown(repeated)}; {fix}"
+        raise ArgumentError(msg)
+
+
+def shown(names: Iterable[Any], limit: int = 5) -> str:
+    """Return the first few names for a message."""
+    names = list(names)
+    text = ", ".join(repr(str(name)) for name in names[:limit])
+    return text + (", ..." if len(names) > limit else "")
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return shown(names, limit=20) or "(none there)"

@@ -1,0 +1,163 @@
+"""The trained network as NumPy arrays: all that embedding and querying need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from scquery_ae._errors import ArgumentError, NotFittedError
+from scquery_ae.loaders import GeneColumns
+from scquery_ae.transform import Transform
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+#: What Keras computes under these names, in NumPy.
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "selu": lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(x, 0))),
+    "tanh": np.tanh,
+    "sigmoid": special.expit,
+}
+
+
+@dataclass(frozen=True)
+class DenseWeights:
+    """One encoder layer: ``activation(x @ kernel + bias)``.
+
+    Attributes
+    ----------
+    kernel
+        float32 ``(d, units)``.
+    bias
+        float32 ``(units,)``.
+    activation
+        Name of the activation.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    activation: str
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return ACTIVATIONS[self.activation](x @ self.kernel + self.bias)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The softmax over cell types that fine-tuning trained: ``softmax(code @ kernel + bias)``.
+
+    Attributes
+    ----------
+    kernel
+        float32 ``(n_latent, n_types)``.
+    bias
+        float32 ``(n_types,)``.
+    types
+        Names of the types, in the order of the columns.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    types: tuple[str, ...]
+
+    def __call__(self, codes: np.ndarray) -> np.ndarray:
+        return np.asarray(special.softmax(codes @ self.kernel + self.bias, axis=1))
+
+
+@dataclass
+class Encoder:
+    """Normalisation and network of a reference, run by NumPy and SciPy.
+
+    :func:`scquery_ae.tl.pretrain` makes one, :func:`scquery_ae.tl.finetune` trains it further in place.
+
+    Attributes
+    ----------
+    transform
+        Normalisation, with the model genes.
+    layers
+        Encoder layers from the input inwards; the last gives the code.
+    head
+        Classifier; None before fine-tuning.
+    history
+        Losses by epoch: ``"pretrain"`` a list with one dictionary a layer, ``"finetune"`` a dictionary.
+    parameters
+        What each training step was called with.
+    """
+
+    transform: Transform
+    layers: tuple[DenseWeights, ...]
+    head: Head | None = None
+    history: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_latent(self) -> int:
+        """Width of the embedding."""
+        return self.layers[-1].kernel.shape[1]
+
+    @property
+    def genes(self) -> np.ndarray:
+        """Model genes, in the order of the network's inputs."""
+        return self.transform.genes
+
+    def encode(self, counts: Any, present: np.ndarray | None = None) -> np.ndarray:
+        """Return unit-length codes of cells, float32 ``(n, n_latent)``.
+
+        Parameters
+        ----------
+        counts
+            Counts of the model genes, ``(n, n_genes)``, sparse or dense.
+        present
+            Which model genes were measured, bool ``(n_genes,)``; None for all.
+        """
+        if np.ndim(counts) != 2 or counts.shape[1] != self.transform.n_genes:
+            msg = (
+                f"`encode` needs the counts of the {self.transform.n_genes} model genes, shape "
+                f"(n, {self.transform.n_genes}). Received {np.shape(counts)}; align the genes first."
+            )
+            raise ArgumentError(msg)
+        first, *rest = self.layers
+        transform = self.transform
+        # (z - mean) @ W = z @ W - mean @ W: the product stays sparse.
+        logged = transform.log_normalize(counts, present)
+        mean = transform.mean if present is None else np.where(present, transform.mean, np.float32(0))
+        x = ACTIVATIONS[first.activation](logged @ first.kernel + (first.bias - mean @ first.kernel))
+        for layer in rest:
+            x = layer(x)
+        norm = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
+        return np.ascontiguousarray(x / np.where(norm > 0, norm, 1), dtype=np.float32)
+
+    def embed(self, cells: GeneColumns) -> np.ndarray:
+        """Return the codes of all `cells`, chunk by chunk, float32 ``(n_obs, n_latent)``."""
+        codes = np.empty((cells.shape[0], self.n_latent), dtype=np.float32)
+        start = 0
+        for chunk in cells.chunks():
+            codes[start : start + chunk.shape[0]] = self.encode(chunk, cells.present)
+            start += chunk.shape[0]
+        return codes
+
+    def classify(self, codes: np.ndarray) -> np.ndarray:
+        """Return the head's probabilities of each type, ``(n, n_types)``, for codes of :meth:`encode`."""
+        return self.fitted_head(codes)
+
+    @property
+    def fitted_head(self) -> Head:
+        """The head, or an error that says how to train one."""
+        if self.head is None:
+            msg = (
+                "The encoder has no classifier: it was pretrained but not fine-tuned. "
+                "Call `sq.tl.finetune(adata, encoder, label_key=...)` first."
+            )
+            raise NotFittedError(msg)
+        return self.head
+
+    def __repr__(self) -> str:
+        sizes = " -> ".join(str(n) for n in (self.transform.n_genes, *(layer.kernel.shape[1] for layer in self.layers)))
+        types = "not fine-tuned" if self.head is None else f"{len(self.head.types)} types"
+        return f"Encoder({sizes}, {types})"

@@ -1,0 +1,52 @@
+"""Exact search through faiss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scquery_ae._checks import check_integer
+from scquery_ae._errors import ArgumentError
+from scquery_ae.index.base import Neighbors
+
+
+@dataclass(frozen=True)
+class ExactIndex:
+    """Compare each query with every vector (``faiss.knn``).
+
+    The vectors are used where they lie: a memory-mapped embedding stays on disk, and nothing beside it has
+    to be stored.
+
+    Attributes
+    ----------
+    vectors
+        Unit-length rows, float32 ``(n_items, n_latent)``, C-contiguous.
+    """
+
+    vectors: np.ndarray
+
+    @property
+    def n_items(self) -> int:
+        return len(self.vectors)
+
+    def search(self, queries: np.ndarray, n_neighbors: int) -> Neighbors:
+        import faiss
+
+        if check_integer("n_neighbors", n_neighbors) > self.n_items:
+            msg = (
+                f"`n_neighbors={n_neighbors}` is more than there are reference cells ({self.n_items}). "
+                f"Ask for at most {self.n_items}."
+            )
+            raise ArgumentError(msg)
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
+            msg = (
+                f"Queries must have shape (n_queries, {self.vectors.shape[1]}), the width of the reference's embedding. "
+                f"Received {queries.shape}; embed them with the reference's own encoder."
+            )
+            raise ArgumentError(msg)
+        similarity, indices = faiss.knn(queries, self.vectors, n_neighbors, metric=faiss.METRIC_INNER_PRODUCT)
+        # Rounding leaves products of unit vectors a little outside [-1, 1].
+        distances = np.clip(1 - similarity, 0, 2).astype(np.float32)
+        return Neighbors(np.asarray(indices, dtype=np.int64), distances)

@@ -1,0 +1,85 @@
+"""What an expression matrix holds, told from its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import sparse
+
+from scquery_ae._checks import shown
+from scquery_ae._errors import InputStateError
+
+Kind = Literal["counts", "normalized", "log1p", "scaled"]
+
+#: Cells that the decision looks at, spread evenly over the matrix.
+SAMPLE = 512
+
+#: log1p of a million is 13.8 and log2 of it 20: no logged matrix goes above, and counts almost always do.
+MAX_LOGGED = 21.0
+
+
+@dataclass(frozen=True)
+class InputState:
+    """The kind of values in a matrix, and why.
+
+    Attributes
+    ----------
+    kind
+        ``"counts"`` (whole or fractional, not normalised), ``"normalized"`` (equal sums, as CPM or TPM, not logged),
+        ``"log1p"`` or ``"scaled"`` (with negative values).
+    evidence
+        What was seen, in words.
+    """
+
+    kind: Kind
+    evidence: str
+
+
+def detect_state(matrix: Any) -> InputState:
+    """Tell counts, normalised, logged and scaled values apart, from a sample of the cells.
+
+    Parameters
+    ----------
+    matrix
+        Expression values, ``(n_obs, n_vars)``: dense, sparse or backed; finite.
+    """
+    n = matrix.shape[0]
+    rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
+    sample = sparse.csr_matrix(matrix[rows])
+    values = sample.data[sample.data != 0]
+    if not len(values):
+        return InputState("counts", "all sampled values are zero")
+    if values.min() < 0:
+        return InputState("scaled", f"there are negative values (least {values.min():.3g})")
+    top = float(values.max())
+    if np.all(values == np.round(values)):
+        return InputState("counts", f"all values are whole numbers (largest {top:g})")
+    if top <= MAX_LOGGED:
+        return InputState("log1p", f"values are fractions and none is above {top:.3g}")
+    sums = np.asarray(sample.sum(axis=1, dtype=np.float64)).ravel()
+    sums = sums[sums > 0]
+    spread = float(sums.std() / sums.mean())
+    if spread < 0.02:
+        return InputState("normalized", f"values are fractions and every cell sums to about {np.median(sums):.4g}")
+    return InputState("counts", f"values are fractions up to {top:.4g} and cells sum to {sums.min():.4g} to {sums.max():.4g}")
+
+
+def check_expression(matrix: Any, names: Any, function: str) -> None:
+    """Raise if any stored value is NaN, infinite or not a number, naming the first genes that hold one."""
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    if values.dtype.kind not in "uifb":
+        msg = f"`{function}` needs numbers. Received values of type {values.dtype}; convert them to float32."
+        raise InputStateError(msg)
+    # The sum is finite only if every value is (or the values overflow it, which the second look settles).
+    if values.dtype.kind == "f" and not np.isfinite(values.sum(dtype=np.float64)):
+        bad = ~np.isfinite(values)
+        if bad.any():
+            columns = sparse.coo_matrix(matrix).col[bad] if sparse.issparse(matrix) else np.flatnonzero(bad.any(axis=0))
+            genes = np.asarray(names)[np.unique(columns)]
+            msg = (
+                f"`{function}` needs finite values. Received {int(bad.sum())} NaN or infinite value(s), in genes such as "
+                f"{shown(genes)}; remove these genes or cells, or set the values."
+            )
+            raise InputStateError(msg)

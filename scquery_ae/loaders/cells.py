@@ -1,0 +1,100 @@
+"""Expression matrices read by rows, a chunk or a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from scquery_ae.transform import Transform
+
+#: Cells read at once by passes over a whole matrix: 4096 × 20,000 genes at 5 % filled are about 50 MB.
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class GeneColumns:
+    """The columns of a matrix that hold some genes, in the order of the genes, with zeros where there is none.
+
+    Attributes
+    ----------
+    matrix
+        ``(n_obs, n_vars)``: array, CSR, CSC or the matrix of a backed AnnData.
+    columns
+        For each gene its column, or -1, int ``(n_genes,)``.
+    logged
+        Whether the matrix holds ``log1p`` values, which are turned back when they are read.
+    """
+
+    matrix: Any
+    columns: np.ndarray
+    logged: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return int(self.matrix.shape[0]), len(self.columns)
+
+    @property
+    def present(self) -> np.ndarray | None:
+        """Which genes there are, bool ``(n_genes,)``; None if all."""
+        present = self.columns >= 0
+        return None if present.all() else present
+
+    def chunks(self, size: int = CHUNK) -> Iterator[sparse.csr_matrix]:
+        """Yield all rows in order, `size` at a time, CSR float32 ``(n, n_genes)``."""
+        # Rows of a CSC matrix are scattered: cutting each chunk out of it would read all of it each time.
+        if sparse.issparse(self.matrix) and self.matrix.format != "csr":
+            yield from GeneColumns(self._select(self.matrix), np.arange(len(self.columns))).chunks(size)
+            return
+        for start in range(0, self.shape[0], size):
+            yield self._select(self.matrix[start : start + size])
+
+    def load(self) -> sparse.csr_matrix:
+        """Return the whole of the genes' columns, CSR float32 ``(n_obs, n_genes)``."""
+        return sparse.vstack(list(self.chunks()), format="csr")
+
+    def _select(self, block: Any) -> sparse.csr_matrix:
+        found = np.flatnonzero(self.columns >= 0)
+        chosen = sparse.csr_matrix(block[:, self.columns[found]], dtype=np.float32)
+        # Indices refer to columns: spreading them over the wider matrix moves no values.
+        values = np.expm1(chosen.data) if self.logged else chosen.data
+        return sparse.csr_matrix((values, found[chosen.indices], chosen.indptr), shape=(chosen.shape[0], self.shape[1]))
+
+
+@dataclass(frozen=True)
+class CellRows:
+    """Cells as training sees them: log-normalised and sparse when stored, centred when dense.
+
+    Attributes
+    ----------
+    logged
+        Log-normalised model genes, CSR float32 ``(n_obs, n_genes)``.
+    transform
+        What made them.
+    """
+
+    logged: sparse.csr_matrix
+    transform: Transform
+
+    @classmethod
+    def read(cls, cells: GeneColumns, transform: Transform) -> CellRows:
+        """Normalise all `cells`, keeping only the model genes and those sparse."""
+        parts = [transform.log_normalize(chunk, cells.present) for chunk in cells.chunks()]
+        return cls(sparse.vstack(parts, format="csr"), transform)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and model genes."""
+        return int(self.logged.shape[0]), int(self.logged.shape[1])
+
+    def take(self, indices: np.ndarray) -> sparse.csr_matrix:
+        """Return log-normalised rows, CSR ``(n, n_genes)``."""
+        return self.logged[indices]
+
+    def dense(self, batch: Any) -> np.ndarray:
+        """Return the network's input, float32 ``(n, n_genes)``."""
+        return self.transform.center(batch)

@@ -1,0 +1,153 @@
+"""From a user's AnnData to the counts of the model genes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scquery_ae._checks import check_adata, check_choice, check_layer, check_number, shown
+from scquery_ae._errors import InputStateError, MissingKeyError, NotFittedError, warn
+from scquery_ae._slots import COUNTS_LAYER, Slots
+from scquery_ae.genes import GeneMatch, match_genes, require_overlap
+from scquery_ae.input_state import InputState, check_expression, detect_state
+from scquery_ae.loaders.cells import GeneColumns
+from scquery_ae.transform import Transform
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+INPUT_STATES = ("auto", "counts", "log1p")
+
+#: Overlap below which a result is still given, with a warning.
+WARN_OVERLAP = 0.5
+
+
+@dataclass(frozen=True)
+class OpenedCells:
+    """Cells ready to be read, and what was decided on the way.
+
+    Attributes
+    ----------
+    cells
+        Counts of the model genes.
+    match
+        Which genes were found, and where.
+    state
+        What the matrix holds.
+    source
+        Where the matrix came from, such as ``'layers["counts"]'``.
+    """
+
+    cells: GeneColumns
+    match: GeneMatch
+    state: InputState
+    source: str
+
+
+def open_cells(
+    adata: AnnData,
+    genes: np.ndarray,
+    *,
+    function: str,
+    layer: str | None = None,
+    gene_key: str | None = None,
+    input_state: str = "auto",
+    min_gene_overlap: float = 0.0,
+    warn_overlap: bool = True,
+) -> OpenedCells:
+    """Find the model genes in an AnnData and decide what its values are; nothing is changed.
+
+    Parameters
+    ----------
+    adata
+        Cells, ``(n_obs, n_vars)``, in memory or backed.
+    genes
+        Names of the model genes.
+    function
+        Name of the public call, for messages.
+    layer
+        Layer to read; None for ``layers["counts"]`` where there is one, else ``X``.
+    gene_key
+        ``"var_names"`` or a column of ``var``; None for whichever fits best.
+    input_state
+        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"auto"`` to decide.
+    min_gene_overlap
+        Least share of the model genes, 0 to 1.
+    warn_overlap
+        Warn when genes are few or ambiguous; off for calls that report it.
+
+    Raises
+    ------
+    GeneOverlapError, InputStateError, MissingKeyError, ArgumentError
+        If the cells cannot be read as asked.
+    """
+    check_adata(adata, function)
+    check_choice("input_state", input_state, INPUT_STATES)
+    check_number("min_gene_overlap", min_gene_overlap, 0, 1)
+    if layer is None and COUNTS_LAYER in adata.layers:
+        layer = COUNTS_LAYER
+    matrix = check_layer(adata, layer)
+    match = match_genes(genes, gene_names(adata, gene_key))
+    require_overlap(match, min_gene_overlap)
+    check_expression(matrix, adata.var_names, function)
+    state = detect_state(matrix) if input_state == "auto" else InputState(_KINDS[input_state], "as stated")
+    if state.kind == "scaled":
+        msg = (
+            f"`{function}` needs counts or log-normalised values. Received a matrix that looks scaled: {state.evidence}. "
+            "Scaling cannot be undone; use the values from before it, often in `adata.raw.to_adata()` or a layer (`layer=`)."
+        )
+        raise InputStateError(msg)
+    if warn_overlap and match.fraction < WARN_OVERLAP:
+        warn(
+            f"Only {match.n_found} of {len(match.genes)} model genes ({match.fraction:.0%}) are in the query: "
+            "labels will be less certain than the reference's own."
+        )
+    if warn_overlap and match.ambiguous:
+        warn(f"Genes named more than once in the query; the first column was taken: {shown(match.ambiguous)}.")
+    source = "X" if layer is None else f'layers["{layer}"]'
+    return OpenedCells(GeneColumns(matrix, match.columns, logged=state.kind == "log1p"), match, state, source)
+
+
+def open_training(adata: AnnData, transform: Transform, function: str) -> GeneColumns:
+    """Return the counts that `transform` was fitted on, for training."""
+    check_adata(adata, function)
+    if COUNTS_LAYER not in adata.layers:
+        msg = (
+            f'`{function}` trains on `adata.layers["counts"]`, which is not there. '
+            "Call `sq.pp.normalize(adata)` on the counts first."
+        )
+        raise NotFittedError(msg)
+    opened = open_cells(adata, transform.genes, function=function, input_state="counts", min_gene_overlap=1.0)
+    return opened.cells
+
+
+def fitted_transform(adata: AnnData, function: str) -> Transform:
+    """Return the transform that ``pp.normalize`` left in `adata`."""
+    check_adata(adata, function)
+    stored = adata.uns.get(Slots().transform)
+    if stored is None:
+        msg = (
+            f'`{function}` needs the normalisation that `sq.pp.normalize` fits (`adata.uns["{Slots().transform}"]`), which is '
+            "not there. Call `sq.pp.normalize(adata)` on the counts first."
+        )
+        raise NotFittedError(msg)
+    return Transform.from_dict(stored)
+
+
+_KINDS: dict[str, Any] = {"counts": "counts", "log1p": "log1p"}
+
+
+def gene_names(adata: AnnData, gene_key: str | None) -> dict[str, Any]:
+    """Return the names that may be matched, by key: those asked for, or all text columns of ``var``."""
+    names: dict[str, Any] = {"var_names": adata.var_names}
+    for column in adata.var.columns:
+        if adata.var[column].dtype.kind == "O" or adata.var[column].dtype.name in ("category", "string", "str"):
+            names[str(column)] = adata.var[column]
+    if gene_key is None:
+        return names
+    if gene_key not in names:
+        msg = f"`gene_key={gene_key!r}` holds no gene names. Expected one of {shown(names, limit=20)}."
+        raise MissingKeyError(msg)
+    return {gene_key: names[gene_key]}

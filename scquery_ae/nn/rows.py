@@ -1,0 +1,76 @@
+"""Where training batches come from: rows of a matrix, read a batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Rows(Protocol):
+    """A matrix of cells that is read by rows and never made dense as a whole.
+
+    Reading has two steps, so that noise can be drawn on the few stored values of a sparse batch:
+    `take` returns a batch as it is stored, `dense` what the network sees.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and features."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Any:
+        """Return the rows at `indices` as an array or a CSR matrix."""
+        ...
+
+    def dense(self, batch: Any) -> np.ndarray:
+        """Return a batch of `take` as the float32 array that enters the network."""
+        ...
+
+
+@dataclass(frozen=True)
+class MatrixRows:
+    """Rows of an array or a CSR matrix, entering the network as they are."""
+
+    matrix: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self.matrix.shape[0]), int(self.matrix.shape[1])
+
+    def take(self, indices: np.ndarray) -> Any:
+        return self.matrix[indices]
+
+    def dense(self, batch: Any) -> np.ndarray:
+        return np.asarray(batch if isinstance(batch, np.ndarray) else batch.toarray(), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Clean encodings of `base` under one trained layer, computed batch by batch.
+
+    Nothing is cached: the encodings of a million cells would take more memory than the cells do, and one
+    product is cheap beside a training step.
+    """
+
+    base: Rows
+    layer: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.base.shape[0], int(self.layer.layer_sizes[-1])
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        import keras
+
+        clean = self.base.dense(self.base.take(indices))
+        return np.asarray(keras.ops.convert_to_numpy(self.layer.encode(clean)), dtype=np.float32)
+
+    def dense(self, batch: Any) -> np.ndarray:
+        return batch
+
+
+def as_rows(x: Any) -> Rows:
+    """Return `x` if it already offers rows, else wrap an array or a CSR matrix."""
+    return x if hasattr(x, "take") and hasattr(x, "dense") else MatrixRows(x)

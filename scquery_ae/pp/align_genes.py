@@ -1,0 +1,71 @@
+"""``pp.align_genes``: a query on the model genes of a reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scquery_ae._checks import check_adata, check_layer
+from scquery_ae._errors import ArgumentError
+from scquery_ae._logging import logger
+from scquery_ae.encoder import Encoder
+from scquery_ae.genes import match_genes, require_overlap
+from scquery_ae.loaders import GeneColumns, gene_names
+from scquery_ae.reference import Reference
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def align_genes(
+    adata: AnnData,
+    reference: Reference | Encoder,
+    *,
+    layer: str | None = None,
+    gene_key: str | None = None,
+    min_gene_overlap: float = 0.1,
+) -> AnnData:
+    """Return the cells over the model genes of a reference, in its order.
+
+    :func:`scquery_ae.tl.query` and :func:`scquery_ae.tl.embed` do this by themselves; this is for looking at the
+    values, or for methods of your own.
+
+    Parameters
+    ----------
+    adata
+        Cells, ``(n_obs, n_vars)``; left as it is.
+    reference
+        Whose model genes to take.
+    layer
+        Layer to read; None for ``X``.
+    gene_key
+        ``"var_names"`` or a column of ``var`` with the gene names; None for whichever fits best.
+    min_gene_overlap
+        Least share of the model genes that must be there, 0 to 1.
+
+    Returns
+    -------
+    New AnnData ``(n_obs, n_genes)`` with CSR float32 ``X``, zeros where a gene is missing, the ``obs`` of `adata`, and
+    ``var["present"]`` : bool
+        Whether the query has the gene.
+
+    Raises
+    ------
+    GeneOverlapError
+        If fewer than `min_gene_overlap` of the model genes are there.
+    """
+    import anndata
+    import pandas as pd
+
+    check_adata(adata, "pp.align_genes")
+    if not isinstance(reference, Reference | Encoder):
+        msg = f"`pp.align_genes` needs a reference or an encoder. Received {type(reference).__name__}."
+        raise ArgumentError(msg)
+    genes = reference.genes if isinstance(reference, Encoder) else reference.encoder.genes
+    match = match_genes(genes, gene_names(adata, gene_key))
+    require_overlap(match, min_gene_overlap)
+    cells = GeneColumns(check_layer(adata, layer), match.columns)
+    var = pd.DataFrame({"present": match.columns >= 0}, index=np.asarray(genes).astype(str))
+    logger.info("aligned: %s", match)
+    return anndata.AnnData(cells.load(), obs=adata.obs.copy(), var=var)

@@ -1,0 +1,218 @@
+"""Library-size normalisation, log1p and variable genes, with the fitted transform kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from scquery_ae._checks import (
+    check_adata,
+    check_choice,
+    check_integer,
+    check_layer,
+    check_number,
+    check_obs_key,
+    check_unique,
+    shown,
+)
+from scquery_ae._errors import InputStateError, MissingKeyError
+from scquery_ae._logging import logger
+from scquery_ae._slots import COUNTS_LAYER, Slots
+from scquery_ae.input_state import check_expression, detect_state
+from scquery_ae.loaders import GeneColumns
+from scquery_ae.transform import Transform, row_sums
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def normalize(
+    adata: AnnData,
+    *,
+    n_top_genes: int = 2000,
+    batch_key: str | None = None,
+    layer: str | None = None,
+    target_sum: float | None = None,
+    input_state: str = "auto",
+    drop_empty: bool = False,
+    copy: bool = False,
+) -> AnnData | None:
+    """Normalise counts, choose variable genes, and fit the transform that an encoder will carry.
+
+    ``X`` becomes what ``sc.pp.normalize_total``, ``sc.pp.log1p`` give, over all genes, for use with scanpy.
+    The encoder is trained on the counts of the variable genes, which it normalises by itself (see
+    :class:`scquery_ae.transform.Transform`), so that a query with other genes gets the same treatment.
+
+    Parameters
+    ----------
+    adata
+        Cells with counts, ``(n_obs, n_vars)``, dense, CSR or CSC, of any number type.
+    n_top_genes
+        Variable genes to choose; all genes where there are no more than this.
+    batch_key
+        Column of ``obs``: genes are chosen by how many batches they vary in.
+    layer
+        Layer with the counts; None for ``X``.
+    target_sum
+        Counts per cell in ``X`` after scaling; None for the median over cells.
+    input_state
+        ``"auto"`` decides from the values whether they are counts; ``"counts"`` says that they are (or that they are
+        on a linear scale such as TPM, and may be treated so).
+    drop_empty
+        Drop cells without a single count instead of raising.
+    copy
+        Return a changed copy and leave `adata` as it is.
+
+    Returns
+    -------
+    None, or the changed copy. Writes
+
+    ``X`` : float32, as dense or sparse as before
+        Log-normalised values.
+    ``layers["counts"]``
+        The counts, not copied.
+    ``var["highly_variable"]`` : bool
+        The model genes.
+    ``uns["scquery_transform"]`` : dict
+        The fitted transform.
+    ``uns["log1p"]`` : dict
+        As scanpy leaves it.
+
+    Raises
+    ------
+    InputStateError
+        If values are negative, NaN, infinite, already normalised, logged or scaled, or cells are without counts.
+    ArgumentError
+        If there are no cells or genes, or gene names repeat.
+    MissingKeyError
+        If `batch_key` or `layer` is not there, or a cell's batch is missing.
+
+    Notes
+    -----
+    Variable genes: Satija et al., Nature Biotechnology 33, 495 (2015), through
+    :func:`scanpy.pp.highly_variable_genes`.
+
+    Examples
+    --------
+    >>> import scquery_ae as sq
+    >>> adata = sq.datasets.pbmc68k_reduced()
+    >>> sq.pp.normalize(adata, n_top_genes=500)
+    >>> int(adata.var["highly_variable"].sum())
+    500
+    """
+    check_adata(adata, "pp.normalize")
+    check_integer("n_top_genes", n_top_genes)
+    check_choice("input_state", input_state, ("auto", "counts"))
+    if target_sum is not None:
+        check_number("target_sum", target_sum, 0, np.inf, closed="neither")
+    counts = check_layer(adata, layer)
+    check_unique(adata.var_names, "`adata.var_names`", "call `adata.var_names_make_unique()`.")
+    if batch_key is not None:
+        _check_batches(check_obs_key(adata, batch_key, "batch_key"), batch_key)
+    if adata.isbacked:
+        msg = "`pp.normalize` works in memory, but received a backed AnnData. Call it on `adata.to_memory()`."
+        raise InputStateError(msg)
+    check_expression(counts, adata.var_names, "pp.normalize")
+    _check_counts(counts, input_state, logged=layer is None and "log1p" in adata.uns)
+    empty = row_sums(counts) == 0
+    if empty.all() or (empty.any() and not drop_empty):
+        msg = (
+            f"`pp.normalize` needs at least one count in every cell. Received {int(empty.sum())} of {len(empty)} cells "
+            f"without any, such as {shown(adata.obs_names[empty])}; pass `drop_empty=True` to drop them, or filter with "
+            "`sc.pp.filter_cells(adata, min_counts=1)`."
+        )
+        raise InputStateError(msg)
+
+    # All that can fail comes first, on a thin AnnData of its own; the user's is changed at the end.
+    keep = ~empty
+    work = _log_normalized(counts[keep] if empty.any() else counts, adata, keep, target_sum)
+    variable = _variable_genes(work, n_top_genes, batch_key)
+    columns = np.flatnonzero(variable["highly_variable"].to_numpy())
+    counts_kept = counts[keep] if empty.any() else counts
+    transform = Transform.fit(GeneColumns(counts_kept, columns), adata.var_names.to_numpy()[columns])
+
+    target = adata.copy() if copy else adata
+    if target.is_view:
+        target._init_as_actual(target.copy())
+    if empty.any():
+        target._inplace_subset_obs(keep)
+        logger.info("dropped %d cells without counts", int(empty.sum()))
+    target.layers[COUNTS_LAYER] = check_layer(target, layer)
+    target.X = work.X
+    for name in variable:
+        target.var[name] = variable[name].to_numpy()
+    target.uns["log1p"] = {"base": None}
+    target.uns[Slots().transform] = transform.to_dict()
+    logger.info(
+        "normalised %d cells: X is log-normalised, layers[%r] holds the counts, %d model genes",
+        target.n_obs,
+        COUNTS_LAYER,
+        transform.n_genes,
+    )
+    return target if copy else None
+
+
+def _check_counts(matrix: Any, input_state: str, *, logged: bool) -> None:
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    if values.size and values.min() < 0:
+        msg = (
+            f"`pp.normalize` needs counts, which are never negative. Received values down to {values.min():.3g}: the matrix "
+            "looks scaled or corrected; use the raw counts, often in `adata.raw.X` or a layer."
+        )
+        raise InputStateError(msg)
+    if input_state == "counts":
+        return
+    state = detect_state(matrix)
+    if logged and state.kind == "counts":
+        msg = (
+            '`pp.normalize` needs counts. `adata.uns["log1p"]` says that X is logged already; '
+            'name the layer with the counts (`layer="counts"`), or pass `input_state="counts"` if X holds counts.'
+        )
+        raise InputStateError(msg)
+    if state.kind != "counts":
+        fix = "take `np.expm1` of the values and " if state.kind == "log1p" else ""
+        msg = (
+            f"`pp.normalize` needs counts. Received a matrix that looks {_WORDS[state.kind]}: {state.evidence}. Use the raw "
+            f"counts, often in `adata.raw.X` or a layer (`layer=`); or, if none exist, {fix}pass "
+            '`input_state="counts"`.'
+        )
+        raise InputStateError(msg)
+
+
+_WORDS = {"normalized": "normalised already", "log1p": "log-normalised already", "scaled": "scaled already"}
+
+
+def _check_batches(batches: Any, batch_key: str) -> None:
+    missing = batches.isna()
+    if missing.any():
+        msg = (
+            f"`batch_key={batch_key!r}` must give a batch for every cell. Received {int(missing.sum())} missing value(s), "
+            f"in cells such as {shown(batches.index[missing])}; fill them, for example with `'unknown'`."
+        )
+        raise MissingKeyError(msg)
+
+
+def _log_normalized(counts: Any, adata: AnnData, keep: np.ndarray, target_sum: float | None) -> AnnData:
+    """Return an AnnData of the kept cells with log-normalised X; neither `counts` nor `adata` is touched."""
+    import anndata
+    import scanpy as sc
+
+    # astype copies, also where the type is float32 already: scanpy works in place.
+    work = anndata.AnnData(counts.astype(np.float32), obs=adata.obs.loc[keep], var=adata.var[[]].copy())
+    sc.pp.normalize_total(work, target_sum=target_sum)
+    sc.pp.log1p(work)
+    return work
+
+
+def _variable_genes(work: AnnData, n_top_genes: int, batch_key: str | None) -> Any:
+    """Return columns for ``var``, ``highly_variable`` among them."""
+    import pandas as pd
+    import scanpy as sc
+
+    if n_top_genes >= work.n_vars:
+        logger.info("n_top_genes=%d, and there are %d genes: all are model genes", n_top_genes, work.n_vars)
+        return pd.DataFrame({"highly_variable": np.ones(work.n_vars, dtype=bool)}, index=work.var_names)
+    sc.pp.highly_variable_genes(work, n_top_genes=n_top_genes, batch_key=batch_key)
+    return work.var

@@ -1,0 +1,7 @@
+"""A reference in memory and on disk. Neither Keras nor TensorFlow is needed to load or search one."""
+
+from scquery_ae.reference.bundle import digest
+from scquery_ae.reference.calibration import Calibration
+from scquery_ae.reference.reference import Annotation, Reference
+
+__all__ = ["Annotation", "Calibration", "Reference", "digest"]

@@ -1,0 +1,112 @@
+"""The parts of a bundle: which file holds what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.reference.calibration import Calibration
+from scquery_ae.stats import Combination
+from scquery_ae.transform import Transform
+
+if TYPE_CHECKING:
+    from scquery_ae.reference.bundle import Contents
+
+SUFFIXES = {
+    "model": "json",
+    "weights": "safetensors",
+    "calibration": "safetensors",
+    "obs": "parquet",
+    "embedding": "npy",
+}
+NAMES = tuple(SUFFIXES)
+
+
+def writers(contents: Contents) -> dict[str, Callable[[Path], None]]:
+    """Return for each part the function that writes it to a path."""
+    from safetensors.numpy import save_file
+
+    encoder, calibration = contents.encoder, contents.calibration
+    head = encoder.fitted_head
+    weights = {
+        "transform.mean": encoder.transform.mean,
+        "transform.fraction": encoder.transform.fraction,
+        "head.kernel": head.kernel,
+        "head.bias": head.bias,
+    }
+    for i, layer in enumerate(encoder.layers):
+        weights[f"layers.{i}.kernel"] = layer.kernel
+        weights[f"layers.{i}.bias"] = layer.bias
+    model = {
+        "genes": [str(gene) for gene in encoder.genes],
+        "target_sum": encoder.transform.target_sum,
+        "activations": [layer.activation for layer in encoder.layers],
+        "types": list(head.types),
+        "label_key": contents.label_key,
+        "combination": {"weight": calibration.combination.weight, "temperature": calibration.combination.temperature},
+        "depth": contents.depth,
+        "history": encoder.history,
+        "parameters": encoder.parameters,
+        "provenance": contents.provenance,
+    }
+    held_out = {
+        "scores": np.asarray(calibration.scores, dtype=np.float64),
+        "groups": np.asarray(calibration.groups, dtype=np.int64),
+        "true_probabilities": np.asarray(calibration.true_probabilities, dtype=np.float64),
+    }
+
+    def save_arrays(arrays: dict[str, np.ndarray]) -> Callable[[Path], None]:
+        return lambda path: save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+    return {
+        "model": lambda path: _write_text(path, json.dumps(model, allow_nan=False)),
+        "weights": save_arrays(weights),
+        "calibration": save_arrays(held_out),
+        "obs": lambda path: contents.obs.to_parquet(path),
+        "embedding": lambda path: np.save(path, np.asarray(contents.embedding, dtype=np.float32), allow_pickle=False),
+    }
+
+
+def load(files: dict[str, Path]) -> dict[str, Any]:
+    """Return the contents of the verified part files, by the names of a reference's fields."""
+    from safetensors.numpy import load_file
+
+    model = json.loads(files["model"].read_bytes())
+    weights = load_file(files["weights"])
+    held_out = load_file(files["calibration"])
+    transform = Transform(
+        genes=np.asarray(model["genes"], dtype=object),
+        target_sum=float(model["target_sum"]),
+        mean=weights["transform.mean"],
+        fraction=weights["transform.fraction"],
+    )
+    layers = tuple(
+        DenseWeights(weights[f"layers.{i}.kernel"], weights[f"layers.{i}.bias"], activation)
+        for i, activation in enumerate(model["activations"])
+    )
+    encoder = Encoder(
+        transform=transform,
+        layers=layers,
+        head=Head(weights["head.kernel"], weights["head.bias"], tuple(model["types"])),
+        history=model["history"],
+        parameters=model["parameters"],
+    )
+    return {
+        "encoder": encoder,
+        "embedding": np.load(files["embedding"], mmap_mode="r", allow_pickle=False),
+        "obs": pd.read_parquet(files["obs"]),
+        "label_key": model["label_key"],
+        "calibration": Calibration(combination=Combination(**model["combination"]), **held_out),
+        "depth": model["depth"],
+        "provenance": model["provenance"],
+    }
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

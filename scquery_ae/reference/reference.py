@@ -1,0 +1,166 @@
+"""A labelled reference that can be searched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scquery_ae._checks import check_integer, check_number
+from scquery_ae._errors import ArgumentError
+from scquery_ae.encoder import Encoder
+from scquery_ae.index import ExactIndex, Neighbors
+from scquery_ae.reference import bundle
+from scquery_ae.reference.calibration import Calibration
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a reference says about some cells.
+
+    Attributes
+    ----------
+    types
+        The reference's cell types, in the order of the columns below.
+    labels
+        Most probable type of each cell, int ``(n,)``, a position in `types`.
+    probabilities
+        Calibrated probability of each type, float64 ``(n, n_types)``.
+    pvalues
+        Conformal p-value of belonging to the given type, float64 ``(n,)``.
+    label_sets
+        Types that cannot be ruled out, bool ``(n, n_types)``.
+    neighbors
+        The nearest reference cells.
+    """
+
+    types: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    pvalues: np.ndarray
+    label_sets: np.ndarray
+    neighbors: Neighbors
+
+
+@dataclass
+class Reference:
+    """Encoder, embedding, labels and calibration of a labelled dataset.
+
+    Made by :func:`scquery_ae.tl.build_reference`, searched by :func:`scquery_ae.tl.query`.
+
+    Attributes
+    ----------
+    encoder
+        Fine-tuned encoder.
+    embedding
+        Unit-length codes of the cells, float32 ``(n_obs, n_latent)``; memory-mapped after :meth:`load`.
+    obs
+        Their annotation, one row a cell.
+    label_key
+        Column of `obs` with the cell types.
+    calibration
+        Fitted on held-out cells.
+    depth
+        Counts in the model genes and number of model genes detected, median over the cells.
+    provenance
+        Versions and parameters of its making.
+    """
+
+    encoder: Encoder
+    embedding: np.ndarray
+    obs: pd.DataFrame
+    label_key: str
+    calibration: Calibration
+    depth: dict[str, float]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (len(self.obs), self.encoder.n_latent)
+        if self.embedding.shape != expected:
+            msg = (
+                f"A reference needs one code a cell, shape {expected} for its {len(self.obs)} rows of `obs` and the "
+                f"encoder's width. Received an embedding of shape {self.embedding.shape}."
+            )
+            raise ArgumentError(msg)
+        self.index = ExactIndex(self.embedding)
+        positions = {name: i for i, name in enumerate(self.types)}
+        labels = self.obs[self.label_key].astype(object)
+        #: Type of each cell as a position in `types`, -1 for cells without a label.
+        self.label_codes = np.array([positions.get(str(v), -1) if pd.notna(v) else -1 for v in labels], dtype=np.int64)
+
+    @property
+    def n_obs(self) -> int:
+        """Number of reference cells."""
+        return len(self.obs)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The cell types it can name."""
+        return self.encoder.fitted_head.types
+
+    def annotate(
+        self, codes: np.ndarray, *, n_neighbors: int = 15, coverage: float = 0.9
+    ) -> Annotation:
+        """Search for the neighbours of some codes and say what types they are.
+
+        Parameters
+        ----------
+        codes
+            Unit-length codes from this reference's encoder, ``(n, n_latent)``.
+        n_neighbors
+            Hits per cell, ``1 <= n_neighbors <= n_obs``.
+        coverage
+            Share of label sets that are to hold the true type, in (0, 1).
+        """
+        check_number("coverage", coverage, 0, 1, closed="neither")
+        neighbors = self.index.search(codes, check_integer("n_neighbors", n_neighbors))
+        hit_types = self.label_codes[neighbors.indices]
+        probabilities = self.calibration.probabilities(self.encoder.classify(codes), neighbors, hit_types)
+        return Annotation(
+            types=self.types,
+            labels=probabilities.argmax(axis=1),
+            probabilities=probabilities,
+            pvalues=self.calibration.pvalues(probabilities, neighbors),
+            label_sets=self.calibration.label_sets(probabilities, coverage),
+            neighbors=neighbors,
+        )
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the reference as a ``.scq`` directory, whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Directory to make.
+        overwrite
+            Replace a reference that is there. Whoever has the old one open keeps it.
+
+        Raises
+        ------
+        BundleError
+            If something is there already that may not be replaced.
+        """
+        bundle.write(path, bundle.Contents(**{name: getattr(self, name) for name in bundle.FIELDS}), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Reference:
+        """Open a saved reference; its embedding stays on disk until it is searched.
+
+        Parameters
+        ----------
+        path
+            Directory that :meth:`save` wrote.
+
+        Raises
+        ------
+        BundleError
+            If it is damaged, incomplete, of a newer format, or not a reference.
+        """
+        contents = bundle.read(path)
+        return cls(**{name: getattr(contents, name) for name in bundle.FIELDS})
+
+    def __repr__(self) -> str:
+        return f"Reference({self.n_obs} cells, {len(self.types)} types by {self.label_key!r}, {self.encoder!r})"

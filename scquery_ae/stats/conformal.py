@@ -1,0 +1,64 @@
+"""Conformal p-values and prediction sets: error rates that hold for exchangeable cells."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+#: Types with fewer calibration cells share one pool: p-values cannot fall below 1 / (n + 1).
+MIN_GROUP = 20
+
+
+def conformal_pvalues(
+    scores: np.ndarray, groups: np.ndarray, calibration_scores: np.ndarray, calibration_groups: np.ndarray
+) -> np.ndarray:
+    """Return how unusual each score is among held-out scores of its group, ``(n,)`` in (0, 1].
+
+    ``p = (1 + #{calibration scores >= score}) / (1 + #calibration scores)``, group by group (Mondrian), so that
+    a rare type keeps its own error rate. A group with fewer than 20 calibration scores uses all of them.
+
+    Parameters
+    ----------
+    scores, groups
+        Nonconformity (larger is stranger) and group of each test point, ``(n,)``.
+    calibration_scores, calibration_groups
+        The same of points that were held out, ``(m,)``.
+
+    References
+    ----------
+    Vovk, Gammerman & Shafer, Algorithmic Learning in a Random World (2005), chapters 2 and 4.
+    Bates et al., Annals of Statistics 51, 149 (2023).
+    """
+    pooled = np.sort(calibration_scores)
+    result = np.empty(len(scores))
+    for group in np.unique(groups):
+        mine = groups == group
+        own = np.sort(calibration_scores[calibration_groups == group])
+        used = own if len(own) >= MIN_GROUP else pooled
+        at_least = len(used) - np.searchsorted(used, scores[mine], side="left")
+        result[mine] = (1 + at_least) / (1 + len(used))
+    return result
+
+
+def set_threshold(true_probabilities: np.ndarray, coverage: float) -> float:
+    """Return the least probability at which a type enters a prediction set of the given coverage.
+
+    Parameters
+    ----------
+    true_probabilities
+        Probability that held-out points got for their true type, ``(m,)``.
+    coverage
+        Share of sets that are to hold the true type, in (0, 1).
+
+    Returns
+    -------
+    The threshold; 0 (every type enters) where there are too few points for the coverage.
+
+    References
+    ----------
+    Sadinle, Lei & Wasserman, Journal of the American Statistical Association 114, 223 (2019).
+    """
+    m = len(true_probabilities)
+    rank = math.floor((m + 1) * (1 - coverage))
+    return float(np.sort(true_probabilities)[rank - 1]) if rank >= 1 else 0.0

@@ -1,0 +1,9 @@
+"""Tools: AnnData in, results in its slots."""
+
+from scquery_ae.tl.build_reference import build_reference
+from scquery_ae.tl.embed import embed
+from scquery_ae.tl.finetune import finetune
+from scquery_ae.tl.pretrain import pretrain
+from scquery_ae.tl.query import query
+
+__all__ = ["build_reference", "embed", "finetune", "pretrain", "query"]

@@ -1,0 +1,174 @@
+"""``tl.finetune``: supervised training on the labelled cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scquery_ae._checks import check_integer, check_number, check_obs_key, check_rate
+from scquery_ae._errors import ArgumentError
+from scquery_ae._logging import logger
+from scquery_ae._slots import Slots
+from scquery_ae.encoder import Encoder
+from scquery_ae.loaders import CellRows, open_training
+from scquery_ae.training import finetune_encoder, stratified_split
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def finetune(
+    adata: AnnData,
+    encoder: Encoder,
+    *,
+    label_key: str,
+    batch_key: str | None = None,
+    class_weight_power: float = 0.5,
+    label_smoothing: float = 0.1,
+    corruption_level: float = 0.3,
+    dropout: float = 0.0,
+    epochs: int = 30,
+    patience: int = 5,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    validation_fraction: float = 0.1,
+    key_added: str = "scquery",
+    random_state: int = 0,
+    progress: bool = True,
+) -> None:
+    """Train a pretrained encoder, with a softmax head on top, to tell cell types apart.
+
+    All layers are trained. Some labelled cells of each type are held out: training stops by them, and
+    :func:`scquery_ae.tl.build_reference` calibrates its confidence on them.
+
+    Parameters
+    ----------
+    adata
+        The cells that the encoder was pretrained on, or others normalised with the same genes.
+    encoder
+        From :func:`scquery_ae.tl.pretrain`; trained in place.
+    label_key
+        Column of ``obs`` with the cell types. Cells with a missing label are passed over.
+    batch_key
+        Column of ``obs`` with the batches; held-out cells are drawn from every type in every batch.
+    class_weight_power
+        A type with n cells weighs ``n ** -class_weight_power`` a cell in the loss: 0 follows the
+        frequencies, 1 gives all types equal weight.
+    label_smoothing
+        Share of each label that is spread over all types, in [0, 1).
+    corruption_level
+        Share of input values masked while training, in [0, 1).
+    dropout
+        Share of hidden values dropped while training, in [0, 1).
+    epochs, patience
+        Most epochs, and epochs without a lower loss on the held-out cells before training stops; the
+        weights of the best epoch are kept.
+    batch_size, learning_rate
+        Of the Adam optimiser.
+    validation_fraction
+        Share of the labelled cells held out, in [0, 1). A type never loses its last cell.
+    key_added
+        Prefix of the slot written.
+    random_state
+        Seed of the split, the head's weights, the order and the noise.
+    progress
+        Show a progress bar on a terminal or in a notebook.
+
+    Returns
+    -------
+    None. Changes `encoder` (layers, head, ``encoder.history["finetune"]``), and writes
+
+    ``obs["scquery_split"]`` : categorical
+        ``"train"`` or ``"validation"``, missing for cells without a label.
+
+    Raises
+    ------
+    MissingKeyError
+        If `label_key` or `batch_key` is not a column of ``obs``.
+    NotFittedError
+        If `adata` was not normalised.
+    ArgumentError
+        If fewer than two types are labelled, or an argument is out of its range.
+
+    References
+    ----------
+    Alavi et al., Nature Communications 9, 4768 (2018).
+    """
+    for name, value in (("label_smoothing", label_smoothing), ("corruption_level", corruption_level)):
+        check_rate(name, value)
+    check_rate("dropout", dropout)
+    check_rate("validation_fraction", validation_fraction)
+    check_number("class_weight_power", class_weight_power, 0, 1)
+    check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
+    for name, number in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
+        check_integer(name, number)
+    check_integer("random_state", random_state, 0)
+    if not isinstance(encoder, Encoder):
+        msg = f"`tl.finetune` needs the encoder of `sq.tl.pretrain`. Received {type(encoder).__name__}."
+        raise ArgumentError(msg)
+    cells = open_training(adata, encoder.transform, "tl.finetune")
+    types, codes = encode_labels(check_obs_key(adata, label_key, "label_key"), label_key)
+    labelled = codes >= 0
+    strata = codes.astype(str)
+    if batch_key is not None:
+        batches = check_obs_key(adata, batch_key, "batch_key").astype(str).to_numpy()
+        strata = np.char.add(np.char.add(strata, "|"), batches.astype(str))
+    held_out = np.zeros(adata.n_obs, dtype=bool)
+    held_out[labelled] = stratified_split(strata[labelled], validation_fraction, random_state)
+
+    settings: dict[str, Any] = {
+        "class_weight_power": class_weight_power,
+        "label_smoothing": label_smoothing,
+        "corruption_level": corruption_level,
+        "dropout": dropout,
+        "epochs": epochs,
+        "patience": patience,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "random_state": random_state,
+    }
+    result = finetune_encoder(
+        encoder,
+        CellRows.read(cells, encoder.transform),
+        codes,
+        held_out,
+        types,
+        progress=progress,
+        **settings,
+    )
+    encoder.layers, encoder.head = result.layers, result.head
+    encoder.history["finetune"] = result.history
+    encoder.parameters["finetune"] = {
+        "label_key": label_key,
+        "batch_key": batch_key,
+        "validation_fraction": validation_fraction,
+        **settings,
+    }
+    split = Slots(key_added).split
+    adata.obs[split] = _split_column(labelled, held_out, adata.obs_names)
+    logger.info("fine-tuned %r on %d of %d cells; wrote obs[%r]", encoder, labelled.sum(), adata.n_obs, split)
+
+
+def encode_labels(labels: pd.Series, label_key: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the types in alphabetical order, and each cell's position among them, -1 for a missing label."""
+    present = labels.notna().to_numpy()
+    names = labels.astype(object).to_numpy()
+    types, codes = np.unique(np.array([str(name) for name in names[present]], dtype=object), return_inverse=True)
+    if len(types) < 2:
+        msg = (
+            f"`label_key={label_key!r}` must give at least two cell types. Received {len(types)} "
+            f"({int(present.sum())} of {len(present)} cells have a label); label more cells or name another column."
+        )
+        raise ArgumentError(msg)
+    result = np.full(len(present), -1, dtype=np.int64)
+    result[present] = codes
+    return tuple(str(name) for name in types), result
+
+
+def _split_column(labelled: np.ndarray, held_out: np.ndarray, index: pd.Index) -> pd.Series:
+    import pandas as pd
+
+    codes = np.where(labelled, held_out.astype(int), -1)
+    return pd.Series(pd.Categorical.from_codes(codes, categories=["train", "validation"]), index=index)

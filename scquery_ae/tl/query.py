@@ -1,0 +1,187 @@
+"""``tl.query``: what a reference says about new cells."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scquery_ae._checks import check_integer, check_number
+from scquery_ae._errors import ArgumentError
+from scquery_ae._logging import logger
+from scquery_ae._slots import Slots
+from scquery_ae.loaders import open_cells
+from scquery_ae.reference import Annotation, Reference, digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def query(
+    adata: AnnData,
+    reference: Reference | str | PathLike[str],
+    *,
+    n_neighbors: int = 15,
+    error_rate: float = 0.05,
+    coverage: float = 0.9,
+    layer: str | None = None,
+    gene_key: str | None = None,
+    input_state: str = "auto",
+    min_gene_overlap: float = 0.1,
+    key_added: str = "scquery",
+) -> None:
+    """Find the nearest reference cells of every query cell and transfer their labels.
+
+    Genes are aligned, values normalised and cells embedded by what the reference carries; ``X`` and
+    ``layers`` are left as they are. A cell's answer depends on that cell alone, not on its file.
+
+    Parameters
+    ----------
+    adata
+        Query cells, ``(n_obs, n_vars)``: counts or log-normalised, dense, sparse or backed, genes in any order,
+        some missing.
+    reference
+        A reference, or the path of a saved one.
+    n_neighbors
+        Hits per cell, ``1 <= n_neighbors <= reference.n_obs``.
+    error_rate
+        Share of cells like the reference's that may be called unknown, in (0, 1).
+    coverage
+        Share of label sets that are to hold the true type, in (0, 1).
+    layer
+        Layer to read; None for ``layers["counts"]`` where there is one, else ``X``.
+    gene_key
+        ``"var_names"`` or a column of ``var`` with the gene names; None for whichever fits best.
+    input_state
+        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"auto"`` to decide from the values.
+    min_gene_overlap
+        Least share of the model genes that must be there, 0 to 1.
+    key_added
+        Slot prefix.
+
+    Returns
+    -------
+    None. Writes
+
+    ``obs["scquery_label"]`` : categorical
+        Most probable type.
+    ``obs["scquery_confidence"]`` : float32
+        Its probability, calibrated on held-out reference cells.
+    ``obs["scquery_pvalue"]`` : float32
+        Conformal p-value of belonging to that type.
+    ``obs["scquery_unknown"]`` : bool
+        Whether the p-value is at most `error_rate`.
+    ``obs["scquery_label_set"]`` : categorical
+        Types that cannot be ruled out at `coverage`, joined by ``|``, likeliest first.
+    ``obsm["X_scquery"]`` : float32, ``(n_obs, n_latent)``
+        Unit-length embedding.
+    ``obsm["scquery_neighbors"]`` : int64, ``(n_obs, n_neighbors)``
+        Rows of the reference, nearest first.
+    ``obsm["scquery_distances"]`` : float32, ``(n_obs, n_neighbors)``
+        Cosine distances, 0 to 2, ascending in each row.
+    ``uns["scquery"]`` : dict
+        Reference, versions, parameters and gene report.
+
+    Raises
+    ------
+    GeneOverlapError
+        If fewer than `min_gene_overlap` of the model genes are there.
+    InputStateError
+        If values are scaled, NaN or infinite.
+    BundleError
+        If the saved reference cannot be read.
+    ArgumentError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    p-values and sets hold for cells exchangeable with the reference's held-out cells. Across studies and
+    protocols that is not so: expect more cells to be called unknown.
+
+    References
+    ----------
+    Alavi et al., Nature Communications 9, 4768 (2018).
+    """
+    check_number("error_rate", error_rate, 0, 1, closed="neither")
+    check_number("coverage", coverage, 0, 1, closed="neither")
+    check_integer("n_neighbors", n_neighbors)
+    loaded, identity = open_reference(reference, "tl.query")
+    opened = open_cells(
+        adata,
+        loaded.encoder.genes,
+        function="tl.query",
+        layer=layer,
+        gene_key=gene_key,
+        input_state=input_state,
+        min_gene_overlap=min_gene_overlap,
+    )
+    codes = loaded.encoder.embed(opened.cells)
+    found = loaded.annotate(codes, n_neighbors=n_neighbors, coverage=coverage)
+
+    slots = Slots(key_added)
+    unknown = found.pvalues <= error_rate
+    adata.obs[slots.label] = _categorical(found.labels, found.types, adata.obs_names)
+    adata.obs[slots.confidence] = found.probabilities.max(axis=1).astype(np.float32)
+    adata.obs[slots.pvalue] = found.pvalues.astype(np.float32)
+    adata.obs[slots.unknown] = unknown
+    adata.obs[slots.label_set] = _named_sets(found, adata.obs_names)
+    adata.obsm[slots.embedding] = codes
+    adata.obsm[slots.neighbors] = found.neighbors.indices
+    adata.obsm[slots.distances] = found.neighbors.distances
+    adata.uns[slots.uns] = {
+        "reference": identity,
+        "version": version("scquery-ae"),
+        "parameters": {
+            "n_neighbors": n_neighbors,
+            "error_rate": error_rate,
+            "coverage": coverage,
+            "source": opened.source,
+            "input_state": opened.state.kind,
+        },
+        "genes": opened.match.to_dict(),
+    }
+    logger.info(
+        "queried %d cells from %s (%s, %s): %d unknown; wrote obs[%r], obs[%r], obs[%r], obsm[%r], obsm[%r]",
+        adata.n_obs,
+        opened.source,
+        opened.state.kind,
+        opened.match,
+        unknown.sum(),
+        slots.label,
+        slots.confidence,
+        slots.unknown,
+        slots.embedding,
+        slots.neighbors,
+    )
+
+
+def open_reference(reference: Reference | str | PathLike[str], function: str) -> tuple[Reference, dict[str, str]]:
+    """Return a reference, loaded if a path was given, and what identifies it."""
+    if isinstance(reference, Reference):
+        return reference, {"path": "", "sha256": ""}
+    if not isinstance(reference, str | PathLike):
+        msg = f"`{function}` needs a reference or the path of a saved one. Received {type(reference).__name__}."
+        raise ArgumentError(msg)
+    return Reference.load(reference), {"path": str(reference), "sha256": digest(reference)}
+
+
+def _categorical(codes: np.ndarray, types: tuple[str, ...], index: pd.Index) -> pd.Series:
+    import pandas as pd
+
+    return pd.Series(pd.Categorical.from_codes(codes, categories=list(types)), index=index)
+
+
+def _named_sets(found: Annotation, index: pd.Index) -> pd.Series:
+    """Return the label sets as text. Few distinct sets occur, so only those are spelt out."""
+    import pandas as pd
+
+    order = np.argsort(-found.probabilities, axis=1, kind="stable")
+    sizes = found.label_sets.sum(axis=1)
+    # Members are a prefix of the order, since a set holds all types above a threshold.
+    members = np.where(np.arange(order.shape[1]) < sizes[:, None], order, -1)
+    distinct, codes = np.unique(members, axis=0, return_inverse=True)
+    names = ["|".join(found.types[i] for i in row if i >= 0) for row in distinct]
+    return pd.Series(pd.Categorical.from_codes(codes.ravel(), categories=names), index=index)
