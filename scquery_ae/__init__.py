@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         NotFittedError,
         ScqueryError,
         ScqueryWarning,
+        TrainingError,
     )
     from scquery_ae.encoder import Encoder
     from scquery_ae.reference import Reference
@@ -38,6 +39,7 @@ _HOMES = {
     "Reference": "reference",
     "ScqueryError": "_errors",
     "ScqueryWarning": "_errors",
+    "TrainingError": "_errors",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Reference",
     "ScqueryError",
     "ScqueryWarning",
+    "TrainingError",
     "__version__",
     "datasets",
     "nn",

@@ -94,7 +94,8 @@ def check_obs_key(adata: AnnData, key: str, argument: str) -> pd.Series:
             f"add the column or name another."
         )
         raise MissingKeyError(msg)
-    return adata.obs[key]
+    column: pd.Series = adata.obs[key]
+    return column
 
 
 def check_layer(adata: AnnData, layer: str | None) -> Any:
@@ -105,7 +106,9 @@ def check_layer(adata: AnnData, layer: str | None) -> Any:
             raise MissingKeyError(msg)
         return adata.X
     if layer not in adata.layers:
-        msg = f"`layer={layer!r}` is not in `adata.layers`. Expected one of {_listed(adata.layers.keys())} or None for X."
+        msg = (
+            f"`layer={layer!r}` is not in `adata.layers`. Expected one of {_listed(adata.layers.keys())} or None for X."
+        )
         raise MissingKeyError(msg)
     return adata.layers[layer]
 

@@ -29,6 +29,10 @@ class NotFittedError(ScqueryError, ValueError):
     """A step was called before the step that it builds on."""
 
 
+class TrainingError(ScqueryError, ArithmeticError):
+    """Training diverged."""
+
+
 class MissingKeyError(ScqueryError, KeyError):
     """A column, layer or slot is not there."""
 

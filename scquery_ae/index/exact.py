@@ -28,9 +28,11 @@ class ExactIndex:
 
     @property
     def n_items(self) -> int:
+        """How many vectors can be found."""
         return len(self.vectors)
 
     def search(self, queries: np.ndarray, n_neighbors: int) -> Neighbors:
+        """Return the `n_neighbors` nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries."""
         import faiss
 
         if check_integer("n_neighbors", n_neighbors) > self.n_items:
@@ -42,7 +44,7 @@ class ExactIndex:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
             msg = (
-                f"Queries must have shape (n_queries, {self.vectors.shape[1]}), the width of the reference's embedding. "
+                f"Queries must have shape (n_queries, {self.vectors.shape[1]}), as the embedding has. "
                 f"Received {queries.shape}; embed them with the reference's own encoder."
             )
             raise ArgumentError(msg)

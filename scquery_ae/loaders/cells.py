@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from scquery_ae.transform import Transform
+from scquery_ae.transform import Transform, row_sums
 
-#: Cells read at once by passes over a whole matrix: 4096 × 20,000 genes at 5 % filled are about 50 MB.
+#: Cells read at once by passes over a whole matrix: 4096 by 20,000 genes at 5 % filled are about 50 MB.
 CHUNK = 4096
 
 
@@ -52,6 +52,10 @@ class GeneColumns:
             return
         for start in range(0, self.shape[0], size):
             yield self._select(self.matrix[start : start + size])
+
+    def totals(self) -> np.ndarray:
+        """Return the counts of each cell in the genes, float64 ``(n_obs,)``."""
+        return np.concatenate([row_sums(chunk) for chunk in self.chunks()])
 
     def load(self) -> sparse.csr_matrix:
         """Return the whole of the genes' columns, CSR float32 ``(n_obs, n_genes)``."""

@@ -91,12 +91,15 @@ def open_cells(
     matrix = check_layer(adata, layer)
     match = match_genes(genes, gene_names(adata, gene_key))
     require_overlap(match, min_gene_overlap)
-    check_expression(matrix, adata.var_names, function)
+    lowest = check_expression(matrix, adata.var_names, function)
     state = detect_state(matrix) if input_state == "auto" else InputState(_KINDS[input_state], "as stated")
+    if lowest < 0:
+        state = InputState("scaled", f"there are negative values (least {lowest:.3g})")
     if state.kind == "scaled":
         msg = (
-            f"`{function}` needs counts or log-normalised values. Received a matrix that looks scaled: {state.evidence}. "
-            "Scaling cannot be undone; use the values from before it, often in `adata.raw.to_adata()` or a layer (`layer=`)."
+            f"`{function}` needs counts or log-normalised values. Received a matrix that looks scaled: "
+            f"{state.evidence}. Scaling cannot be undone; use the values from before it, often in "
+            "`adata.raw.to_adata()` or a layer (`layer=`)."
         )
         raise InputStateError(msg)
     if warn_overlap and match.fraction < WARN_OVERLAP:
@@ -119,7 +122,14 @@ def open_training(adata: AnnData, transform: Transform, function: str) -> GeneCo
             "Call `sq.pp.normalize(adata)` on the counts first."
         )
         raise NotFittedError(msg)
-    opened = open_cells(adata, transform.genes, function=function, input_state="counts", min_gene_overlap=1.0)
+    opened = open_cells(adata, transform.genes, function=function, input_state="counts", warn_overlap=False)
+    if len(opened.match.missing):
+        msg = (
+            f"`{function}` needs all {transform.n_genes} model genes. {len(opened.match.missing)} that "
+            f"`sq.pp.normalize` chose are not in `adata` any more, such as {shown(opened.match.missing)}; normalise "
+            "again after dropping genes."
+        )
+        raise NotFittedError(msg)
     return opened.cells
 
 
@@ -129,8 +139,8 @@ def fitted_transform(adata: AnnData, function: str) -> Transform:
     stored = adata.uns.get(Slots().transform)
     if stored is None:
         msg = (
-            f'`{function}` needs the normalisation that `sq.pp.normalize` fits (`adata.uns["{Slots().transform}"]`), which is '
-            "not there. Call `sq.pp.normalize(adata)` on the counts first."
+            f'`{function}` needs the normalisation that `sq.pp.normalize` fits (`adata.uns["{Slots().transform}"]`), '
+            "which is not there. Call `sq.pp.normalize(adata)` on the counts first."
         )
         raise NotFittedError(msg)
     return Transform.from_dict(stored)

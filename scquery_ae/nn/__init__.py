@@ -9,7 +9,7 @@ from scquery_ae.nn.classifier import build_classifier, read_classifier
 from scquery_ae.nn.corruption import CORRUPTIONS, Corruption, GaussianNoise, MaskingNoise, NoCorruption, get_corruption
 from scquery_ae.nn.dense_autoencoder import DenseLayerAutoencoder
 from scquery_ae.nn.pretraining import PretrainedStack, pretrain_stack
-from scquery_ae.nn.progress import ProgressBar
+from scquery_ae.nn.progress import ProgressBar, check_converged
 from scquery_ae.nn.rows import EncodedRows, MatrixRows, Rows, as_rows
 from scquery_ae.nn.unit_norm import UnitNorm, unit_norm
 
@@ -29,6 +29,7 @@ __all__ = [
     "UnitNorm",
     "as_rows",
     "build_classifier",
+    "check_converged",
     "get_corruption",
     "pretrain_stack",
     "read_classifier",

@@ -52,7 +52,9 @@ def build_classifier(
     return model
 
 
-def read_classifier(model: keras.Model, n_layers: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
+def read_classifier(
+    model: keras.Model, n_layers: int
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
     """Return the kernels and biases of the hidden layers, and the head's kernel and bias for unit-length codes."""
     hidden = [tuple(model.get_layer(f"encoder_{i}").get_weights()) for i in range(n_layers)]
     kernel, bias = model.get_layer("head").get_weights()

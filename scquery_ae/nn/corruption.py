@@ -34,6 +34,7 @@ class MaskingNoise:
         check_rate("level", self.level)
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
+        """Return a copy of `batch` with some values zero; a CSR batch stays CSR."""
         corrupted = batch.copy()
         # A CSR matrix keeps its values in `data`; an array's own `data` is a raw buffer.
         values = corrupted if isinstance(corrupted, np.ndarray) else corrupted.data
@@ -51,6 +52,7 @@ class GaussianNoise:
         check_number("level", self.level, 0, np.inf, closed="left")
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
+        """Return `batch` with noise added, a dense array."""
         dense = batch if isinstance(batch, np.ndarray) else batch.toarray()
         return dense + self.level * rng.standard_normal(dense.shape, dtype=np.float32)
 
@@ -59,7 +61,8 @@ class GaussianNoise:
 class NoCorruption:
     """Leave the batch as it is: a plain autoencoder."""
 
-    def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
+    def __call__(self, batch: Any, rng: np.random.Generator) -> Any:  # noqa: ARG002 (the protocol)
+        """Return `batch` itself."""
         return batch
 
 

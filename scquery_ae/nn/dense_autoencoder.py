@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -122,7 +123,7 @@ class DenseLayerAutoencoder(keras.layers.Layer):
             )
             raise ValueError(msg)
         widths = (int(width), *self.layer_sizes)
-        for i, shape in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, shape in enumerate(pairwise(widths)):
             self.kernels.append(
                 self.add_weight(
                     name=f"kernel_{i}",

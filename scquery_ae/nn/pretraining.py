@@ -14,7 +14,7 @@ from scquery_ae._errors import ArgumentError
 from scquery_ae.nn.batches import Batches
 from scquery_ae.nn.corruption import get_corruption
 from scquery_ae.nn.dense_autoencoder import DenseLayerAutoencoder
-from scquery_ae.nn.progress import ProgressBar
+from scquery_ae.nn.progress import ProgressBar, check_converged
 from scquery_ae.nn.rows import EncodedRows, Rows, as_rows
 
 
@@ -151,6 +151,7 @@ def pretrain_stack(
             verbose=0,
             shuffle=False,
         )
+        check_converged(fitted.history)
         stack.layers.append(layer)
         stack.history.append({name: [float(v) for v in values] for name, values in fitted.history.items()})
         rows = EncodedRows(rows, layer)

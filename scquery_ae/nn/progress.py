@@ -1,11 +1,14 @@
-"""One progress bar for a Keras ``fit``."""
+"""Watching a Keras ``fit``."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
+import numpy as np
 from tqdm.auto import tqdm
+
+from scquery_ae._errors import TrainingError
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -21,12 +24,27 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar: Any = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Open the bar."""
         # None lets tqdm decide by whether the stream is a terminal.
         self._bar = tqdm(total=self._epochs, desc=self._title, unit="epoch", disable=None if self._enabled else True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Move it on and show the losses."""
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in (logs or {}).items()}, refresh=False)
         self._bar.update()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Close it, leaving its last state."""
         self._bar.close()
+
+
+def check_converged(history: dict[str, list[float]]) -> None:
+    """Raise if a loss is not finite."""
+    for name, values in history.items():
+        if not np.all(np.isfinite(values)):
+            epoch = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+            msg = (
+                f"Training diverged: `{name}` should be finite, but is {values[epoch - 1]} in epoch {epoch}. "
+                "Lower `learning_rate`, or look for extreme values in the data."
+            )
+            raise TrainingError(msg)

@@ -37,12 +37,15 @@ class MatrixRows:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Cells and features."""
         return int(self.matrix.shape[0]), int(self.matrix.shape[1])
 
     def take(self, indices: np.ndarray) -> Any:
+        """Return the rows at `indices`, of the type of the matrix."""
         return self.matrix[indices]
 
     def dense(self, batch: Any) -> np.ndarray:
+        """Return a batch as a float32 array."""
         return np.asarray(batch if isinstance(batch, np.ndarray) else batch.toarray(), dtype=np.float32)
 
 
@@ -59,16 +62,19 @@ class EncodedRows:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Cells and units of the layer."""
         return self.base.shape[0], int(self.layer.layer_sizes[-1])
 
     def take(self, indices: np.ndarray) -> np.ndarray:
+        """Return the encodings of the rows at `indices`."""
         import keras
 
         clean = self.base.dense(self.base.take(indices))
         return np.asarray(keras.ops.convert_to_numpy(self.layer.encode(clean)), dtype=np.float32)
 
     def dense(self, batch: Any) -> np.ndarray:
-        return batch
+        """Return the batch itself."""
+        return np.asarray(batch)
 
 
 def as_rows(x: Any) -> Rows:

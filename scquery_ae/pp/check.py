@@ -109,11 +109,8 @@ def check(
         input_state=input_state,
         warn_overlap=False,
     )
-    sums, detected = [], []
-    for chunk in opened.cells.chunks():
-        sums.append(np.asarray(chunk.sum(axis=1)).ravel())
-        detected.append(np.diff(chunk.indptr))
-    total, n_detected = np.concatenate(sums), np.concatenate(detected)
+    total = opened.cells.totals()
+    n_detected = np.concatenate([np.diff(chunk.indptr) for chunk in opened.cells.chunks()])
     empty = tuple(str(name) for name in adata.obs_names[total == 0])
     counts, reference_counts = float(np.median(total)), loaded.depth["counts"]
 

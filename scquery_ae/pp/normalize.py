@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from scquery_ae._checks import (
     check_adata,
@@ -114,14 +113,14 @@ def normalize(
     if adata.isbacked:
         msg = "`pp.normalize` works in memory, but received a backed AnnData. Call it on `adata.to_memory()`."
         raise InputStateError(msg)
-    check_expression(counts, adata.var_names, "pp.normalize")
-    _check_counts(counts, input_state, logged=layer is None and "log1p" in adata.uns)
+    lowest = check_expression(counts, adata.var_names, "pp.normalize")
+    _check_counts(counts, lowest, input_state, logged=layer is None and "log1p" in adata.uns)
     empty = row_sums(counts) == 0
     if empty.all() or (empty.any() and not drop_empty):
         msg = (
             f"`pp.normalize` needs at least one count in every cell. Received {int(empty.sum())} of {len(empty)} cells "
-            f"without any, such as {shown(adata.obs_names[empty])}; pass `drop_empty=True` to drop them, or filter with "
-            "`sc.pp.filter_cells(adata, min_counts=1)`."
+            f"without any, such as {shown(adata.obs_names[empty])}; pass `drop_empty=True` to drop them, or filter "
+            "with `sc.pp.filter_cells(adata, min_counts=1)`."
         )
         raise InputStateError(msg)
 
@@ -154,12 +153,11 @@ def normalize(
     return target if copy else None
 
 
-def _check_counts(matrix: Any, input_state: str, *, logged: bool) -> None:
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
-    if values.size and values.min() < 0:
+def _check_counts(matrix: Any, lowest: float, input_state: str, *, logged: bool) -> None:
+    if lowest < 0:
         msg = (
-            f"`pp.normalize` needs counts, which are never negative. Received values down to {values.min():.3g}: the matrix "
-            "looks scaled or corrected; use the raw counts, often in `adata.raw.X` or a layer."
+            f"`pp.normalize` needs counts, which are never negative. Received values down to {lowest:.3g}: the "
+            "matrix looks scaled or corrected; use the raw counts, often in `adata.raw.X` or a layer."
         )
         raise InputStateError(msg)
     if input_state == "counts":
@@ -174,8 +172,8 @@ def _check_counts(matrix: Any, input_state: str, *, logged: bool) -> None:
     if state.kind != "counts":
         fix = "take `np.expm1` of the values and " if state.kind == "log1p" else ""
         msg = (
-            f"`pp.normalize` needs counts. Received a matrix that looks {_WORDS[state.kind]}: {state.evidence}. Use the raw "
-            f"counts, often in `adata.raw.X` or a layer (`layer=`); or, if none exist, {fix}pass "
+            f"`pp.normalize` needs counts. Received a matrix that looks {_WORDS[state.kind]}: {state.evidence}. Use "
+            f"the raw counts, often in `adata.raw.X` or a layer (`layer=`); or, if none exist, {fix}pass "
             '`input_state="counts"`.'
         )
         raise InputStateError(msg)
@@ -188,8 +186,8 @@ def _check_batches(batches: Any, batch_key: str) -> None:
     missing = batches.isna()
     if missing.any():
         msg = (
-            f"`batch_key={batch_key!r}` must give a batch for every cell. Received {int(missing.sum())} missing value(s), "
-            f"in cells such as {shown(batches.index[missing])}; fill them, for example with `'unknown'`."
+            f"`batch_key={batch_key!r}` must give a batch for every cell. Received {int(missing.sum())} missing "
+            f"value(s), in cells such as {shown(batches.index[missing])}; fill them, for example with `'unknown'`."
         )
         raise MissingKeyError(msg)
 

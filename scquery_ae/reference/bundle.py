@@ -43,6 +43,7 @@ class Contents:
     embedding: np.ndarray
     obs: pd.DataFrame
     label_key: str
+    centroids: np.ndarray
     calibration: Calibration
     depth: dict[str, float]
     provenance: dict[str, Any]
@@ -59,11 +60,8 @@ def write(path: str | PathLike[str], contents: Contents, *, overwrite: bool) -> 
     # A sibling, since a rename is one step only within a file system.
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        manifest = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "parts": {name: _write_part(staging, name, save) for name, save in parts.writers(contents).items()},
-        }
+        entries = {name: _write_part(staging, name, save) for name, save in parts.writers(contents).items()}
+        manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "parts": entries}
         _write_durably(staging / MANIFEST, json.dumps(manifest, indent=2).encode())
         if not replacing:
             # mkdtemp makes it private; a bundle is as readable as any file its owner makes.
@@ -71,10 +69,10 @@ def write(path: str | PathLike[str], contents: Contents, *, overwrite: bool) -> 
             staging.rename(target)
             return
         stale = _own_files(target)
-        for entry in manifest["parts"].values():
-            os.replace(staging / entry["file"], target / entry["file"])
-        os.replace(staging / MANIFEST, target / MANIFEST)
-        for name in stale - {entry["file"] for entry in manifest["parts"].values()}:
+        for entry in entries.values():
+            (staging / entry["file"]).replace(target / entry["file"])
+        (staging / MANIFEST).replace(target / MANIFEST)
+        for name in stale - {entry["file"] for entry in entries.values()}:
             (target / name).unlink(missing_ok=True)
     except OSError as error:
         msg = (
@@ -107,13 +105,15 @@ def read(path: str | PathLike[str]) -> Contents:
 def read_manifest(root: Path) -> dict[str, Any]:
     """Return the manifest of a bundle, or say why there is none to be had."""
     if not root.exists():
-        msg = f"There is no reference at {root}. Expected a `.scq` directory that `Reference.save` wrote; check the path."
+        msg = (
+            f"There is no reference at {root}. Expected a `.scq` directory that `Reference.save` wrote; check the path."
+        )
         raise BundleError(msg)
     file = root / MANIFEST
     if not file.is_file():
         msg = (
-            f"{root} is not a reference: it has no {MANIFEST}. Expected a `.scq` directory that `Reference.save` wrote; "
-            "if it was copied, copy it again."
+            f"{root} is not a reference: it has no {MANIFEST}. Expected a `.scq` directory that `Reference.save` "
+            "wrote; if it was copied, copy it again."
         )
         raise BundleError(msg)
     try:
@@ -126,7 +126,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
             msg = "it does not describe a scquery_ae reference"
             raise ValueError(msg)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{file} cannot be read as the manifest of a reference ({error}). Copy the reference again from its source."
+        msg = (
+            f"{file} cannot be read as the manifest of a reference ({error}). Copy the reference again from its source."
+        )
         raise BundleError(msg) from error
     if version > FORMAT_VERSION:
         msg = (
@@ -150,7 +152,9 @@ def _verified(root: Path, name: str, entry: Any) -> Path:
         well_named, file_name, size, checksum = False, None, None, None
     # The pattern leaves no room for a separator, so that no entry can point outside the bundle.
     if not well_named:
-        msg = f"{root} is damaged: its manifest names {file_name!r} as the part {name!r}. Copy it again from its source."
+        msg = (
+            f"{root} is damaged: its manifest names {file_name!r} as the part {name!r}. Copy it again from its source."
+        )
         raise BundleError(msg)
     file = root / str(file_name)
     if not file.is_file() or file.is_symlink():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from scquery_ae.index import Neighbors
-from scquery_ae.stats import Combination, conformal_pvalues, fit_combination, set_threshold, vote_probabilities
+from scquery_ae.stats import Combination, conformal_pvalues, fit_combination, set_threshold
 
 #: Hits whose mean distance says how far a cell is from the reference.
 NOVELTY_HITS = 5
@@ -20,7 +21,7 @@ class Calibration:
     Attributes
     ----------
     combination
-        How head and neighbours make one probability.
+        How several opinions make one probability.
     scores
         Nonconformity of each held-out cell, float64 ``(m,)``.
     groups
@@ -41,33 +42,26 @@ class Calibration:
         return cls(Combination(), nothing, nothing.astype(np.int64), nothing)
 
     @classmethod
-    def fit(cls, head: np.ndarray, neighbors: Neighbors, hit_types: np.ndarray, truth: np.ndarray) -> Calibration:
-        """Fit on the head's probabilities and the hits of held-out cells whose types are `truth`.
+    def fit(cls, opinions: Sequence[np.ndarray], neighbors: Neighbors, truth: np.ndarray) -> Calibration:
+        """Fit on what is thought of held-out cells.
 
         Parameters
         ----------
-        head
-            ``(m, n_types)``.
+        opinions
+            Probabilities of each type, from different sources, each ``(m, n_types)``.
         neighbors
-            Hits among cells that are not held out.
-        hit_types
-            Type of each hit, -1 for none, int ``(m, n_neighbors)``.
+            Their hits among cells that are not held out.
         truth
-            Type of each held-out cell, int ``(m,)``.
+            Their types, int ``(m,)``.
         """
-        vote = vote_probabilities(neighbors.distances, hit_types, head.shape[1])
-        combination = fit_combination(head, vote, truth)
-        probabilities = combination(head, vote)
+        combination = fit_combination(opinions, truth)
+        probabilities = combination(opinions)
         return cls(
             combination=combination,
             scores=nonconformity(probabilities, neighbors),
             groups=probabilities.argmax(axis=1),
             true_probabilities=probabilities[np.arange(len(truth)), truth],
         )
-
-    def probabilities(self, head: np.ndarray, neighbors: Neighbors, hit_types: np.ndarray) -> np.ndarray:
-        """Return the calibrated probability of each type, ``(n, n_types)``."""
-        return self.combination(head, vote_probabilities(neighbors.distances, hit_types, head.shape[1]))
 
     def pvalues(self, probabilities: np.ndarray, neighbors: Neighbors) -> np.ndarray:
         """Return how plausible it is that each cell belongs to the type it was given, ``(n,)`` in (0, 1]."""

@@ -39,6 +39,7 @@ def writers(contents: Contents) -> dict[str, Callable[[Path], None]]:
         "transform.fraction": encoder.transform.fraction,
         "head.kernel": head.kernel,
         "head.bias": head.bias,
+        "centroids": contents.centroids,
     }
     for i, layer in enumerate(encoder.layers):
         weights[f"layers.{i}.kernel"] = layer.kernel
@@ -49,7 +50,7 @@ def writers(contents: Contents) -> dict[str, Callable[[Path], None]]:
         "activations": [layer.activation for layer in encoder.layers],
         "types": list(head.types),
         "label_key": contents.label_key,
-        "combination": {"weight": calibration.combination.weight, "temperature": calibration.combination.temperature},
+        "temperature": calibration.combination.temperature,
         "depth": contents.depth,
         "history": encoder.history,
         "parameters": encoder.parameters,
@@ -65,10 +66,10 @@ def writers(contents: Contents) -> dict[str, Callable[[Path], None]]:
         return lambda path: save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
     return {
-        "model": lambda path: _write_text(path, json.dumps(model, allow_nan=False)),
+        "model": lambda path: _write_text(path, json.dumps(model, allow_nan=False, default=_plain)),
         "weights": save_arrays(weights),
         "calibration": save_arrays(held_out),
-        "obs": lambda path: contents.obs.to_parquet(path),
+        "obs": contents.obs.to_parquet,
         "embedding": lambda path: np.save(path, np.asarray(contents.embedding, dtype=np.float32), allow_pickle=False),
     }
 
@@ -102,10 +103,19 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         "embedding": np.load(files["embedding"], mmap_mode="r", allow_pickle=False),
         "obs": pd.read_parquet(files["obs"]),
         "label_key": model["label_key"],
-        "calibration": Calibration(combination=Combination(**model["combination"]), **held_out),
+        "centroids": weights["centroids"],
+        "calibration": Calibration(combination=Combination(float(model["temperature"])), **held_out),
         "depth": model["depth"],
         "provenance": model["provenance"],
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar, which a caller may have passed as a parameter, as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    msg = f"cannot write {type(value).__name__} as JSON"
+    raise TypeError(msg)
 
 
 def _write_text(path: Path, text: str) -> None:

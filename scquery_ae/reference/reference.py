@@ -13,8 +13,10 @@ from scquery_ae._checks import check_integer, check_number
 from scquery_ae._errors import ArgumentError
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex, Neighbors
+from scquery_ae.labels import label_codes
 from scquery_ae.reference import bundle
 from scquery_ae.reference.calibration import Calibration
+from scquery_ae.stats import centroid_probabilities, vote_probabilities
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Reference:
         Their annotation, one row a cell.
     label_key
         Column of `obs` with the cell types.
+    centroids
+        Unit-length mean code of each type, float32 ``(n_types, n_latent)``.
     calibration
         Fitted on held-out cells.
     depth
@@ -73,6 +77,7 @@ class Reference:
     embedding: np.ndarray
     obs: pd.DataFrame
     label_key: str
+    centroids: np.ndarray
     calibration: Calibration
     depth: dict[str, float]
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -86,10 +91,8 @@ class Reference:
             )
             raise ArgumentError(msg)
         self.index = ExactIndex(self.embedding)
-        positions = {name: i for i, name in enumerate(self.types)}
-        labels = self.obs[self.label_key].astype(object)
         #: Type of each cell as a position in `types`, -1 for cells without a label.
-        self.label_codes = np.array([positions.get(str(v), -1) if pd.notna(v) else -1 for v in labels], dtype=np.int64)
+        self.label_codes = label_codes(self.obs[self.label_key], self.types)
 
     @property
     def n_obs(self) -> int:
@@ -101,9 +104,7 @@ class Reference:
         """The cell types it can name."""
         return self.encoder.fitted_head.types
 
-    def annotate(
-        self, codes: np.ndarray, *, n_neighbors: int = 15, coverage: float = 0.9
-    ) -> Annotation:
+    def annotate(self, codes: np.ndarray, *, n_neighbors: int = 15, coverage: float = 0.9) -> Annotation:
         """Search for the neighbours of some codes and say what types they are.
 
         Parameters
@@ -117,8 +118,8 @@ class Reference:
         """
         check_number("coverage", coverage, 0, 1, closed="neither")
         neighbors = self.index.search(codes, check_integer("n_neighbors", n_neighbors))
-        hit_types = self.label_codes[neighbors.indices]
-        probabilities = self.calibration.probabilities(self.encoder.classify(codes), neighbors, hit_types)
+        opinions = self.opinions(codes, neighbors.distances, self.label_codes[neighbors.indices], self.centroids)
+        probabilities = self.calibration.combination(opinions)
         return Annotation(
             types=self.types,
             labels=probabilities.argmax(axis=1),
@@ -126,6 +127,27 @@ class Reference:
             pvalues=self.calibration.pvalues(probabilities, neighbors),
             label_sets=self.calibration.label_sets(probabilities, coverage),
             neighbors=neighbors,
+        )
+
+    def opinions(
+        self, codes: np.ndarray, distances: np.ndarray, hit_types: np.ndarray, centroids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what the head, the neighbours and the types' mean codes say, each ``(n, n_types)``.
+
+        Parameters
+        ----------
+        codes
+            Unit-length codes, ``(n, n_latent)``.
+        distances, hit_types
+            Distance and type of each hit, ``(n, n_neighbors)``; -1 for a hit without a label.
+        centroids
+            Mean code of each type.
+        """
+        n_types = len(self.types)
+        return (
+            self.encoder.classify(codes),
+            vote_probabilities(distances, hit_types, n_types),
+            centroid_probabilities(codes, centroids),
         )
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
@@ -143,7 +165,9 @@ class Reference:
         BundleError
             If something is there already that may not be replaced.
         """
-        bundle.write(path, bundle.Contents(**{name: getattr(self, name) for name in bundle.FIELDS}), overwrite=overwrite)
+        bundle.write(
+            path, bundle.Contents(**{name: getattr(self, name) for name in bundle.FIELDS}), overwrite=overwrite
+        )
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Reference:

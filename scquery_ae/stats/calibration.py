@@ -1,54 +1,58 @@
-"""From two opinions on a cell, the head's and the neighbours', to one probability."""
+"""From several opinions on a cell to one calibrated probability."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize_scalar
 
 #: Share of every mixed probability that is spread over all types: no type is ever impossible.
 FLOOR = 1e-3
 
+#: Range of the temperature: what few held-out points ask for beyond it is not to be trusted.
+TEMPERATURES = (0.2, 5.0)
+
 
 @dataclass(frozen=True)
 class Combination:
-    """``temper(weight * head + (1 - weight) * vote)``.
+    """The mean of some opinions, sharpened or softened by a temperature.
+
+    The weights are equal and not fitted: held-out cells come from the reference's own batches and hold few of the rare
+    types, so what they would choose does not carry over to a query.
 
     Attributes
     ----------
-    weight
-        Of the head's probabilities, 0 to 1.
     temperature
-        Probabilities are raised to ``1 / temperature`` and normalised: above 1 less certain, below 1 more.
+        Mean probabilities are raised to ``1 / temperature`` and normalised: above 1 less certain, below 1 more.
     """
 
-    weight: float = 0.5
     temperature: float = 1.0
 
-    def __call__(self, head: np.ndarray, vote: np.ndarray) -> np.ndarray:
-        """Return the probabilities of each type, ``(n, n_types)``, rows summing to 1."""
-        mixed = self.weight * head + (1 - self.weight) * vote
+    def __call__(self, opinions: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the probability of each type, ``(n, n_types)``, from opinions of that shape; rows sum to 1."""
+        mixed = np.mean(opinions, axis=0, dtype=np.float64)
         mixed = (1 - FLOOR) * mixed + FLOOR / mixed.shape[1]
         logits = np.log(mixed) / self.temperature
         logits -= logits.max(axis=1, keepdims=True)
         powered = np.exp(logits)
-        return powered / powered.sum(axis=1, keepdims=True)
+        return np.asarray(powered / powered.sum(axis=1, keepdims=True))
 
 
-def fit_combination(head: np.ndarray, vote: np.ndarray, truth: np.ndarray) -> Combination:
-    """Choose weight and temperature that give held-out points the least log loss.
+def fit_combination(opinions: Sequence[np.ndarray], truth: np.ndarray) -> Combination:
+    """Choose the temperature that gives held-out points the least log loss.
 
     Parameters
     ----------
-    head, vote
-        Probabilities of held-out points, ``(m, n_types)``.
+    opinions
+        Probabilities of held-out points, each ``(m, n_types)``.
     truth
         Their types, int ``(m,)``.
 
     Returns
     -------
-    The combination; the plain mean where there is nothing to fit on.
+    The combination; temperature 1 where there is nothing to fit on.
 
     References
     ----------
@@ -58,14 +62,12 @@ def fit_combination(head: np.ndarray, vote: np.ndarray, truth: np.ndarray) -> Co
         return Combination()
     rows = np.arange(len(truth))
 
-    def loss(parameters: np.ndarray) -> float:
-        combination = _combination(parameters)
-        chosen = combination(head, vote)[rows, truth]
-        # A weak pull to the plain mean decides where held-out points cannot, as when all are right.
-        return float(-np.log(chosen).mean() + 1e-3 * np.square(parameters).sum())
+    def loss(log_temperature: float) -> float:
+        chosen = Combination(float(np.exp(log_temperature)))(opinions)[rows, truth]
+        return float(-np.log(chosen).mean())
 
-    fitted = minimize(loss, np.zeros(2), method="Nelder-Mead")
-    return _combination(fitted.x)
+    fitted = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    return Combination(float(np.exp(fitted.x)))
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, n_bins: int = 15) -> float:
@@ -87,7 +89,3 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, n_bi
     bins = np.minimum((np.asarray(confidence) * n_bins).astype(int), n_bins - 1)
     gap = np.bincount(bins, weights=np.asarray(confidence) - np.asarray(correct), minlength=n_bins)
     return float(np.abs(gap).sum() / len(bins))
-
-
-def _combination(parameters: np.ndarray) -> Combination:
-    return Combination(weight=float(1 / (1 + np.exp(-parameters[0]))), temperature=float(np.exp(parameters[1])))

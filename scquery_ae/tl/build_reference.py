@@ -13,8 +13,10 @@ from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex
+from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import GeneColumns, open_training
 from scquery_ae.reference import Calibration, Reference
+from scquery_ae.stats import type_centroids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +64,7 @@ def build_reference(adata: AnnData, encoder: Encoder, *, label_key: str, key_add
     cells = open_training(adata, encoder.transform, "tl.build_reference")
     labels = check_obs_key(adata, label_key, "label_key")
     check_unique(adata.obs_names, "`adata.obs_names`", "call `adata.obs_names_make_unique()`.")
-    known = set(types)
-    strangers = sorted({str(label) for label in labels.dropna().unique()} - known)
+    strangers = sorted(set(label_types(labels)) - set(types))
     if strangers:
         msg = (
             f"`label_key={label_key!r}` holds types that the encoder was not fine-tuned on: {shown(strangers)}. "
@@ -76,6 +77,7 @@ def build_reference(adata: AnnData, encoder: Encoder, *, label_key: str, key_add
         embedding=embedding,
         obs=_storable(adata.obs),
         label_key=label_key,
+        centroids=type_centroids(embedding, label_codes(labels, types), len(types)),
         calibration=Calibration.empty(),
         depth=_depth(cells),
         provenance={"scquery_ae": version("scquery-ae"), "n_obs": adata.n_obs, "label_key": label_key},
@@ -88,11 +90,11 @@ def build_reference(adata: AnnData, encoder: Encoder, *, label_key: str, key_add
 def _held_out(adata: AnnData, split: str) -> np.ndarray:
     if split not in adata.obs:
         warn(
-            f'`adata.obs["{split}"]` is not there, so no cells are known to be held out from training: confidence is not '
-            "calibrated and nothing will be called unknown. Use the AnnData that `sq.tl.finetune` was called on."
+            f'`adata.obs["{split}"]` is not there, so no cells are known to be held out from training: confidence is '
+            "not calibrated and nothing will be called unknown. Use the AnnData that `sq.tl.finetune` was called on."
         )
         return np.zeros(adata.n_obs, dtype=bool)
-    held_out = (adata.obs[split].astype(object) == "validation").to_numpy()
+    held_out = np.asarray(adata.obs[split].astype(object) == "validation")
     if not held_out.any():
         warn(
             "Fine-tuning held no cells out: confidence is not calibrated and nothing will be called unknown. "
@@ -102,36 +104,32 @@ def _held_out(adata: AnnData, split: str) -> np.ndarray:
 
 
 def _calibrate(reference: Reference, held_out: np.ndarray) -> Calibration:
-    held_out = held_out & (reference.label_codes >= 0)
-    others = np.flatnonzero(~held_out)
+    labels, embedding = reference.label_codes, np.asarray(reference.embedding)
+    held_out = held_out & (labels >= 0)
     if not held_out.any():
         return Calibration.empty()
-    codes = np.asarray(reference.embedding)
-    neighbors = ExactIndex(np.ascontiguousarray(codes[others])).search(
-        codes[held_out], min(CALIBRATION_HITS, len(others))
-    )
-    return Calibration.fit(
-        reference.encoder.classify(codes[held_out]),
-        neighbors,
-        reference.label_codes[others][neighbors.indices],
-        reference.label_codes[held_out],
-    )
+    others = np.flatnonzero(~held_out)
+    codes, searched = embedding[held_out], np.ascontiguousarray(embedding[others])
+    neighbors = ExactIndex(searched).search(codes, min(CALIBRATION_HITS, len(others)))
+    # Mean codes, too, are those of the cells that are not held out.
+    centroids = type_centroids(searched, labels[others], len(reference.types))
+    opinions = reference.opinions(codes, neighbors.distances, labels[others][neighbors.indices], centroids)
+    return Calibration.fit(opinions, neighbors, labels[held_out])
 
 
 def _depth(cells: GeneColumns) -> dict[str, float]:
-    counts = [(np.asarray(chunk.sum(axis=1)).ravel(), np.diff(chunk.indptr)) for chunk in cells.chunks()]
-    total, detected = (np.concatenate(parts) for parts in zip(*counts, strict=True))
-    return {"counts": float(np.median(total)), "genes": float(np.median(detected))}
+    detected = np.concatenate([np.diff(chunk.indptr) for chunk in cells.chunks()])
+    return {"counts": float(np.median(cells.totals())), "genes": float(np.median(detected))}
 
 
 def _storable(obs: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of `obs` that Parquet takes: numbers, booleans, text and categories."""
+    """Return the columns of `obs` that Parquet takes: numbers, booleans, dates, text and categories."""
     import pandas as pd
 
     kept = {}
     for name in obs.columns:
         column = obs[name]
-        if column.dtype == object:
-            column = column.map(lambda v: str(v) if pd.notna(v) else None).astype("category")
+        if column.dtype.kind == "O":  # text, categories, or a mixture that Parquet would refuse
+            column = column.astype(object).map(str, na_action="ignore").astype("category")
         kept[str(name)] = column
     return pd.DataFrame(kept, index=obs.index.astype(str))

@@ -9,6 +9,7 @@ from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import open_cells
+from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -70,5 +71,5 @@ def embed(
         min_gene_overlap=min_gene_overlap,
     )
     slot = Slots(key_added).embedding
-    adata.obsm[slot] = encoder.embed(opened.cells)
+    write_results(adata, obsm={slot: encoder.embed(opened.cells)})
     logger.info("embedded %d cells from %s (%s); wrote obsm[%r]", adata.n_obs, opened.source, opened.match, slot)

@@ -11,7 +11,9 @@ from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
+from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
+from scquery_ae.tl._write import write_results
 from scquery_ae.training import finetune_encoder, stratified_split
 
 if TYPE_CHECKING:
@@ -109,8 +111,16 @@ def finetune(
         msg = f"`tl.finetune` needs the encoder of `sq.tl.pretrain`. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
     cells = open_training(adata, encoder.transform, "tl.finetune")
-    types, codes = encode_labels(check_obs_key(adata, label_key, "label_key"), label_key)
+    labels = check_obs_key(adata, label_key, "label_key")
+    types = label_types(labels)
+    codes = label_codes(labels, types)
     labelled = codes >= 0
+    if len(types) < 2:
+        msg = (
+            f"`label_key={label_key!r}` must give at least two cell types. Received {len(types)} "
+            f"({int(labelled.sum())} of {adata.n_obs} cells have a label); label more cells or name another column."
+        )
+        raise ArgumentError(msg)
     strata = codes.astype(str)
     if batch_key is not None:
         batches = check_obs_key(adata, batch_key, "batch_key").astype(str).to_numpy()
@@ -147,28 +157,12 @@ def finetune(
         **settings,
     }
     split = Slots(key_added).split
-    adata.obs[split] = _split_column(labelled, held_out, adata.obs_names)
+    write_results(adata, obs={split: _split_column(labelled, held_out, adata.obs_names)})
     logger.info("fine-tuned %r on %d of %d cells; wrote obs[%r]", encoder, labelled.sum(), adata.n_obs, split)
-
-
-def encode_labels(labels: pd.Series, label_key: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the types in alphabetical order, and each cell's position among them, -1 for a missing label."""
-    present = labels.notna().to_numpy()
-    names = labels.astype(object).to_numpy()
-    types, codes = np.unique(np.array([str(name) for name in names[present]], dtype=object), return_inverse=True)
-    if len(types) < 2:
-        msg = (
-            f"`label_key={label_key!r}` must give at least two cell types. Received {len(types)} "
-            f"({int(present.sum())} of {len(present)} cells have a label); label more cells or name another column."
-        )
-        raise ArgumentError(msg)
-    result = np.full(len(present), -1, dtype=np.int64)
-    result[present] = codes
-    return tuple(str(name) for name in types), result
 
 
 def _split_column(labelled: np.ndarray, held_out: np.ndarray, index: pd.Index) -> pd.Series:
     import pandas as pd
 
     codes = np.where(labelled, held_out.astype(int), -1)
-    return pd.Series(pd.Categorical.from_codes(codes, categories=["train", "validation"]), index=index)
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(["train", "validation"])), index=index)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_integer, check_number
-from scquery_ae._errors import ArgumentError
+from scquery_ae._checks import check_integer, check_number, shown
+from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference import Annotation, Reference, digest
+from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ def query(
     None. Writes
 
     ``obs["scquery_label"]`` : categorical
-        Most probable type.
+        Most probable type; missing for a cell without a count in the model genes, which is unknown.
     ``obs["scquery_confidence"]`` : float32
         Its probability, calibrated on held-out reference cells.
     ``obs["scquery_pvalue"]`` : float32
@@ -122,27 +123,43 @@ def query(
     found = loaded.annotate(codes, n_neighbors=n_neighbors, coverage=coverage)
 
     slots = Slots(key_added)
-    unknown = found.pvalues <= error_rate
-    adata.obs[slots.label] = _categorical(found.labels, found.types, adata.obs_names)
-    adata.obs[slots.confidence] = found.probabilities.max(axis=1).astype(np.float32)
-    adata.obs[slots.pvalue] = found.pvalues.astype(np.float32)
-    adata.obs[slots.unknown] = unknown
-    adata.obs[slots.label_set] = _named_sets(found, adata.obs_names)
-    adata.obsm[slots.embedding] = codes
-    adata.obsm[slots.neighbors] = found.neighbors.indices
-    adata.obsm[slots.distances] = found.neighbors.distances
-    adata.uns[slots.uns] = {
-        "reference": identity,
-        "version": version("scquery-ae"),
-        "parameters": {
-            "n_neighbors": n_neighbors,
-            "error_rate": error_rate,
-            "coverage": coverage,
-            "source": opened.source,
-            "input_state": opened.state.kind,
+    # Nothing is known of a cell without a count in the model genes: it gets no label, and is unknown.
+    seen = opened.cells.totals() > 0
+    unknown = (found.pvalues <= error_rate) | ~seen
+    if not seen.all():
+        warn(
+            f"{int((~seen).sum())} cells have nothing in the model genes and get no label, such as "
+            f"{shown(adata.obs_names[~seen])}."
+        )
+    write_results(
+        adata,
+        obs={
+            slots.label: _categorical(np.where(seen, found.labels, -1), found.types, adata.obs_names),
+            slots.confidence: np.where(seen, found.probabilities.max(axis=1), 0).astype(np.float32),
+            slots.pvalue: np.where(seen, found.pvalues, 0).astype(np.float32),
+            slots.unknown: unknown,
+            slots.label_set: _named_sets(found, seen, adata.obs_names),
         },
-        "genes": opened.match.to_dict(),
-    }
+        obsm={
+            slots.embedding: codes,
+            slots.neighbors: found.neighbors.indices,
+            slots.distances: found.neighbors.distances,
+        },
+        uns={
+            slots.uns: {
+                "reference": identity,
+                "version": version("scquery-ae"),
+                "parameters": {
+                    "n_neighbors": n_neighbors,
+                    "error_rate": error_rate,
+                    "coverage": coverage,
+                    "source": opened.source,
+                    "input_state": opened.state.kind,
+                },
+                "genes": opened.match.to_dict(),
+            }
+        },
+    )
     logger.info(
         "queried %d cells from %s (%s, %s): %d unknown; wrote obs[%r], obs[%r], obs[%r], obsm[%r], obsm[%r]",
         adata.n_obs,
@@ -171,17 +188,15 @@ def open_reference(reference: Reference | str | PathLike[str], function: str) ->
 def _categorical(codes: np.ndarray, types: tuple[str, ...], index: pd.Index) -> pd.Series:
     import pandas as pd
 
-    return pd.Series(pd.Categorical.from_codes(codes, categories=list(types)), index=index)
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(types)), index=index)
 
 
-def _named_sets(found: Annotation, index: pd.Index) -> pd.Series:
+def _named_sets(found: Annotation, seen: np.ndarray, index: pd.Index) -> pd.Series:
     """Return the label sets as text. Few distinct sets occur, so only those are spelt out."""
-    import pandas as pd
-
     order = np.argsort(-found.probabilities, axis=1, kind="stable")
     sizes = found.label_sets.sum(axis=1)
     # Members are a prefix of the order, since a set holds all types above a threshold.
     members = np.where(np.arange(order.shape[1]) < sizes[:, None], order, -1)
     distinct, codes = np.unique(members, axis=0, return_inverse=True)
     names = ["|".join(found.types[i] for i in row if i >= 0) for row in distinct]
-    return pd.Series(pd.Categorical.from_codes(codes.ravel(), categories=names), index=index)
+    return _categorical(np.where(seen, codes.ravel(), -1), tuple(names), index)

@@ -59,7 +59,7 @@ def finetune_encoder(
     """
     import keras
 
-    from scquery_ae.nn import Batches, MaskingNoise, ProgressBar, build_classifier, read_classifier
+    from scquery_ae.nn import Batches, MaskingNoise, ProgressBar, build_classifier, check_converged, read_classifier
 
     n_types = len(types)
     training = np.flatnonzero((labels >= 0) & ~held_out)
@@ -105,6 +105,7 @@ def finetune_encoder(
         verbose=0,
         shuffle=False,
     )
+    check_converged(fitted.history)
     hidden, kernel, bias = read_classifier(model, len(encoder.layers))
     return FinetuneResult(
         layers=tuple(

@@ -15,8 +15,8 @@ def stratified_split(strata: np.ndarray, fraction: float, random_state: int) -> 
     strata
         Group of each cell, ``(n,)``.
     fraction
-        Share to hold out, in [0, 1). What a stratum owes beyond a whole number is settled by chance, so that
-        small strata lend their share on average.
+        Share to hold out, in [0, 1). Each stratum lends the nearest whole number of cells: rare types, whose few
+        cells all matter to training, lend none.
     random_state
         Seed.
 
@@ -28,6 +28,6 @@ def stratified_split(strata: np.ndarray, fraction: float, random_state: int) -> 
     held_out = np.zeros(len(strata), dtype=bool)
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
-        n = int(np.floor(fraction * len(members) + rng.random()))
+        n = round(fraction * len(members))
         held_out[members[: min(n, len(members) - 1)]] = True
     return held_out

@@ -1,0 +1,103 @@
+"""Names of groups written on a plot, moved apart where they would overlap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.patheffects import withStroke
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.text import Text
+
+_GAP = (6.0, 2.5)  # points between two names, beside and above each other
+
+
+def write_names(ax: Axes, anchors: np.ndarray, names: Sequence[str]) -> list[Text]:
+    """Write each name at its anchor, in data coordinates ``(n, 2)``; :func:`move_apart` comes after the layout."""
+    outline = [withStroke(linewidth=3, foreground="white")]
+    texts = [
+        ax.text(x, y, name, ha="center", va="center", fontsize="small", path_effects=outline, zorder=4)
+        for (x, y), name in zip(anchors, names, strict=True)
+    ]
+    for text in texts:
+        # They are kept inside the axes, so they need no margin.
+        text.set_in_layout(False)
+    return texts
+
+
+def share_covered(ax: Axes, texts: Sequence[Text]) -> float:
+    """Return the area of the texts as a share of that of the axes."""
+    ax.figure.canvas.figure.draw_without_rendering()
+    areas = [np.prod(text.get_window_extent().size) for text in texts]
+    return float(sum(areas) / np.prod(ax.get_window_extent().size))
+
+
+def move_apart(ax: Axes, texts: Sequence[Text]) -> None:
+    """Move overlapping texts apart and into the axes; a line leads from a text to the anchor that it has left."""
+    if not texts:
+        return
+    ax.figure.canvas.figure.draw_without_rendering()
+    anchors = ax.transData.transform([text.get_position() for text in texts])
+    sizes = np.array([text.get_window_extent().size for text in texts])
+    gap = np.array(_GAP) * ax.figure.dpi / 72
+    frame = ax.get_window_extent()
+    centres = spread(anchors, sizes + gap, np.array([frame.min, frame.max]))
+    ends = ax.transData.inverted().transform(np.concatenate([centres, anchors])).reshape(2, -1, 2)
+    for text, end in zip(texts, ends[0], strict=True):
+        text.set_position(end)
+    left = (np.abs(centres - anchors) > sizes / 2 + gap).any(axis=1)
+    if left.any():
+        leaders = LineCollection(list(ends[:, left].swapaxes(0, 1)), colors="0.2", linewidths=0.6, zorder=3)
+        # Leaders do not change the limits of the axes.
+        ax.add_collection(leaders, autolim=False)
+
+
+def spread(centres: np.ndarray, sizes: np.ndarray, frame: np.ndarray, *, steps: int = 500) -> np.ndarray:
+    """Return the centres of boxes, moved until none overlaps another.
+
+    In each step all overlapping pairs are pushed apart, half each and a little more, along the axis on which they
+    overlap least, and boxes outside the frame are moved inside. The same boxes always end at the same places.
+
+    Parameters
+    ----------
+    centres
+        Where the boxes want to be, ``(n, 2)``.
+    sizes
+        Width and height, ``(n, 2)``.
+    frame
+        Lower left and upper right corner that boxes stay within, ``(2, 2)``; a box larger than it is centred.
+    steps
+        Most steps; boxes that have no room may still overlap after the last.
+
+    Returns
+    -------
+    Centres, float64 ``(n, 2)``.
+    """
+    places = np.asarray(centres, dtype=np.float64).copy()
+    n = len(places)
+    reach = (sizes[:, None] + sizes[None]) / 2
+    # Boxes at the same place part in their order.
+    first = np.where(np.arange(n)[:, None] < np.arange(n)[None], -1.0, 1.0)
+    low, high = frame[0] + sizes / 2, frame[1] - sizes / 2
+    low, high = np.minimum(low, (low + high) / 2), np.maximum(high, (low + high) / 2)
+    # Halves alone would close in on a place without overlap and never get there.
+    nudge = 0.05 * sizes.min()
+    for _ in range(steps):
+        places = np.clip(places, low, high)
+        offset = places[:, None] - places[None]
+        overlap = reach - np.abs(offset)
+        hit = (overlap > 1e-6).all(axis=2)
+        np.fill_diagonal(hit, val=False)
+        if not hit.any():
+            break
+        direction = np.where(offset == 0, first[:, :, None], np.sign(offset))
+        along = overlap == overlap.min(axis=2, keepdims=True)
+        push = np.where(hit[:, :, None] & along, direction * (overlap / 2 + nudge), 0)
+        # The mean of a crowded box's pushes, not their sum: sums overshoot and swing.
+        places += push.sum(axis=1) / np.maximum((push != 0).sum(axis=1), 1)
+    return np.clip(places, low, high)

@@ -1,0 +1,69 @@
+"""Shared by the plots: their look, and what becomes of a finished figure."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.backends.registry import BackendFilter, backend_registry
+
+from scquery_ae._errors import ArgumentError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from matplotlib.figure import Figure
+
+
+def style() -> AbstractContextManager[None]:
+    """Return the context in which all plots are drawn and saved. Font sizes are left to the user."""
+    return plt.rc_context(
+        {
+            "axes.axisbelow": True,
+            "axes.grid": False,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "hatch.linewidth": 0.7,
+            "legend.frameon": False,
+            # Text stays text.
+            "pdf.fonttype": 42,
+            "svg.fonttype": "none",
+        }
+    )
+
+
+def font_scale() -> float:
+    """Return the user's font size over matplotlib's own: figures grow with their text."""
+    return float(mpl.rcParams["font.size"]) / 10
+
+
+def check_save(save: Any) -> Path | None:
+    """Return `save` as a path, before anything is drawn."""
+    if save is None:
+        return None
+    if not isinstance(save, str | PathLike):
+        msg = f"`save` must be a path such as 'figure.pdf', or None. Received {save!r}."
+        raise ArgumentError(msg)
+    return Path(save).expanduser()
+
+
+def finish(figure: Figure, *, show: bool | None, save: Path | None, owned: bool = True) -> bool:
+    """Save and show a figure as asked, and return whether it was shown.
+
+    ``show=None`` shows a figure of our own (`owned`) where the backend can show any: in a window or a notebook. A
+    figure that was saved and not shown is closed, so that a script that saves many does not keep them all.
+    """
+    if save is not None:
+        dpi = 300 if mpl.rcParams["savefig.dpi"] == "figure" else mpl.rcParams["savefig.dpi"]
+        figure.savefig(save, dpi=dpi, bbox_inches="tight")
+    if show is None:
+        silent = backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE)  # type: ignore[no-untyped-call]
+        show = owned and mpl.get_backend().lower() not in silent
+    if show:
+        plt.show()
+    elif save is not None and owned:
+        plt.close(figure)
+    return bool(show)

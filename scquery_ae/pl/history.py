@@ -1,0 +1,128 @@
+"""``pl.history``: losses of training, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from scquery_ae._errors import ArgumentError, NotFittedError
+from scquery_ae.pl._palette import OKABE_ITO
+from scquery_ae.pl._style import check_save, finish, font_scale, style
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scquery_ae.encoder import Encoder
+
+_BLUE, _ORANGE = OKABE_ITO[:2]
+_PANELS_A_ROW = 4
+
+
+def history(encoder: Encoder, *, show: bool | None = None, save: str | PathLike[str] | None = None) -> Figure | None:
+    """Plot the losses of an encoder's training: one panel a pretrained layer, and one for fine-tuning.
+
+    The epoch whose weights were kept, that with the lowest loss on the held-out cells, is marked.
+
+    Parameters
+    ----------
+    encoder
+        From :func:`scquery_ae.tl.pretrain`, fine-tuned or not; of a reference, ``reference.encoder``.
+    show
+        Show the figure; None where matplotlib can (a window or a notebook).
+    save
+        Path to save to; the ending gives the format. What was saved and not shown is closed in pyplot.
+
+    Returns
+    -------
+    The figure, or None if it was shown.
+
+    Raises
+    ------
+    NotFittedError
+        If the encoder has no history.
+    ArgumentError
+        If `encoder` is not one, or `save` is not a path.
+
+    Notes
+    -----
+    Training losses are of corrupted cells while the weights still change, and losses on held-out cells are taken at
+    the end of each epoch, in fine-tuning without corruption: they may well lie below.
+    """
+    path = check_save(save)
+    panels = _panels(encoder)
+    n_columns = min(len(panels), _PANELS_A_ROW)
+    n_rows = -(-len(panels) // n_columns)
+    scale = font_scale()
+    with style():
+        figure, grid = plt.subplots(
+            n_rows,
+            n_columns,
+            figsize=(3.4 * scale * n_columns, 3.0 * scale * n_rows),
+            squeeze=False,
+            layout=ConstrainedLayoutEngine(wspace=0.05),
+        )
+        for ax, (title, ylabel, losses) in zip(grid.flat, panels, strict=False):
+            _draw(ax, losses)
+            ax.set(title=title, xlabel="epoch", ylabel=ylabel)
+        for ax in grid.flat[len(panels) :]:
+            ax.remove()
+        shown = finish(figure, show=show, save=path)
+    return None if shown else figure
+
+
+def _panels(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[float]]]]:
+    """Return title, y label and losses of each panel."""
+    record: Any = getattr(encoder, "history", None)
+    if not isinstance(record, Mapping):
+        msg = (
+            f"`pl.history` needs an encoder, as `sq.tl.pretrain` returns it. Received {type(encoder).__name__}; "
+            "a reference's is `reference.encoder`."
+        )
+        raise ArgumentError(msg)
+    panels: list[tuple[str, str, Mapping[str, Sequence[float]]]] = []
+    for depth, (losses, layer) in enumerate(zip(record.get("pretrain") or (), encoder.layers, strict=False), start=1):
+        n_in, n_out = layer.kernel.shape
+        panels.append((f"Pretraining, layer {depth}\n{n_in} to {n_out}", "denoising loss", losses))
+    if record.get("finetune"):
+        types = "" if encoder.head is None else f"\n{len(encoder.head.types)} cell types"
+        panels.append((f"Fine-tuning{types}", "classification loss", record["finetune"]))
+    if not any(losses.get("loss") for _, _, losses in panels):
+        msg = (
+            f"The encoder has no training history. Expected losses in `encoder.history`, received {dict(record)!r}. "
+            "Train one: `encoder = sq.tl.pretrain(adata)`."
+        )
+        raise NotFittedError(msg)
+    return panels
+
+
+def _draw(ax: Axes, losses: Mapping[str, Sequence[float]]) -> None:
+    """Draw one panel; epochs count from 1."""
+    for name, label, colour in (("loss", "training", _BLUE), ("val_loss", "held out", _ORANGE)):
+        values = losses.get(name)
+        if values:
+            ax.plot(range(1, len(values) + 1), values, color=colour, label=label, marker="o", markersize=3)
+    held_out = losses.get("val_loss")
+    # A loss that is NaN in every epoch has no best one.
+    if held_out and np.isfinite(held_out).any():
+        best = int(np.nanargmin(held_out))
+        ax.plot(
+            best + 1,
+            held_out[best],
+            color=_ORANGE,
+            linestyle="none",
+            marker="o",
+            markersize=9,
+            markerfacecolor="white",
+            markeredgewidth=2,
+            label=f"best (epoch {best + 1})",
+        )
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    ax.legend()

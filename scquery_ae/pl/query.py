@@ -1,0 +1,189 @@
+"""``pl.query``: which types a query is made of, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from scquery_ae._checks import check_adata, shown
+from scquery_ae._errors import ArgumentError, MissingKeyError
+from scquery_ae._slots import Slots
+from scquery_ae.pl._palette import OKABE_ITO
+from scquery_ae.pl._style import check_save, finish, font_scale, style
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_KNOWN = OKABE_ITO[0]
+_UNKNOWN = "0.45"
+_SUMMARY = "0.2"
+_POINTS_A_LABEL = 200
+
+
+def query(
+    adata: AnnData,
+    *,
+    key_added: str = "scquery",
+    show: bool | None = None,
+    save: str | PathLike[str] | None = None,
+) -> Figure | None:
+    """Plot what a query is made of: cells of each label, and the confidence in it.
+
+    Bars on the left count the cells of each label, most frequent on top, with those called unknown hatched. The
+    right panel shows each label's confidence: median, quartiles (thick), 5 to 95 per cent (thin), and cells
+    (at most 200 a label, evenly spaced by rank).
+
+    Parameters
+    ----------
+    adata
+        Cells after :func:`scquery_ae.tl.query`. Cells whose label is missing are left out.
+    key_added
+        Slot prefix given to ``tl.query``.
+    show
+        Show the figure; None where matplotlib can (a window or a notebook).
+    save
+        Path to save to; the ending gives the format. What was saved and not shown is closed in pyplot.
+
+    Returns
+    -------
+    The figure, or None if it was shown.
+
+    Raises
+    ------
+    MissingKeyError
+        If a column of ``tl.query`` is not in ``obs``.
+    ArgumentError
+        If no cell has a label, or `save` is not a path.
+    """
+    path = check_save(save)
+    labels, confidence, unknown = _read(adata, Slots(key_added))
+    counts = labels.value_counts(sort=False)
+    counts = counts[counts > 0].sort_values(ascending=False, kind="stable")
+    names = [str(name) for name in counts.index]
+    members = [(labels == label).to_numpy() for label in counts.index]
+
+    scale = font_scale()
+    width = 8 + 0.07 * min(max(map(len, names)), 60)
+    height = 1.5 + 0.26 * max(len(names), 3)
+    with style():
+        figure, (left, right) = plt.subplots(
+            1, 2, sharey=True, figsize=(width * scale, height * scale), layout=ConstrainedLayoutEngine(wspace=0.05)
+        )
+        _draw_counts(left, names, counts.to_numpy(), np.array([unknown[cells].sum() for cells in members]))
+        for row, cells in enumerate(members):
+            _draw_confidence(right, row, confidence[cells], unknown[cells])
+        right.set(xlim=(0, 1), xlabel="confidence in the label")
+        right.tick_params(axis="y", length=0)
+        right.grid(axis="x", color="0.9")
+        n, n_unknown = len(labels), int(unknown.sum())
+        figure.suptitle(
+            f"{n:,} query {'cell' if n == 1 else 'cells'}, {n_unknown:,} ({_per_cent(n_unknown, n)}) unknown"
+        )
+        _make_room(left, counts.to_numpy())
+        done = finish(figure, show=show, save=path)
+    return None if done else figure
+
+
+def _read(adata: AnnData, slots: Slots) -> tuple[pd.Series, np.ndarray, np.ndarray]:
+    """Return label, confidence and unknown of the cells that have a label."""
+    check_adata(adata, "pl.query")
+    columns = (slots.label, slots.confidence, slots.unknown)
+    absent = [column for column in columns if column not in adata.obs]
+    if absent:
+        msg = (
+            f"`pl.query` needs the columns that `sq.tl.query` writes. Not in `adata.obs`: {shown(absent)}. "
+            "Call `sq.tl.query(adata, reference)` first, or give the `key_added` that it was called with."
+        )
+        raise MissingKeyError(msg)
+    table = adata.obs.loc[adata.obs[slots.label].notna().to_numpy(), list(columns)]
+    if table.empty:
+        msg = f"`pl.query` needs cells with a label. All {adata.n_obs} of `adata.obs[{slots.label!r}]` are missing."
+        raise ArgumentError(msg)
+    # Not astype(bool): after a concatenation, unknown can hold NaN, which is true.
+    unknown = table[slots.unknown].eq(True).to_numpy(dtype=bool)
+    return table[slots.label].astype("category"), table[slots.confidence].to_numpy(dtype=float), unknown
+
+
+def _draw_counts(ax: Axes, names: list[str], counts: np.ndarray, unknown: np.ndarray) -> None:
+    rows = np.arange(len(names))
+    known = counts - unknown
+    ax.barh(rows, known, height=0.75, color=_KNOWN, label="known")
+    ax.barh(
+        rows,
+        unknown,
+        left=known,
+        height=0.75,
+        color="0.9",
+        edgecolor=_UNKNOWN,
+        hatch="////",
+        linewidth=0,
+        label="unknown",
+    )
+    for row, (count, n_unknown) in enumerate(zip(counts, unknown, strict=True)):
+        text = f"{count:,} ({_per_cent(count, counts.sum())})" + _unknown_part(n_unknown, count)
+        note = ax.annotate(text, (count, row), (4, 0), textcoords="offset points", va="center", fontsize="small")
+        # Room for it is made inside the axes.
+        note.set_in_layout(False)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    margin = 0.5 if len(names) > 1 else 1
+    ax.set(yticks=rows, yticklabels=names, ylim=(len(names) - 1 + margin, -margin), xlabel="cells")
+    ax.tick_params(axis="y", length=0)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+
+
+def _draw_confidence(ax: Axes, row: int, confidence: np.ndarray, unknown: np.ndarray) -> None:
+    measured = np.isfinite(confidence)
+    order = np.argsort(confidence[measured], kind="stable")
+    values, strange = confidence[measured][order], unknown[measured][order]
+    if not len(values):
+        return
+    low, lower, median, upper, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+    picked = np.unique(np.linspace(0, len(values) - 1, min(len(values), _POINTS_A_LABEL)).astype(int))
+    # Steps of the golden ratio spread points evenly, without a random number.
+    heights = row + 0.6 * ((np.arange(len(picked)) * 0.6180339887) % 1 - 0.5)
+    for group, colour in ((~strange[picked], _KNOWN), (strange[picked], _UNKNOWN)):
+        ax.scatter(
+            values[picked][group],
+            heights[group],
+            s=7,
+            color=colour,
+            alpha=0.5,
+            linewidths=0,
+            clip_on=False,
+            rasterized=True,
+        )
+    ax.hlines(row, low, high, color=_SUMMARY, linewidth=1)
+    ax.hlines(row, lower, upper, color=_SUMMARY, linewidth=4)
+    ax.plot(median, row, marker="o", markersize=5.5, color="white", markeredgecolor=_SUMMARY, clip_on=False)
+
+
+def _make_room(ax: Axes, counts: np.ndarray) -> None:
+    """Widen the x axis until the texts at the ends of the bars lie inside."""
+    ax.figure.canvas.figure.draw_without_rendering()
+    width = ax.get_window_extent().width
+    room = [(count, text.get_window_extent().width + 12) for count, text in zip(counts, ax.texts, strict=True)]
+    # A bar of length x with a text of t pixels fits in w pixels if x / limit * w + t <= w.
+    ax.set_xlim(0, max(length * width / max(width - text, width / 10) for length, text in room))
+
+
+def _per_cent(part: int, whole: int) -> str:
+    if part in (0, whole):
+        return "0%" if part == 0 else "100%"
+    share = 100 * part / whole
+    return f"{share:.1f}%" if share >= 0.1 else "<0.1%"
+
+
+def _unknown_part(part: int, whole: int) -> str:
+    if part == 0:
+        return ""
+    return ", all unknown" if part == whole else f", {part:,} unknown"

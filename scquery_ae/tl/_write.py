@@ -1,0 +1,26 @@
+"""Putting results into an AnnData, all at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def write_results(
+    adata: AnnData,
+    *,
+    obs: dict[str, Any] | None = None,
+    obsm: dict[str, Any] | None = None,
+    uns: dict[str, Any] | None = None,
+) -> None:
+    """Write finished results to their slots; nothing is computed here, so that nothing is left half done.
+
+    A view becomes an AnnData of its own first, as with scanpy.
+    """
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())
+    for slot, values in (("obs", obs), ("obsm", obsm), ("uns", uns)):
+        for name, value in (values or {}).items():
+            getattr(adata, slot)[name] = value

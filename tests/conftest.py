@@ -1,0 +1,182 @@
+"""Made-up cells, a small trained reference and the folder of real data, shared by all tests."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+# Before TensorFlow is imported by anything: its start-up notes are no test output.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+from scipy import sparse
+
+import scquery_ae as sq
+from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.transform import Transform
+
+# Two shared cores: how long one example takes says nothing.
+settings.register_profile("scquery_ae", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("scquery_ae")
+
+FORMATS: dict[str, Callable[[np.ndarray], object]] = {
+    "dense": np.asarray,
+    "csr": sparse.csr_matrix,
+    "csc": sparse.csc_matrix,
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One small training run. Shared by all tests: copy `adata` before changing it."""
+
+    adata: anndata.AnnData
+    encoder: Encoder
+    reference: sq.Reference
+
+
+def build_adata(
+    n_obs: int = 60,
+    n_vars: int = 40,
+    *,
+    fmt: str = "csr",
+    dtype: str = "float32",
+    n_types: int = 3,
+    n_batches: int = 2,
+    seed: int = 0,
+) -> anndata.AnnData:
+    """Return cells with negative-binomial counts; each type has marker genes, each batch small shifts of all genes.
+
+    ``obs`` has ``cell_type`` and ``batch`` (categorical); ``var`` has ``ensembl``, with version suffixes. Cells of all
+    types and batches are mixed, and no cell is empty.
+    """
+    # Genes and batches come from one stream and cells from another: two seeds give other cells of the same biology.
+    biology = np.random.default_rng(n_vars)
+    rng = np.random.default_rng([seed, n_obs])
+    base = biology.gamma(1.0, 2.0, n_vars) + 0.3
+    profiles = np.tile(base, (n_types, 1))
+    markers = np.array_split(biology.permutation(n_vars)[: n_vars // 2], n_types)
+    for cell_type, genes in enumerate(markers):
+        profiles[cell_type, genes] = base[genes] * 8 + 3
+    shifts = np.exp(0.15 * biology.standard_normal((n_batches, n_vars)))
+    types = np.arange(n_obs) % n_types
+    batches = rng.permutation(np.arange(n_obs) % n_batches)
+    depth = np.exp(0.3 * rng.standard_normal(n_obs))
+    means = profiles[types] * shifts[batches] * depth[:, None]
+    counts = rng.poisson(rng.gamma(2.0, means / 2.0)).astype(dtype)
+    counts[counts.sum(axis=1) == 0, 0] = 1
+    return anndata.AnnData(
+        FORMATS[fmt](counts),
+        obs=pd.DataFrame(
+            {
+                "cell_type": pd.Categorical([f"type {t}" for t in types]),
+                "batch": pd.Categorical([f"batch {b}" for b in batches]),
+            },
+            index=[f"cell{i}" for i in range(n_obs)],
+        ),
+        var=pd.DataFrame(
+            {"ensembl": [f"ENSG{i:011d}.{1 + i % 7}" for i in range(n_vars)]},
+            index=[f"GENE{i}" for i in range(n_vars)],
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_adata() -> Callable[..., anndata.AnnData]:
+    """``make_adata(n_obs, n_vars, *, fmt="csr"|"csc"|"dense", dtype, n_types, n_batches, seed)``."""
+    return build_adata
+
+
+@pytest.fixture(scope="session")
+def make_encoder() -> Callable[..., Encoder]:
+    """``make_encoder(adata, layer_sizes=(7, 4), seed=0)``: fitted normalisation, random weights, no Keras."""
+
+    def make(adata: anndata.AnnData, layer_sizes: tuple[int, ...] = (7, 4), seed: int = 0) -> Encoder:
+        from scquery_ae.loaders import GeneColumns
+
+        rng = np.random.default_rng(seed)
+        columns = np.arange(adata.n_vars)
+        transform = Transform.fit(GeneColumns(adata.X, columns), adata.var_names.to_numpy())
+        widths = (adata.n_vars, *layer_sizes)
+        layers = [
+            DenseWeights(
+                (rng.standard_normal((a, b)) / np.sqrt(a)).astype(np.float32),
+                (0.1 * rng.standard_normal(b)).astype(np.float32),
+                "relu" if i < len(layer_sizes) - 1 else "linear",
+            )
+            for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        ]
+        types = tuple(adata.obs["cell_type"].cat.categories)
+        head = Head(
+            rng.standard_normal((layer_sizes[-1], len(types))).astype(np.float32),
+            np.zeros(len(types), np.float32),
+            types,
+        )
+        return Encoder(transform, tuple(layers), head)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained() -> Trained:
+    """A reference of 240 cells and 120 genes, 24 cells without a label, trained for a few epochs."""
+    adata = build_adata(240, 120, seed=1)
+    adata.obs["quality"] = np.linspace(0, 1, adata.n_obs)
+    # Positions that hit every type: types go round by three.
+    adata.obs.iloc[np.arange(0, 240, 10), adata.obs.columns.get_loc("cell_type")] = np.nan
+    sq.pp.normalize(adata, n_top_genes=100)
+    with warnings.catch_warnings():
+        # TensorFlow's tensors do not know the copy keyword of NumPy 2.
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
+        encoder = sq.tl.pretrain(adata, layer_sizes=(16, 8), epochs=3, batch_size=32, progress=False)
+        sq.tl.finetune(
+            adata,
+            encoder,
+            label_key="cell_type",
+            batch_key="batch",
+            epochs=8,
+            batch_size=32,
+            learning_rate=5e-3,
+            validation_fraction=0.3,
+            progress=False,
+        )
+    sq.tl.embed(adata, encoder)
+    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    return Trained(adata, encoder, reference)
+
+
+@pytest.fixture
+def reference(trained: Trained) -> sq.Reference:
+    """The small trained reference. Shared by all tests: do not change it."""
+    return trained.reference
+
+
+@pytest.fixture
+def query_adata(trained: Trained) -> anndata.AnnData:
+    """Thirty counts of new cells of the reference's types, a fresh AnnData for each test."""
+    return build_adata(30, 120, seed=2)
+
+
+@pytest.fixture(scope="session")
+def saved_reference(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of the small reference on disk. Shared by all tests: copy it before changing it."""
+    path = tmp_path_factory.mktemp("saved") / "small.scq"
+    trained.reference.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the labelled real data, beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "pancreas_baron_human1.h5ad").is_file():
+        pytest.skip(f"the labelled real data are not in {folder.parent.name}/{folder.name} beside the repository")
+    return folder

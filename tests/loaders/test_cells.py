@@ -1,0 +1,109 @@
+"""Reading rows of a matrix by chunks, for the model genes alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from scquery_ae.loaders import CellRows, GeneColumns
+from scquery_ae.transform import Transform
+
+MAKE = {
+    "dense": np.asarray,
+    "fortran": np.asfortranarray,
+    "csr": sparse.csr_matrix,
+    "csc": sparse.csc_matrix,
+    "csr_array": sparse.csr_array,
+    "csc_array": sparse.csc_array,
+}
+
+
+def matrix_of(n, d, seed=0):
+    return np.random.default_rng(seed).poisson(1.0, (n, d)).astype(np.float32)
+
+
+def expected_of(matrix, columns):
+    return np.column_stack([matrix[:, c] if c >= 0 else np.zeros(len(matrix)) for c in columns])
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 30),
+    d=st.integers(1, 12),
+    size=st.integers(1, 35),
+    fmt=st.sampled_from(sorted(MAKE)),
+)
+def test_chunks_put_together_are_the_columns(seed, n, d, size, fmt):
+    rng = np.random.default_rng(seed)
+    matrix = matrix_of(n, d, seed)
+    columns = np.where(rng.random(d + 3) < 0.7, rng.permutation(np.r_[np.arange(d), -1, -1, -1]), -1)
+    cells = GeneColumns(MAKE[fmt](matrix), columns)
+    chunks = list(cells.chunks(size))
+    assert [c.shape[0] for c in chunks] == [min(size, n - start) for start in range(0, n, size)]
+    assert all(c.format == "csr" and c.dtype == np.float32 and c.shape[1] == d + 3 for c in chunks)
+    np.testing.assert_array_equal(sparse.vstack(chunks).toarray(), expected_of(matrix, columns))
+    np.testing.assert_array_equal(cells.load().toarray(), expected_of(matrix, columns))
+    assert cells.shape == (n, d + 3)
+    if (columns >= 0).all():
+        assert cells.present is None
+    else:
+        np.testing.assert_array_equal(cells.present, columns >= 0)
+
+
+@pytest.mark.parametrize("fmt", sorted(MAKE))
+def test_logged_values_are_turned_back_once(fmt):
+    matrix = matrix_of(9, 6)
+    columns = np.array([4, -1, 0, 2])
+    cells = GeneColumns(MAKE[fmt](np.log1p(matrix)), columns, logged=True)
+    for chunks in (list(cells.chunks(4)), [cells.load()]):
+        np.testing.assert_allclose(sparse.vstack(chunks).toarray(), expected_of(matrix, columns), rtol=1e-5)
+
+
+@pytest.mark.parametrize("fmt", sorted(MAKE))
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "float64", "bool"])
+def test_any_number_type_is_read_as_float32(fmt, dtype):
+    matrix = matrix_of(9, 6).astype(dtype)
+    received = GeneColumns(MAKE[fmt](matrix), np.arange(6)).load()
+    assert received.dtype == np.float32
+    np.testing.assert_array_equal(received.toarray(), matrix)
+
+
+@pytest.mark.parametrize("fmt", sorted(MAKE))
+def test_the_matrix_is_left_alone(fmt):
+    matrix = MAKE[fmt](np.log1p(matrix_of(9, 6)))
+    before = matrix.copy()
+    cells = GeneColumns(matrix, np.array([3, 1, -1]), logged=True)
+    for chunk in cells.chunks(4):
+        chunk.data[:] = 99
+    different = matrix != before
+    assert (different.nnz if sparse.issparse(different) else different.sum()) == 0
+
+
+def test_a_gene_may_be_asked_for_twice():
+    matrix = matrix_of(5, 3)
+    np.testing.assert_array_equal(GeneColumns(matrix, np.array([1, 1])).load().toarray(), matrix[:, [1, 1]])
+
+
+def test_no_gene_at_all():
+    received = GeneColumns(sparse.csr_matrix(matrix_of(5, 3)), np.array([-1, -1])).load()
+    assert received.shape == (5, 2)
+    assert received.nnz == 0
+
+
+def test_rows_for_training_are_the_transform_of_the_counts():
+    matrix = matrix_of(30, 6) + 1
+    columns = np.array([5, 0, 3])
+    cells = GeneColumns(sparse.csr_matrix(matrix), columns)
+    transform = Transform.fit(cells, np.array(["a", "b", "c"]))
+    rows = CellRows.read(cells, transform)
+    counts = matrix[:, columns].astype(np.float64)
+    logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * np.median(counts.sum(axis=1)))
+    assert rows.shape == (30, 3)
+    taken = rows.take(np.array([7, 2, 2]))
+    np.testing.assert_allclose(taken.toarray(), logged[[7, 2, 2]], rtol=1e-5)
+    dense = rows.dense(taken)
+    assert dense.dtype == np.float32
+    np.testing.assert_allclose(dense, logged[[7, 2, 2]] - logged.mean(axis=0), atol=1e-5)
+    # What is stored stays as it is, however often it is centred.
+    np.testing.assert_array_equal(rows.dense(taken), dense)

@@ -1,0 +1,132 @@
+"""From an AnnData to counts of the model genes, and what is decided on the way."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import scquery_ae as sq
+from scquery_ae.loaders import fitted_transform, gene_names, open_cells, open_training
+
+
+@pytest.fixture
+def adata(make_adata):
+    return make_adata(20, 12)
+
+
+def genes_of(adata):
+    return adata.var_names.to_numpy()
+
+
+def test_counts_in_x(adata):
+    opened = open_cells(adata, genes_of(adata), function="f")
+    assert (opened.source, opened.state.kind, opened.match.key) == ("X", "counts", "var_names")
+    assert opened.cells.matrix is adata.X
+    assert not opened.cells.logged
+    np.testing.assert_array_equal(opened.cells.load().toarray(), adata.X.toarray())
+
+
+def test_the_layer_of_counts_goes_before_x_and_a_named_layer_before_both(adata):
+    counts = adata.X.copy()
+    adata.layers["counts"], adata.layers["log"] = counts, counts.log1p()
+    adata.X = counts * 0.5
+    assert open_cells(adata, genes_of(adata), function="f").source == 'layers["counts"]'
+    opened = open_cells(adata, genes_of(adata), function="f", layer="log")
+    assert (opened.source, opened.state.kind) == ('layers["log"]', "log1p")
+    np.testing.assert_allclose(opened.cells.load().toarray(), counts.toarray(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("input_state", ["counts", "log1p"])
+def test_a_stated_state_is_not_second_guessed(adata, input_state):
+    adata.X = adata.X.log1p()
+    opened = open_cells(adata, genes_of(adata), function="f", input_state=input_state)
+    assert (opened.state.kind, opened.state.evidence) == (input_state, "as stated")
+    assert opened.cells.logged == (input_state == "log1p")
+
+
+def test_counts_stated_to_be_logged_are_refused(adata):
+    # exp of a few hundred is infinite, and an infinite value makes a code of NaN.
+    adata.X.data[0] = 300
+    with pytest.raises(sq.InputStateError, match="log1p"):
+        open_cells(adata, genes_of(adata), function="f", input_state="log1p").cells.load()
+
+
+def test_negative_values_stated_to_be_counts_are_refused(adata):
+    adata.X.data[0] = -3
+    with pytest.raises(sq.InputStateError, match=r"`f` needs .*negative|looks scaled"):
+        open_cells(adata, genes_of(adata), function="f", input_state="counts")
+
+
+def test_names_that_may_be_matched(adata):
+    adata.var["symbol"] = pd.Categorical(adata.var_names)
+    adata.var["text"] = pd.array(["a"] * 12, dtype="string")
+    adata.var["length"] = 3
+    adata.var["flag"] = True
+    assert list(gene_names(adata, None)) == ["var_names", "ensembl", "symbol", "text"]
+    assert list(gene_names(adata, "symbol")) == ["symbol"]
+    with pytest.raises(
+        sq.MissingKeyError,
+        match="`gene_key='length'` holds no gene names. Expected one of 'var_names', 'ensembl', 'symbol', 'text'",
+    ):
+        gene_names(adata, "length")
+
+
+def test_missing_names_in_a_column_are_no_genes(adata):
+    adata.var["symbol"] = [*adata.var_names[:6], *[None] * 6]
+    opened = open_cells(adata, genes_of(adata)[:6], function="f", gene_key="symbol")
+    np.testing.assert_array_equal(opened.match.columns, np.arange(6))
+    assert opened.match.ambiguous == ()
+
+
+def test_warnings_are_given_unless_reported_otherwise(adata):
+    genes = np.array([*genes_of(adata)[:5], *(f"x{i}" for i in range(6))])
+    with pytest.warns(sq.ScqueryWarning, match=r"Only 5 of 11 model genes \(45%\)"):
+        open_cells(adata, genes, function="f")
+    open_cells(adata, genes, function="f", warn_overlap=False)
+
+
+@pytest.mark.parametrize("fmt", ["csr", "csc", "dense"])
+def test_values_that_are_not_finite_are_refused(make_adata, fmt):
+    adata = make_adata(20, 12, fmt="dense")
+    adata.X[3, 4] = np.inf
+    adata.X = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.asarray}[fmt](adata.X)
+    with pytest.raises(sq.InputStateError, match=r"`f` needs finite values.*'GENE4'"):
+        open_cells(adata, genes_of(adata), function="f")
+
+
+def test_the_refusal_names_the_call(adata):
+    with pytest.raises(sq.ArgumentError, match="`f` takes an AnnData"):
+        open_cells(adata.X, genes_of(adata), function="f")
+    with pytest.raises(sq.ArgumentError, match="`input_state` must be one of 'auto', 'counts', 'log1p'"):
+        open_cells(adata, genes_of(adata), function="f", input_state="scaled")
+    with pytest.raises(sq.ArgumentError, match=r"`min_gene_overlap` must be a number in \[0, 1\]"):
+        open_cells(adata, genes_of(adata), function="f", min_gene_overlap=7)
+
+
+def test_training_reads_the_layer_of_counts_and_needs_all_genes(adata):
+    sq.pp.normalize(adata, n_top_genes=8)
+    transform = fitted_transform(adata, "f")
+    cells = open_training(adata, transform, "f")
+    expected = adata[:, list(transform.genes)].layers["counts"].toarray()
+    np.testing.assert_array_equal(cells.load().toarray(), expected)
+    with pytest.raises(sq.GeneOverlapError, match="Only 7 of the reference's 8 genes"):
+        open_training(adata[:, adata.var_names != transform.genes[0]].copy(), transform, "f")
+    del adata.layers["counts"]
+    with pytest.raises(sq.NotFittedError, match=r'`f` trains on `adata\.layers\["counts"\]`, which is not there'):
+        open_training(adata, transform, "f")
+
+
+def test_fractional_counts_are_trained_on_as_they_are(adata):
+    # Small fractions look logged; after pp.normalize there is no need to guess.
+    adata.X = adata.X * np.float32(0.37)
+    sq.pp.normalize(adata, input_state="counts")
+    cells = open_training(adata, fitted_transform(adata, "f"), "f")
+    np.testing.assert_array_equal(cells.load().toarray(), adata.layers["counts"].toarray())
+
+
+def test_an_anndata_that_was_not_normalised_has_no_transform(adata):
+    with pytest.raises(
+        sq.NotFittedError,
+        match=r'`f` needs the normalisation that `sq\.pp\.normalize` fits \(`adata\.uns\["scquery_transform"\]`\).*not there',
+    ):
+        fitted_transform(adata, "f")

@@ -1,0 +1,83 @@
+"""What becomes of a finished figure: shown, saved, closed, returned."""
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import pytest
+from matplotlib import pyplot as plt
+
+from scquery_ae import ArgumentError
+from scquery_ae.pl import _style
+
+
+@pytest.fixture
+def shows(monkeypatch):
+    """How often pyplot was asked to show, with a backend of the test's choice."""
+    calls = []
+    monkeypatch.setattr(plt, "show", lambda: calls.append("show"))
+    return calls
+
+
+@pytest.mark.parametrize(("backend", "expected"), [("agg", False), ("pdf", False), ("QtAgg", True), ("inline", True)])
+def test_by_default_a_figure_is_shown_where_the_backend_can(monkeypatch, shows, backend, expected):
+    monkeypatch.setattr(mpl, "get_backend", lambda: backend)
+    assert _style.finish(plt.figure(), show=None, save=None) is expected
+    assert len(shows) == expected
+
+
+def test_axes_of_someone_else_are_not_shown_unless_asked(monkeypatch, shows):
+    monkeypatch.setattr(mpl, "get_backend", lambda: "QtAgg")
+    assert _style.finish(plt.figure(), show=None, save=None, owned=False) is False
+    assert shows == []
+    assert _style.finish(plt.figure(), show=True, save=None, owned=False) is True
+    assert shows == ["show"]
+
+
+def test_what_was_saved_and_not_shown_is_closed_and_nothing_else(tmp_path, shows):
+    kept, saved, shown, foreign = (plt.figure() for _ in range(4))
+    _style.finish(kept, show=False, save=None)
+    _style.finish(saved, show=False, save=tmp_path / "a.png")
+    _style.finish(shown, show=True, save=tmp_path / "b.png")
+    _style.finish(foreign, show=False, save=tmp_path / "c.png", owned=False)
+    assert plt.get_fignums() == [kept.number, shown.number, foreign.number]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+def test_saved_at_300_dots_an_inch_unless_the_user_says_otherwise(tmp_path):
+    figure = plt.figure(figsize=(2, 1))
+    figure.text(0, 0, "x")
+    figure.text(1, 1, "x")
+    for dpi, name in (("figure", "a.png"), (50, "b.png")):
+        with mpl.rc_context({"savefig.dpi": dpi}):
+            _style.finish(figure, show=False, save=tmp_path / name, owned=False)
+    sizes = [plt.imread(tmp_path / name).shape[1] for name in ("a.png", "b.png")]
+    assert sizes[0] > 600
+    assert sizes[0] / sizes[1] == pytest.approx(6, rel=0.03)
+
+
+@pytest.mark.parametrize("save", [True, 3, ["a.png"]])
+def test_save_must_be_a_path(save):
+    with pytest.raises(ArgumentError, match=r"`save` must be a path such as 'figure.pdf', or None\. Received"):
+        _style.check_save(save)
+
+
+def test_home_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _style.check_save("~/a.pdf") == tmp_path / "a.pdf"
+    assert _style.check_save(None) is None
+
+
+def test_the_users_settings_come_back():
+    before = dict(mpl.rcParams)
+    with _style.style():
+        assert mpl.rcParams["pdf.fonttype"] == 42
+    assert dict(mpl.rcParams) == before
+
+
+def test_plots_load_neither_keras_nor_scanpy():
+    code = (
+        "import sys, scquery_ae.pl; print([m for m in ('keras', 'tensorflow', 'scanpy', 'faiss') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

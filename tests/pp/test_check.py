@@ -1,0 +1,158 @@
+"""``pp.check``: what it reports, and that it changes nothing."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+import scanpy as sc
+
+import scquery_ae as sq
+
+
+def test_a_good_query(query_adata, reference):
+    report = sq.pp.check(query_adata, reference)
+    model = query_adata[:, reference.encoder.genes].X.toarray()
+    assert report.n_obs == 30
+    assert report.genes == {"n_genes": 100, "n_found": 100, "key": "var_names", "missing": [], "ambiguous": []}
+    assert report.source == "X"
+    assert report.input_state == "counts"
+    assert report.evidence.startswith("all values are whole numbers")
+    assert report.counts == np.median(model.sum(axis=1))
+    assert report.detected == np.median((model > 0).sum(axis=1))
+    assert report.empty == ()
+    assert report.problems == ()
+    assert str(report).splitlines() == [
+        f"30 query cells, read from X: counts ({report.evidence})",
+        "genes     100 of 100 model genes (100%), matched by var_names",
+        f"depth     {report.counts:.4g} in the model genes of a median cell; reference {report.reference_counts:.4g}",
+        f"detected  {report.detected:.4g} model genes in a median cell; reference {report.reference_detected:.4g}",
+        "nothing stands in the way of a query",
+    ]
+
+
+def test_depth_of_the_reference(trained, query_adata):
+    model = trained.adata[:, trained.encoder.genes].layers["counts"].toarray()
+    report = sq.pp.check(query_adata, trained.reference)
+    assert report.reference_counts == np.median(model.sum(axis=1))
+    assert report.reference_detected == np.median((model > 0).sum(axis=1))
+
+
+def test_a_path_will_do(query_adata, reference, saved_reference):
+    expected = sq.pp.check(query_adata, reference)
+    assert sq.pp.check(query_adata, saved_reference) == expected
+    assert sq.pp.check(query_adata, str(saved_reference)) == expected
+
+
+def test_nothing_is_changed_and_no_warning_given(query_adata, reference):
+    few = query_adata[:, reference.encoder.genes[:20]].copy()
+    values = few.X.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sq.pp.check(few, reference)
+    assert (few.X != values).nnz == 0
+    assert list(few.obs) == ["cell_type", "batch"]
+    assert len(few.obsm) == len(few.uns) == len(few.layers) == 0
+
+
+def test_few_genes_are_reported_not_refused(query_adata, reference):
+    query_adata.var_names = [f"x{i}" for i in range(120)]
+    report = sq.pp.check(query_adata, reference)
+    assert report.genes["n_found"] == 0
+    # That cells without any value are shallow goes without saying.
+    (problem, empty) = report.problems
+    first = reference.encoder.genes[0]
+    assert problem.startswith(f"100 model genes are missing ('{first}', ")
+    assert problem.endswith("names here look like 'x0', 'x1', 'x2', 'x3', 'x4'")
+    assert empty.startswith("30 cells have nothing in the model genes: 'cell0'")
+    assert "look at   100 model genes are missing" in str(report)
+
+
+def test_half_of_the_genes_are_no_problem_and_fewer_are(query_adata, reference):
+    genes = reference.encoder.genes
+    assert sq.pp.check(query_adata[:, genes[:50]], reference).problems == ()
+    assert "51 model genes are missing" in sq.pp.check(query_adata[:, genes[:49]], reference).problems[0]
+
+
+def test_repeated_names_of_genes_and_cells(query_adata, reference):
+    first, second = reference.encoder.genes[:2]
+    query_adata.var_names = [first if name == second else name for name in query_adata.var_names]
+    query_adata.obs_names = ["same", *query_adata.obs_names[1:-1], "same"]
+    report = sq.pp.check(query_adata, reference)
+    assert report.genes["ambiguous"] == [first]
+    assert report.problems == (
+        f"1 genes are named more than once: '{first}'",
+        "cell names repeat; call `adata.obs_names_make_unique()`",
+    )
+
+
+def test_cells_without_model_genes_are_named(query_adata, reference):
+    query_adata.X = query_adata.X.toarray()
+    # Counts only where the model does not look.
+    query_adata.X[[3, 5]] = ~query_adata.var_names.isin(reference.encoder.genes)
+    report = sq.pp.check(query_adata, reference)
+    assert report.empty == ("cell3", "cell5")
+    assert report.problems == ("2 cells have nothing in the model genes: 'cell3', 'cell5'",)
+
+
+def test_shallow_cells_are_noticed(query_adata, reference):
+    rng = np.random.default_rng(0)
+    query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.1).astype(np.float32)
+    report = sq.pp.check(query_adata, reference)
+    ratio = report.reference_counts / report.counts
+    assert 5 < ratio < 20
+    assert report.problems == (f"cells are {ratio:.1f} times shallower than the reference's",)
+
+
+@pytest.mark.parametrize("layer", [None, "counts", "log"])
+def test_which_matrix_would_be_read(query_adata, reference, layer):
+    query_adata.layers["counts"] = query_adata.X.copy()
+    query_adata.layers["log"] = query_adata.X.log1p()
+    sc.pp.normalize_total(query_adata, target_sum=1e4)
+    report = sq.pp.check(query_adata, reference, layer=layer)
+    assert report.source == f'layers["{layer or "counts"}"]'
+    assert report.input_state == ("log1p" if layer == "log" else "counts")
+
+
+def test_the_stated_state_is_taken(query_adata, reference):
+    # Logged values that were rounded: nothing in them says so.
+    query_adata.X = np.round(query_adata.X.toarray() ** 0.3)
+    report = sq.pp.check(query_adata, reference, input_state="log1p")
+    assert (report.input_state, report.evidence) == ("log1p", "as stated")
+    assert sq.pp.check(query_adata, reference).input_state == "counts"
+
+
+def test_stored_zeros_are_not_detected_genes(query_adata, reference):
+    expected = sq.pp.check(query_adata, reference)
+    query_adata.X.data[::3] = 0
+    stored = sq.pp.check(query_adata, reference)
+    query_adata.X.eliminate_zeros()
+    assert stored == sq.pp.check(query_adata, reference)
+    assert stored.detected < expected.detected
+
+
+def test_scaled_values_are_refused(query_adata, reference):
+    query_adata.X = query_adata.X.toarray() - 3
+    with pytest.raises(
+        sq.InputStateError,
+        match=r"`pp\.check` needs counts or log-normalised values\. Received a matrix that looks scaled: there are negative "
+        r"values \(least -3\).*adata\.raw\.to_adata",
+    ):
+        sq.pp.check(query_adata, reference)
+
+
+def test_no_reference_is_refused(query_adata, tmp_path):
+    with pytest.raises(sq.BundleError, match=re.escape(f"There is no reference at {tmp_path / 'no.scq'}")):
+        sq.pp.check(query_adata, tmp_path / "no.scq")
+    with pytest.raises(sq.ArgumentError, match=r"`pp\.check` needs a reference or the path of a saved one\. Received int"):
+        sq.pp.check(query_adata, 7)
+    with pytest.raises(sq.ArgumentError, match=r"`pp\.check` takes an AnnData"):
+        sq.pp.check(None, 7)
+
+
+def test_plain_values(query_adata, reference):
+    values = sq.pp.check(query_adata, reference).to_dict()
+    assert values["problems"] == []
+    assert values["empty"] == []
+    assert values["n_obs"] == 30
+    assert {type(value) for value in values.values()} <= {int, float, str, list, dict}

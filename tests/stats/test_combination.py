@@ -1,0 +1,116 @@
+"""From opinions to calibrated probabilities."""
+
+import numpy as np
+import pytest
+from scipy import special
+
+from scquery_ae.stats import Combination, expected_calibration_error, fit_combination
+from scquery_ae.stats.calibration import FLOOR, TEMPERATURES
+
+
+def log_loss(probabilities, truth):
+    return -np.log(probabilities[np.arange(len(truth)), truth]).mean()
+
+
+def draw(rng, n=4000, n_types=4):
+    """True probabilities of points, and a type drawn from each."""
+    probabilities = special.softmax(1.5 * rng.standard_normal((n, n_types)), axis=1)
+    truth = (probabilities.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return probabilities, truth
+
+
+def sharpened(probabilities, temperature):
+    return special.softmax(np.log(probabilities) / temperature, axis=1)
+
+
+def test_hand_worked_mean_and_temperature():
+    opinions = [np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]]), np.array([[0.6, 0.4]])]
+    mixed = (1 - FLOOR) * np.array([0.6, 0.4]) + FLOOR / 2
+    np.testing.assert_allclose(Combination()(opinions), [mixed])
+    np.testing.assert_allclose(Combination(0.5)(opinions), [mixed**2 / (mixed**2).sum()])
+    np.testing.assert_allclose(Combination(2.0)(opinions), [mixed**0.5 / (mixed**0.5).sum()])
+
+
+def test_no_type_is_impossible_and_nothing_overflows():
+    certain = np.array([[1.0, 0.0, 0.0]])
+    for temperature in TEMPERATURES:
+        received = Combination(temperature)([certain, certain])
+        assert np.isfinite(received).all()
+        assert (received > 0).all()
+        assert received.sum() == pytest.approx(1)
+
+
+def test_temperature_leaves_the_order_alone():
+    rng = np.random.default_rng(0)
+    opinions = [special.softmax(rng.standard_normal((50, 5)), axis=1) for _ in range(3)]
+    plain = Combination()(opinions).argsort(axis=1)
+    np.testing.assert_array_equal(Combination(0.3)(opinions).argsort(axis=1), plain)
+    np.testing.assert_array_equal(Combination(4)(opinions).argsort(axis=1), plain)
+
+
+@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_of_an_overconfident_head_is_recovered(true_temperature):
+    probabilities, truth = draw(np.random.default_rng(1))
+    head = sharpened(probabilities, true_temperature)
+    # Sharpening by 1/2.5 asks to be softened by 2.5, and the reverse.
+    fitted = fit_combination([head], truth)
+    assert fitted.temperature == pytest.approx(1 / true_temperature, rel=0.1)
+
+
+def test_fitting_lowers_the_loss_of_the_plain_mean_and_the_calibration_error():
+    rng = np.random.default_rng(2)
+    probabilities, truth = draw(rng)
+    opinions = [sharpened(probabilities, 0.4), sharpened(probabilities, 0.3)]
+    fitted = fit_combination(opinions, truth)
+    assert fitted.temperature > 1
+    assert log_loss(fitted(opinions), truth) < log_loss(Combination()(opinions), truth) - 0.01
+
+    def error(combination):
+        p = combination(opinions)
+        return expected_calibration_error(p.max(axis=1), p.argmax(axis=1) == truth)
+
+    assert error(fitted) < 0.05 < error(Combination())
+
+
+def test_fitting_finds_the_best_of_a_grid():
+    probabilities, truth = draw(np.random.default_rng(3), n=300)
+    opinions = [sharpened(probabilities, 0.5), np.full_like(probabilities, 0.25)]
+    fitted = fit_combination(opinions, truth)
+    grid = np.geomspace(*TEMPERATURES, 400)
+    losses = [log_loss(Combination(t)(opinions), truth) for t in grid]
+    assert log_loss(fitted(opinions), truth) <= min(losses) + 1e-5
+
+
+def test_the_temperature_stays_in_its_range():
+    sure = np.tile([0.9, 0.1], (20, 1))
+    low, high = TEMPERATURES
+    assert fit_combination([sure], np.zeros(20, int)).temperature == pytest.approx(low, rel=0.02)
+    assert fit_combination([sure], np.ones(20, int)).temperature == pytest.approx(high, rel=0.02)
+
+
+def test_nothing_to_fit_on():
+    assert fit_combination([np.zeros((0, 3))] * 2, np.zeros(0, int)) == Combination(1.0)
+
+
+def test_calibration_error_by_hand():
+    # Bins [0, .5) and [.5, 1]: two points of mean .3, one right; three of mean .8, two right.
+    confidence = np.array([0.2, 0.4, 0.7, 0.8, 0.9])
+    correct = np.array([True, False, True, True, False])
+    expected = 2 / 5 * abs(0.3 - 1 / 2) + 3 / 5 * abs(0.8 - 2 / 3)
+    assert expected_calibration_error(confidence, correct, n_bins=2) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "expected"),
+    [([1.0, 1.0], [True, True], 0), ([1.0, 1.0], [True, False], 0.5), ([0.0], [False], 0), ([0.75] * 4, [1, 1, 1, 0], 0)],
+)
+def test_calibration_error_at_the_ends(confidence, correct, expected):
+    assert expected_calibration_error(np.array(confidence), np.array(correct, bool)) == pytest.approx(expected)
+
+
+def test_calibrated_confidence_has_little_error():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(20_000)
+    correct = rng.random(20_000) < confidence
+    assert expected_calibration_error(confidence, correct) < 0.02
+    assert expected_calibration_error(np.sqrt(confidence), correct) > 0.1

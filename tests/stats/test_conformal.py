@@ -1,0 +1,115 @@
+"""Conformal p-values and sets: hand cases, and the error rates they promise."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from scquery_ae.stats import conformal_pvalues, set_threshold
+from scquery_ae.stats.conformal import MIN_GROUP
+
+
+def pvalues(scores, groups, calibration_scores, calibration_groups):
+    return conformal_pvalues(*(np.asarray(a) for a in (scores, groups, calibration_scores, calibration_groups)))
+
+
+def test_hand_worked():
+    # Twenty calibration scores of one group: 1 to 20.
+    calibration = np.arange(1, 21)
+    received = pvalues([0.5, 20, 20.5, 10.5, 10], [0] * 5, calibration, [0] * 20)
+    np.testing.assert_allclose(received, [21 / 21, 2 / 21, 1 / 21, 11 / 21, 12 / 21])
+
+
+def test_each_group_has_its_own_scale():
+    scores = np.r_[np.arange(20), 100 + np.arange(20)]
+    groups = np.r_[np.zeros(20, int), np.ones(20, int)]
+    received = pvalues([50, 50, 119], [0, 1, 1], scores, groups)
+    # Stranger than all of group 0, and less strange than all of group 1.
+    np.testing.assert_allclose(received, [1 / 21, 21 / 21, 2 / 21])
+
+
+def test_small_groups_share_a_pool():
+    small = MIN_GROUP - 1
+    scores = np.r_[np.full(small, 10.0), np.arange(100)]
+    groups = np.r_[np.zeros(small, int), np.ones(100, int)]
+    received = pvalues([95, 95, 95], [0, 1, 7], scores, groups)
+    # Group 0 has too few and group 7 none: five of all 119 are as strange.
+    np.testing.assert_allclose(received, [6 / 120, 6 / 101, 6 / 120])
+    # One more, and it stands for itself.
+    received = pvalues([95], [0], np.r_[scores, 10.0], np.r_[groups, 0])
+    np.testing.assert_allclose(received, [1 / 21])
+
+
+def test_without_calibration_nothing_is_unusual():
+    np.testing.assert_array_equal(pvalues([0.1, 99], [0, 1], np.zeros(0), np.zeros(0, int)), [1, 1])
+
+
+def test_the_order_of_points_does_not_matter():
+    rng = np.random.default_rng(0)
+    scores, groups = rng.random(50), rng.integers(0, 3, 50)
+    calibration = rng.random(90), rng.integers(0, 3, 90)
+    order, shuffled = rng.permutation(50), rng.permutation(90)
+    expected = pvalues(scores, groups, *calibration)
+    received = pvalues(scores[order], groups[order], calibration[0][shuffled], calibration[1][shuffled])
+    np.testing.assert_array_equal(received, expected[order])
+
+
+def test_uniform_for_exchangeable_cells():
+    # Two groups of different scale, each new cell with a calibration set of its own.
+    rng = np.random.default_rng(0)
+    received = []
+    for _ in range(600):
+        groups = np.r_[np.zeros(99, int), np.ones(99, int)]
+        scores = rng.exponential(1 + 9 * groups)
+        group = rng.integers(2)
+        received.append(pvalues([rng.exponential(1 + 9 * group)], [group], scores, groups)[0])
+    # With continuous scores, p * 100 is uniform over 1 to 100; jitter makes it continuous.
+    continuous = np.array(received) - rng.random(600) / 100
+    assert stats.kstest(continuous, "uniform").pvalue > 0.05
+    # Cells of the wider group judged by the narrower one would not be.
+    pooled = pvalues(rng.exponential(10, 600), np.zeros(600, int), rng.exponential(1, 99), np.zeros(99, int))
+    assert stats.kstest(pooled, "uniform").pvalue < 1e-6
+
+
+@pytest.mark.parametrize("error_rate", [0.05, 0.2])
+def test_the_share_of_exchangeable_cells_called_unknown(error_rate):
+    rng = np.random.default_rng(1)
+    rates = []
+    for _ in range(300):
+        calibration = rng.standard_normal(59)
+        test = pvalues(rng.standard_normal(50), np.zeros(50, int), calibration, np.zeros(59, int))
+        rates.append((test <= error_rate).mean())
+    # Sixty ranks: the rate is exactly floor(60 * error_rate) / 60.
+    assert np.mean(rates) == pytest.approx(error_rate, abs=3 * np.std(rates) / np.sqrt(300))
+
+
+def test_threshold_by_hand():
+    probabilities = np.array([0.9, 0.1, 0.5, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6])
+    # Nine points, so ten ranks; a fifth of them are two, and the second least probability is the threshold.
+    assert set_threshold(probabilities, 0.8) == 0.2
+    assert set_threshold(probabilities, 0.5) == 0.5
+    # Ten per cent are one rank, which floating point must not lose: (9 + 1) * (1 - .9) is 0.9999999999999998.
+    assert set_threshold(probabilities, 0.9) == 0.1
+    # Less than one rank: every type enters.
+    assert set_threshold(probabilities, 0.95) == 0
+
+
+@pytest.mark.parametrize(("m", "coverage", "rank"), [(99, 0.9, 10), (19, 0.95, 1), (999, 0.7, 300), (49, 0.98, 1), (9, 0.4, 6)])
+def test_ranks_that_are_whole_numbers(m, coverage, rank):
+    assert set_threshold(np.arange(1.0, m + 1), coverage) == rank
+
+
+@pytest.mark.parametrize("m", [0, 3])
+def test_too_few_points_let_every_type_in(m):
+    assert set_threshold(np.full(m, 0.9), 0.9) == 0
+
+
+@pytest.mark.parametrize("coverage", [0.7, 0.9])
+def test_coverage_is_kept(coverage):
+    rng = np.random.default_rng(2)
+    covered = []
+    for _ in range(400):
+        threshold = set_threshold(rng.beta(5, 2, 60), coverage)
+        covered.append((rng.beta(5, 2, 100) >= threshold).mean())
+    mean, error = np.mean(covered), np.std(covered) / np.sqrt(400)
+    # At least the coverage, and at most one rank of sixty-one more.
+    assert coverage - 3 * error <= mean <= coverage + 1 / 61 + 3 * error

@@ -1,0 +1,171 @@
+"""The encoder as NumPy arrays, against a dense re-computation."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from scquery_ae import ArgumentError, NotFittedError
+from scquery_ae.encoder import ACTIVATIONS, DenseWeights, Encoder, Head
+from scquery_ae.loaders import GeneColumns
+from scquery_ae.transform import Transform
+
+#: Values worked out from the definitions, at x = -1, 0 and 2.
+BY_HAND = {
+    "linear": (-1, 0, 2),
+    "relu": (0, 0, 2),
+    "elu": (np.exp(-1) - 1, 0, 2),
+    "selu": (1.0507009873554805 * 1.6732632423543772 * (np.exp(-1) - 1), 0, 2 * 1.0507009873554805),
+    "tanh": ((np.exp(-2) - 1) / (np.exp(-2) + 1), 0, (np.exp(4) - 1) / (np.exp(4) + 1)),
+    "sigmoid": (1 / (1 + np.e), 0.5, 1 / (1 + np.exp(-2))),
+}
+
+
+def recompute(encoder, counts, present=None):
+    """Encode with dense float64 arrays and none of the package's code."""
+    transform = encoder.transform
+    counts = np.asarray(counts.todense() if sparse.issparse(counts) else counts, dtype=np.float64)
+    share = 1.0 if present is None else transform.fraction[present].sum(dtype=np.float64)
+    total = counts.sum(axis=1, keepdims=True)
+    x = np.log1p(counts / np.where(total > 0, total, 1) * transform.target_sum * share) - transform.mean
+    if present is not None:
+        x[:, ~present] = 0
+    for layer in encoder.layers:
+        x = x @ layer.kernel.astype(np.float64) + layer.bias
+        x = {"relu": lambda v: np.maximum(v, 0), "linear": lambda v: v, "tanh": np.tanh}[layer.activation](x)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_activations_by_hand(name):
+    x = np.array([-1.0, 0.0, 2.0])
+    np.testing.assert_allclose(ACTIVATIONS[name](x), BY_HAND[name], rtol=1e-12)
+    # Far from zero nothing overflows, and float32 stays float32.
+    far = ACTIVATIONS[name](np.array([-1e4, 1e4], dtype=np.float32))
+    assert np.isfinite(far).all()
+    assert far.dtype == np.float32
+
+
+def test_every_activation_has_a_hand_worked_case():
+    assert set(BY_HAND) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("sizes", [(4,), (7, 4), (9, 6, 3)])
+def test_encode_equals_a_dense_recomputation(make_adata, make_encoder, sizes):
+    adata = make_adata(20, 25)
+    encoder = make_encoder(adata, sizes)
+    codes = encoder.encode(adata.X)
+    np.testing.assert_allclose(codes, recompute(encoder, adata.X), atol=1e-5)
+    assert codes.dtype == np.float32
+    assert codes.flags.c_contiguous
+    assert codes.shape == (20, sizes[-1]) == (20, encoder.n_latent)
+
+
+@given(seed=st.integers(0, 999))
+def test_missing_genes_enter_as_their_mean(make_adata, make_encoder, seed):
+    adata = make_adata(6, 25)
+    encoder = make_encoder(adata)
+    present = np.random.default_rng(seed).random(25) < 0.6
+    present[0] = True
+    counts = np.where(present, adata.X.toarray(), 0)
+    counts[:, 0] += 1
+    np.testing.assert_allclose(encoder.encode(counts, present), recompute(encoder, counts, present), atol=2e-5)
+
+
+def test_missing_is_not_the_same_as_zero(make_adata, make_encoder):
+    adata = make_adata(6, 25)
+    encoder = make_encoder(adata)
+    present = np.arange(25) >= 8
+    counts = np.where(present, adata.X.toarray(), 0)
+    assert np.abs(encoder.encode(counts, present) - encoder.encode(counts)).max() > 0.05
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+@pytest.mark.parametrize("dtype", ["int64", "float32", "float64"])
+def test_formats_agree(make_adata, make_encoder, make, dtype):
+    adata = make_adata(15, 25)
+    encoder = make_encoder(adata)
+    counts = adata.X.toarray()
+    np.testing.assert_allclose(encoder.encode(make(counts.astype(dtype))), encoder.encode(counts), atol=1e-5)
+
+
+def test_cells_do_not_depend_on_each_other(make_adata, make_encoder):
+    adata = make_adata(40, 25)
+    encoder = make_encoder(adata)
+    together = encoder.encode(adata.X)
+    alone = np.vstack([encoder.encode(adata.X[i]) for i in range(40)])
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+def test_codes_have_unit_length_and_empty_cells_are_finite(make_adata, make_encoder):
+    adata = make_adata(10, 25)
+    encoder = make_encoder(adata)
+    counts = adata.X.toarray()
+    counts[3] = 0
+    codes = encoder.encode(counts)
+    np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1, rtol=1e-6)
+
+
+def test_a_code_of_zero_stays_zero():
+    transform = Transform(np.array(["a", "b"], dtype=object), 2.0, np.zeros(2, np.float32), np.full(2, 0.5, np.float32))
+    # A ReLU code that nothing activates.
+    encoder = Encoder(transform, (DenseWeights(-np.ones((2, 3), np.float32), np.zeros(3, np.float32), "relu"),))
+    np.testing.assert_array_equal(encoder.encode(np.array([[1.0, 1.0]])), [[0, 0, 0]])
+
+
+def test_embedding_by_chunks_equals_embedding_at_once(make_adata, make_encoder, monkeypatch):
+    adata = make_adata(23, 25)
+    encoder = make_encoder(adata)
+    monkeypatch.setattr(GeneColumns.chunks, "__defaults__", (5,))
+    cells = GeneColumns(adata.X, np.arange(25))
+    assert [chunk.shape[0] for chunk in cells.chunks()] == [5, 5, 5, 5, 3]
+    np.testing.assert_allclose(encoder.embed(cells), encoder.encode(adata.X), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 24), (3, 26), (25,)])
+def test_counts_of_other_genes_are_refused(make_adata, make_encoder, shape):
+    encoder = make_encoder(make_adata(10, 25))
+    with pytest.raises(ArgumentError, match=r"`encode` needs the counts of the 25 model genes, shape \(n, 25\)\. Received \("):
+        encoder.encode(np.ones(shape))
+
+
+def test_head_is_a_softmax():
+    head = Head(np.array([[np.log(2), 0.0], [0.0, 0.0]]), np.array([0.0, np.log(3)]), ("a", "b"))
+    # Logits (log 2, log 3), then (0, log 3).
+    np.testing.assert_allclose(head(np.array([[1.0, 0.0], [0.0, 1.0]])), [[0.4, 0.6], [0.25, 0.75]])
+    assert np.isfinite(head(np.array([[1e4, 0.0]]))).all()
+
+
+def test_classify_needs_a_head(make_adata, make_encoder):
+    encoder = make_encoder(make_adata(10, 25))
+    codes = encoder.encode(make_adata(10, 25).X)
+    probabilities = encoder.classify(codes)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    encoder.head = None
+    with pytest.raises(NotFittedError, match=r"pretrained but not fine-tuned\. Call `sq\.tl\.finetune\(adata, encoder"):
+        encoder.classify(codes)
+
+
+def test_repr_gives_sizes_and_types(make_adata, make_encoder):
+    encoder = make_encoder(make_adata(10, 25))
+    assert repr(encoder) == "Encoder(25 -> 7 -> 4, 3 types)"
+    encoder.head = None
+    assert repr(encoder) == "Encoder(25 -> 7 -> 4, not fine-tuned)"
+
+
+def test_encoding_loads_no_keras():
+    code = """
+import sys
+import numpy as np
+from scquery_ae.encoder import DenseWeights, Encoder
+from scquery_ae.transform import Transform
+t = Transform(np.array(["a", "b"], dtype=object), 2.0, np.zeros(2, np.float32), np.full(2, .5, np.float32))
+e = Encoder(t, (DenseWeights(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), "linear"),))
+print(e.encode(np.ones((1, 2))).shape, [m for m in ("keras", "tensorflow", "scanpy", "matplotlib") if m in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "(1, 2) []"

@@ -1,0 +1,166 @@
+"""What the package offers, how it is called, and what an import costs."""
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import scquery_ae as sq
+
+HEAVY = ("tensorflow", "keras", "jax", "torch", "matplotlib", "scanpy", "faiss", "sklearn", "pymilvus", "dask")
+
+
+def fresh(code):
+    """Run code in a process of its own and return what it prints."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def public_functions():
+    """Every function in the ``__all__`` of pp, tl and pl."""
+    for room in ("pp", "tl", "pl"):
+        module = importlib.import_module(f"scquery_ae.{room}")
+        for name in getattr(module, "__all__", ()):
+            function = getattr(module, name)
+            if inspect.isfunction(function):
+                yield pytest.param(room, function, id=f"{room}.{name}")
+
+
+FUNCTIONS = list(public_functions())
+
+
+def test_an_import_is_light():
+    loaded = fresh(f"import sys, scquery_ae; print(*[m for m in {HEAVY!r} if m in sys.modules])")
+    assert loaded == []
+
+
+def test_rooms_that_need_no_keras_load_none():
+    code = (
+        "import sys, scquery_ae as sq; sq.pp, sq.tl, sq.stats, sq.datasets, sq.Reference, sq.Encoder;"
+        "print(*[m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
+    )
+    assert fresh(code) == []
+
+
+def test_dir_and_all_agree_and_every_name_is_there():
+    assert dir(sq) == sorted(sq.__all__)
+    assert len(set(sq.__all__)) == len(sq.__all__)
+    for name in sq.__all__:
+        assert getattr(sq, name) is not None
+
+
+def test_all_is_complete():
+    from scquery_ae import _HOMES, _MODULES
+
+    assert set(sq.__all__) == {*_HOMES, *_MODULES, "__version__"}
+    assert {"pp", "tl", "pl", "nn", "stats", "datasets", "Encoder", "Reference"} <= set(sq.__all__)
+
+
+@pytest.mark.parametrize("room", ["datasets", "index", "loaders", "pp", "reference", "stats", "tl", "training"])
+def test_each_room_lists_what_it_imports(room):
+    module = importlib.import_module(f"scquery_ae.{room}")
+    inside = {name for name, value in vars(module).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    # A submodule of the same name as its function is shadowed by it, as in tl.query.
+    assert inside - {"annotations"} == set(module.__all__)
+    assert module.__all__ == sorted(module.__all__)
+
+
+@pytest.mark.parametrize("name", ["pp", "tl"])
+def test_the_users_calls_are_there(name):
+    expected = {
+        "pp": {"align_genes", "check", "normalize"},
+        "tl": {"build_reference", "embed", "finetune", "pretrain", "query"},
+    }
+    assert expected[name] <= set(getattr(sq, name).__all__)
+
+
+def test_every_module_says_what_it_is_for():
+    undocumented = [
+        info.name
+        for info in pkgutil.walk_packages(sq.__path__, "scquery_ae.")
+        if not info.name.endswith("__main__") and not importlib.import_module(info.name).__doc__
+    ]
+    assert undocumented == []
+
+
+def test_an_unknown_name_gets_the_list_of_names():
+    with pytest.raises(AttributeError, match=r"module 'scquery_ae' has no attribute 'qurey'; it offers .*pp.*tl"):
+        _ = sq.qurey
+
+
+def test_the_version_is_that_of_the_installed_package():
+    from importlib.metadata import version
+
+    assert sq.__version__ == version("scquery-ae")
+
+
+@pytest.mark.parametrize(("room", "function"), FUNCTIONS)
+def test_calls_take_adata_first_and_few_things_by_position(room, function):
+    parameters = list(inspect.signature(function).parameters.values())
+    if room in ("pp", "tl"):
+        assert parameters[0].name == "adata"
+    assert parameters[0].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    assert 1 <= len(positional) <= 3
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters[len(positional) :])
+    # What may be left out is named; only what must be given goes by position.
+    if room in ("pp", "tl"):
+        assert all(p.default is inspect.Parameter.empty for p in positional)
+
+
+@pytest.mark.parametrize(("room", "function"), FUNCTIONS)
+def test_calls_are_typed_throughout(room, function):
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
+
+
+@pytest.mark.parametrize(("room", "function"), FUNCTIONS)
+def test_shared_words_mean_the_same_everywhere(room, function):
+    parameters = inspect.signature(function).parameters
+    defaults = {
+        "key_added": "scquery",
+        "random_state": 0,
+        "copy": False,
+        "layer": None,
+        "gene_key": None,
+        "input_state": "auto",
+        "n_neighbors": 15,
+        "min_gene_overlap": 0.1,
+        "batch_key": None,
+        "progress": True,
+    }
+    for name, default in defaults.items():
+        if name in parameters and parameters[name].default is not inspect.Parameter.empty:
+            assert parameters[name].default == default, name
+
+
+@pytest.mark.parametrize(("room", "function"), FUNCTIONS)
+def test_docstrings_name_every_parameter_and_have_their_sections(room, function):
+    doc = inspect.getdoc(function)
+    assert doc.splitlines()[0].endswith(".")
+    lines = doc.splitlines()
+    for section in ("Parameters", "Returns", "Raises"):
+        assert section in lines, section
+        at = lines.index(section)
+        assert set(lines[at + 1]) == {"-"}
+        assert len(lines[at + 1]) == len(section)
+    # Names stand at the margin of the Parameters section, several to a line where they belong together.
+    start, end = lines.index("Parameters") + 2, lines.index("Returns")
+    documented = [
+        name.strip().lstrip("*")
+        for line in lines[start:end]
+        if line and not line.startswith(" ")
+        for name in line.split(":")[0].split(",")
+    ]
+    assert documented == list(inspect.signature(function).parameters)
+
+
+def test_the_package_is_typed():
+    from importlib.resources import files
+
+    assert files("scquery_ae").joinpath("py.typed").is_file()

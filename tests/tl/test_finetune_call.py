@@ -1,0 +1,248 @@
+"""``tl.finetune`` as a call: which cells it trains on, what it writes, and that a refusal changes nothing."""
+
+import copy
+import importlib
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scquery_ae as sq
+from scquery_ae.encoder import Head
+from scquery_ae.training import FinetuneResult
+
+QUICK = {"label_key": "cell_type", "epochs": 1, "batch_size": 32, "progress": False}
+
+
+@pytest.fixture
+def cells(make_adata):
+    adata = make_adata(60, 30)
+    sq.pp.normalize(adata, n_top_genes=20)
+    return adata
+
+
+@pytest.fixture
+def encoder(cells, make_encoder):
+    model = make_encoder(cells[:, cells.var["highly_variable"]].copy(), (6, 3))
+    model.transform = type(model.transform).from_dict(cells.uns["scquery_transform"])
+    model.head = None
+    return model
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Instead of training, keep what training was asked for."""
+    calls = []
+
+    def keep(encoder, cells, labels, held_out, types, **settings):
+        calls.append(SimpleNamespace(cells=cells, labels=labels, held_out=held_out, types=types, **settings))
+        head = Head(np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types)
+        return FinetuneResult(encoder.layers, head, {"loss": [1.0]})
+
+    monkeypatch.setattr(importlib.import_module("scquery_ae.tl.finetune"), "finetune_encoder", keep)
+    return calls
+
+
+def weights(encoder):
+    arrays = [array for layer in encoder.layers for array in (layer.kernel, layer.bias)]
+    return arrays if encoder.head is None else [*arrays, encoder.head.kernel, encoder.head.bias]
+
+
+def same(one, other):
+    ours, theirs = weights(one), weights(other)
+    return len(ours) == len(theirs) and all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_what_is_changed_and_written(cells, encoder):
+    before = copy.deepcopy(encoder)
+    assert sq.tl.finetune(cells, encoder, **QUICK) is None
+    assert [layer.kernel.shape for layer in encoder.layers] == [(20, 6), (6, 3)]
+    # All layers are trained, not the head alone.
+    assert all((a != b).any() for a, b in zip(weights(encoder)[::2], weights(before)[::2], strict=False))
+    assert encoder.head.types == ("type 0", "type 1", "type 2")
+    assert encoder.head.kernel.shape == (3, 3)
+    assert encoder.head.kernel.dtype == np.float32
+    assert {"loss", "val_loss"} <= set(encoder.history["finetune"])
+    assert all(len(values) == 1 for values in encoder.history["finetune"].values())
+    split = cells.obs["scquery_split"]
+    assert isinstance(split.dtype, pd.CategoricalDtype)
+    assert list(split.cat.categories) == ["train", "validation"]
+    # A tenth of twenty cells of each type.
+    assert cells.obs.groupby("cell_type", observed=True)["scquery_split"].apply(lambda s: (s == "validation").sum()).tolist() == [2] * 3
+    assert encoder.parameters["finetune"]["label_key"] == "cell_type"
+    assert json.loads(json.dumps(encoder.parameters))["finetune"]["epochs"] == 1
+
+
+def test_training_with_unlabelled_cells_is_training_without_them(cells, encoder):
+    labels = cells.obs["cell_type"].astype(object).to_numpy()
+    labels[::7] = np.nan
+    cells.obs["cell_type"] = pd.Categorical(labels)
+    unlabelled = np.arange(60) % 7 == 0
+    alone, other = cells[~unlabelled].copy(), copy.deepcopy(encoder)
+    sq.tl.finetune(cells, encoder, **QUICK)
+    sq.tl.finetune(alone, other, **QUICK)
+    assert same(encoder, other)
+    split = cells.obs["scquery_split"]
+    np.testing.assert_array_equal(split.isna(), unlabelled)
+    assert list(split[~unlabelled]) == list(alone.obs["scquery_split"])
+
+
+def test_another_seed_gives_another_encoder(cells, encoder):
+    runs = [copy.deepcopy(encoder) for _ in range(2)]
+    for seed, run in enumerate(runs):
+        sq.tl.finetune(cells, run, **QUICK, random_state=seed)
+    assert not same(*runs)
+
+
+def test_a_type_with_one_cell_is_kept_for_training(cells, encoder):
+    labels = cells.obs["cell_type"].astype(object).to_numpy()
+    labels[11] = "rare"
+    cells.obs["cell_type"] = labels
+    sq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0.9)
+    assert encoder.head.types == ("rare", "type 0", "type 1", "type 2")
+    assert cells.obs["scquery_split"].iloc[11] == "train"
+    assert all(np.isfinite(array).all() for array in weights(encoder))
+
+
+def test_it_can_be_called_again_with_other_labels(cells, encoder):
+    encoder.head = Head(np.ones((3, 3), np.float32), np.zeros(3, np.float32), ("a", "b", "c"))
+    sq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "batch"}))
+    assert encoder.head.types == ("batch 0", "batch 1")
+    assert encoder.head.kernel.shape == (3, 2)
+
+
+@pytest.mark.parametrize("missing", [None, pd.NA, float("nan")])
+def test_a_missing_label_of_any_kind_is_none(cells, encoder, asked, missing):
+    labels = cells.obs["cell_type"].astype(object).to_numpy()
+    labels[[0, 4]] = missing
+    cells.obs["cell_type"] = labels
+    sq.tl.finetune(cells, encoder, **QUICK)
+    expected = np.arange(60) % 3
+    expected[[0, 4]] = -1
+    np.testing.assert_array_equal(asked[0].labels, expected)
+    assert not asked[0].held_out[[0, 4]].any()
+    assert asked[0].types == ("type 0", "type 1", "type 2")
+
+
+def test_labels_of_other_types_than_text(cells, encoder, asked):
+    cells.obs["cluster"] = cells.obs["cell_type"].cat.codes.astype(int) + 9
+    sq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "cluster"}))
+    # In the order of text, as everywhere.
+    assert encoder.head.types == ("10", "11", "9")
+    np.testing.assert_array_equal(asked[0].labels, np.tile([2, 0, 1], 20))
+
+
+def test_unused_categories_are_no_types(cells, encoder, asked):
+    cells.obs["cell_type"] = cells.obs["cell_type"].cat.add_categories("gone")
+    sq.tl.finetune(cells, encoder, **QUICK)
+    assert asked[0].types == ("type 0", "type 1", "type 2")
+
+
+def test_held_out_cells_come_from_every_type_in_every_batch(cells, encoder, asked):
+    cells.obs["batch"] = pd.Categorical(np.where(np.arange(60) < 30, "one", "two"))
+    sq.tl.finetune(cells, encoder, **QUICK, batch_key="batch", validation_fraction=0.2)
+    held_out = cells.obs[cells.obs["scquery_split"] == "validation"]
+    assert held_out.groupby(["cell_type", "batch"], observed=True).size().tolist() == [2] * 6
+    assert encoder.parameters["finetune"]["batch_key"] == "batch"
+    np.testing.assert_array_equal(asked[0].held_out, cells.obs["scquery_split"] == "validation")
+
+
+def test_nothing_held_out(cells, encoder, asked):
+    sq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0)
+    assert (cells.obs["scquery_split"] == "train").all()
+    assert not asked[0].held_out.any()
+
+
+def test_key_added_names_the_split(cells, encoder, asked):
+    sq.tl.finetune(cells, encoder, **QUICK, key_added="mine")
+    assert "mine_split" in cells.obs
+    assert "scquery_split" not in cells.obs
+
+
+def test_settings_are_passed_on_and_recorded(cells, encoder, asked):
+    settings = {
+        "class_weight_power": 0.25,
+        "label_smoothing": 0.05,
+        "corruption_level": 0.2,
+        "dropout": 0.15,
+        "epochs": 7,
+        "patience": 2,
+        "batch_size": 11,
+        "learning_rate": 0.02,
+        "random_state": 3,
+    }
+    sq.tl.finetune(cells, encoder, label_key="cell_type", **settings, progress=False)
+    assert {name: getattr(asked[0], name) for name in settings} == settings
+    recorded = encoder.parameters["finetune"]
+    assert {name: recorded[name] for name in settings} == settings
+    assert encoder.history["finetune"] == {"loss": [1.0]}
+
+
+# Refusals leave the encoder and the AnnData as they were.
+
+
+def refused(cells, encoder, error, match, **arguments):
+    before, columns = copy.deepcopy(encoder), list(cells.obs)
+    with pytest.raises(error, match=match):
+        sq.tl.finetune(cells, encoder, **(QUICK | arguments))
+    assert same(encoder, before)
+    assert encoder.head is None
+    assert (encoder.history, encoder.parameters) == (before.history, before.parameters)
+    assert list(cells.obs) == columns
+
+
+@pytest.mark.parametrize("labels", ["one type", "no label"])
+def test_fewer_than_two_types_are_refused(cells, encoder, labels):
+    cells.obs["cell_type"] = "T cell" if labels == "one type" else np.nan
+    received = r"1 \(60 of 60" if labels == "one type" else r"0 \(0 of 60"
+    refused(
+        cells,
+        encoder,
+        sq.ArgumentError,
+        rf"`label_key='cell_type'` must give at least two cell types\. Received {received} cells have a label\); label more",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"label_key": "type"}, sq.MissingKeyError, r"`label_key='type'` is not a column of `adata\.obs`\. Expected one of 'cell_t"),
+        ({"batch_key": "donor"}, sq.MissingKeyError, r"`batch_key='donor'` is not a column of `adata\.obs`"),
+        ({"label_smoothing": 1}, sq.ArgumentError, r"`label_smoothing` must be a number in \[0, 1\)\. Received 1"),
+        ({"corruption_level": -0.1}, sq.ArgumentError, r"`corruption_level` must be a number in \[0, 1\)\. Received -0\.1"),
+        ({"dropout": 1.0}, sq.ArgumentError, r"`dropout` must be a number in \[0, 1\)\. Received 1\.0"),
+        ({"validation_fraction": 1.0}, sq.ArgumentError, r"`validation_fraction` must be a number in \[0, 1\)"),
+        ({"class_weight_power": 2}, sq.ArgumentError, r"`class_weight_power` must be a number in \[0, 1\]\. Received 2"),
+        ({"learning_rate": -1}, sq.ArgumentError, r"`learning_rate` must be a number in \(0, inf\)\. Received -1"),
+        ({"epochs": 0}, sq.ArgumentError, "`epochs` must be an integer of at least 1. Received 0"),
+        ({"patience": None}, sq.ArgumentError, "`patience` must be an integer of at least 1. Received None"),
+        ({"batch_size": True}, sq.ArgumentError, "`batch_size` must be an integer of at least 1. Received True"),
+        ({"random_state": "x"}, sq.ArgumentError, "`random_state` must be an integer of at least 0. Received 'x'"),
+    ],
+)
+def test_wrong_arguments_are_refused(cells, encoder, arguments, error, match):
+    refused(cells, encoder, error, match, **arguments)
+
+
+def test_counts_are_needed(cells, encoder):
+    del cells.layers["counts"]
+    refused(cells, encoder, sq.NotFittedError, r'`tl\.finetune` trains on `adata\.layers\["counts"\]`, which is not there')
+
+
+def test_the_encoders_genes_are_needed(cells, encoder):
+    fewer = cells[:, cells.var_names != encoder.genes[3]].copy()
+    refused(fewer, encoder, sq.GeneOverlapError, "Only 19 of the reference's 20 genes")
+
+
+def test_an_encoder_is_needed(cells):
+    with pytest.raises(sq.ArgumentError, match=r"`tl\.finetune` needs the encoder of `sq\.tl\.pretrain`\. Received NoneType"):
+        sq.tl.finetune(cells, None, **QUICK)
+
+
+def test_numpy_scalars_are_recorded_as_plain_values(cells, encoder):
+    sq.tl.finetune(
+        cells, encoder, **(QUICK | {"epochs": np.int64(1), "random_state": np.int64(0), "learning_rate": np.float32(1e-3)})
+    )
+    assert json.loads(json.dumps(encoder.parameters))["finetune"]["epochs"] == 1

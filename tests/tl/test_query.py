@@ -1,0 +1,418 @@
+"""``tl.query``: the slots, the hits, and that a cell's answer is its own."""
+
+import dataclasses
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from scipy import sparse
+
+import scquery_ae as sq
+from scquery_ae.reference import digest
+
+FORMATS = ["csr", "csc", "dense"]
+OBS = ["scquery_label", "scquery_confidence", "scquery_pvalue", "scquery_unknown", "scquery_label_set"]
+
+
+def queried(adata, reference, **arguments):
+    assert sq.tl.query(adata, reference, **arguments) is None
+    return adata
+
+
+def as_dense(matrix):
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+
+
+def assert_same_answers(one, other, atol=1e-5):
+    """Compare everything that a query writes, but for hits that tie."""
+    assert list(one.obs["scquery_label"]) == list(other.obs["scquery_label"])
+    for name in ("scquery_confidence", "scquery_pvalue"):
+        np.testing.assert_allclose(one.obs[name], other.obs[name], atol=max(atol, 1e-4), err_msg=name)
+    for name in ("X_scquery", "scquery_distances"):
+        np.testing.assert_allclose(one.obsm[name], other.obsm[name], atol=atol, err_msg=name)
+    np.testing.assert_array_equal(one.obs["scquery_unknown"], other.obs["scquery_unknown"])
+
+
+def test_slots(query_adata, reference):
+    adata = queried(query_adata, reference, n_neighbors=7)
+    assert list(adata.obs) == ["cell_type", "batch", *OBS]
+    label = adata.obs["scquery_label"]
+    assert isinstance(label.dtype, pd.CategoricalDtype)
+    assert tuple(label.cat.categories) == reference.types
+    assert label.notna().all()
+    assert adata.obs["scquery_confidence"].dtype == np.float32
+    assert adata.obs["scquery_confidence"].between(1 / 3, 1).all()
+    assert adata.obs["scquery_pvalue"].dtype == np.float32
+    assert ((adata.obs["scquery_pvalue"] > 0) & (adata.obs["scquery_pvalue"] <= 1)).all()
+    assert adata.obs["scquery_unknown"].dtype == bool
+    assert isinstance(adata.obs["scquery_label_set"].dtype, pd.CategoricalDtype)
+    shapes = {name: (adata.obsm[name].dtype.name, adata.obsm[name].shape) for name in adata.obsm}
+    assert shapes == {
+        "X_scquery": ("float32", (30, 8)),
+        "scquery_neighbors": ("int64", (30, 7)),
+        "scquery_distances": ("float32", (30, 7)),
+    }
+    np.testing.assert_allclose(np.linalg.norm(adata.obsm["X_scquery"], axis=1), 1, rtol=1e-5)
+    record = adata.uns["scquery"]
+    assert record["reference"] == {"path": "", "sha256": ""}
+    assert record["version"] == sq.__version__
+    assert record["parameters"] == {
+        "n_neighbors": 7,
+        "error_rate": 0.05,
+        "coverage": 0.9,
+        "source": "X",
+        "input_state": "counts",
+    }
+    assert record["genes"] == {"n_genes": 100, "n_found": 100, "key": "var_names", "missing": [], "ambiguous": []}
+
+
+def test_labels_are_right_where_types_are_plain(query_adata, reference):
+    adata = queried(query_adata, reference)
+    assert list(adata.obs["scquery_label"].astype(str)) == list(adata.obs["cell_type"].astype(str))
+
+
+def test_hits_are_those_of_brute_force(query_adata, reference):
+    adata = queried(query_adata, reference)
+    codes = adata.obsm["X_scquery"].astype(np.float64)
+    distances = 1 - codes @ reference.embedding.T.astype(np.float64)
+    hits = adata.obsm["scquery_neighbors"]
+    assert hits.min() >= 0
+    assert hits.max() < reference.n_obs
+    assert all(len(set(row)) == 15 for row in hits)
+    received = adata.obsm["scquery_distances"]
+    assert (np.diff(received, axis=1) >= 0).all()
+    assert received.min() >= 0
+    assert received.max() <= 2
+    np.testing.assert_allclose(received, np.sort(distances, axis=1)[:, :15], atol=1e-5)
+    # Each hit lies at the distance that is given for it.
+    np.testing.assert_allclose(np.take_along_axis(distances, hits, axis=1), received, atol=1e-5)
+
+
+def test_the_confidence_is_that_of_the_label(query_adata, reference):
+    adata = queried(query_adata, reference)
+    found = reference.annotate(adata.obsm["X_scquery"])
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
+    np.testing.assert_allclose(adata.obs["scquery_confidence"], found.probabilities.max(axis=1), rtol=1e-6)
+    assert [reference.types[i] for i in found.probabilities.argmax(axis=1)] == list(adata.obs["scquery_label"])
+
+
+def test_everything_survives_a_file(query_adata, reference, tmp_path):
+    few = query_adata[:, reference.encoder.genes[:70]].copy()
+    adata = queried(few, reference)
+    adata.write_h5ad(tmp_path / "q.h5ad")
+    back = anndata.read_h5ad(tmp_path / "q.h5ad")
+    pd.testing.assert_frame_equal(back.obs, adata.obs)
+    assert sorted(back.obsm) == sorted(adata.obsm)
+    for name in adata.obsm:
+        np.testing.assert_array_equal(back.obsm[name], adata.obsm[name])
+        assert back.obsm[name].dtype == adata.obsm[name].dtype
+    record, expected = back.uns["scquery"], adata.uns["scquery"]
+    assert record["parameters"] == expected["parameters"]
+    assert record["genes"]["n_found"] == 70
+    assert list(record["genes"]["missing"]) == expected["genes"]["missing"]
+    assert len(record["genes"]["missing"]) == 30
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("dtype", ["int32", "float64"])
+def test_the_query_is_left_bit_identical(make_adata, reference, fmt, dtype):
+    adata = make_adata(30, 120, fmt=fmt, dtype=dtype, seed=2)
+    adata.layers["log"] = (adata.X * 1.0).log1p() if fmt != "dense" else np.log1p(adata.X)
+    adata.uns["mine"] = {"a": 1}
+    matrices = {"X": adata.X, "log": adata.layers["log"]}
+    before, obs, var = {name: m.copy() for name, m in matrices.items()}, adata.obs.copy(), adata.var.copy()
+    queried(adata, reference)
+    assert adata.X is matrices["X"]
+    assert list(adata.layers) == ["log"]
+    for name, matrix in (("X", adata.X), ("log", adata.layers["log"])):
+        assert matrix.dtype == before[name].dtype
+        for part in ("data", "indices", "indptr") if fmt != "dense" else ():
+            assert getattr(matrix, part).tobytes() == getattr(before[name], part).tobytes()
+        np.testing.assert_array_equal(as_dense(matrix), as_dense(before[name]))
+    pd.testing.assert_frame_equal(adata.obs[list(obs)], obs)
+    pd.testing.assert_frame_equal(adata.var, var)
+    assert adata.uns["mine"] == {"a": 1}
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_formats_and_files_agree(make_adata, query_adata, reference, saved_reference, fmt, tmp_path):
+    expected = queried(query_adata, reference)
+    adata = make_adata(30, 120, fmt=fmt, seed=2)
+    adata.write_h5ad(tmp_path / "q.h5ad")
+    assert_same_answers(queried(adata, saved_reference), expected)
+    backed = anndata.read_h5ad(tmp_path / "q.h5ad", backed="r")
+    assert_same_answers(queried(backed, str(saved_reference)), expected)
+    backed.file.close()
+
+
+def test_a_saved_reference_is_named_in_the_record(query_adata, saved_reference):
+    adata = queried(query_adata, saved_reference)
+    assert adata.uns["scquery"]["reference"] == {"path": str(saved_reference), "sha256": digest(saved_reference)}
+
+
+def test_counts_and_their_logarithm_get_the_same_answers(make_adata, query_adata, reference):
+    expected = queried(query_adata, reference)
+    logged = make_adata(30, 120, seed=2)
+    sc.pp.normalize_total(logged, target_sum=1e4)
+    sc.pp.log1p(logged)
+    queried(logged, reference)
+    assert logged.uns["scquery"]["parameters"]["input_state"] == "log1p"
+    assert_same_answers(logged, expected, atol=1e-4)
+
+
+def test_gene_order_and_other_genes_do_not_matter(make_adata, query_adata, reference):
+    expected = queried(query_adata, reference)
+    plain = make_adata(30, 120, seed=2)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(150)
+    counts = np.hstack([plain.X.toarray(), rng.poisson(30, (30, 30))])[:, order].astype(np.float32)
+    names = np.array([*plain.var_names, *(f"other{i}" for i in range(30))])[order]
+    adata = anndata.AnnData(sparse.csr_matrix(counts), obs=plain.obs, var=pd.DataFrame(index=names))
+    assert_same_answers(queried(adata, reference), expected)
+
+
+def test_ids_in_a_column_of_the_query_are_found(make_adata, query_adata, reference):
+    expected = queried(query_adata, reference)
+    adata = make_adata(30, 120, seed=2)
+    adata.var["gene_symbols"] = adata.var_names
+    adata.var_names = adata.var["ensembl"].to_numpy()
+    assert_same_answers(queried(adata, reference), expected)
+    assert adata.uns["scquery"]["genes"]["key"] == "gene_symbols"
+
+
+def test_one_cell_gets_the_answer_it_gets_among_others(make_adata, query_adata, reference):
+    together = queried(query_adata, reference)
+    for i in (0, 13, 29):
+        alone = queried(make_adata(30, 120, seed=2)[[i]].copy(), reference)
+        assert_same_answers(alone, together[[i]])
+        assert alone.obs["scquery_label_set"].iloc[0] == together.obs["scquery_label_set"].iloc[i]
+
+
+def test_a_view_is_answered_and_its_parent_left_alone(query_adata, reference):
+    expected = queried(query_adata.copy(), reference)
+    view = query_adata[5:15]
+    with pytest.warns(anndata.ImplicitModificationWarning, match="view"):
+        queried(view, reference)
+    assert_same_answers(view, expected[5:15])
+    assert list(query_adata.obs) == ["cell_type", "batch"]
+
+
+def test_the_references_own_cells_find_themselves(trained):
+    own = trained.adata.copy()
+    queried(own, trained.reference, n_neighbors=3)
+    np.testing.assert_allclose(own.obsm["scquery_distances"][:, 0], 0, atol=1e-5)
+    itself = (own.obsm["scquery_neighbors"] == np.arange(240)[:, None]).any(axis=1)
+    assert itself.all()
+
+
+def test_key_added_renames_every_slot(query_adata, reference):
+    adata = queried(query_adata, reference, key_added="mine")
+    assert [name for name in adata.obs if "scquery" in name] == []
+    assert [name for name in adata.obs if name.startswith("mine_")] == [name.replace("scquery", "mine") for name in OBS]
+    assert sorted(adata.obsm) == ["X_mine", "mine_distances", "mine_neighbors"]
+    assert list(adata.uns) == ["mine"]
+
+
+def test_two_queries_stand_side_by_side(query_adata, reference):
+    adata = queried(queried(query_adata, reference), reference, key_added="again", n_neighbors=3)
+    assert adata.obsm["scquery_neighbors"].shape == (30, 15)
+    assert adata.obsm["again_neighbors"].shape == (30, 3)
+
+
+def test_missing_genes_are_tolerated_with_a_warning(query_adata, reference):
+    genes = reference.encoder.genes
+    queried(query_adata[:, genes[:50]].copy(), reference)  # half of them: no warning, which would be an error here
+    few = query_adata[:, genes[:49]].copy()
+    with pytest.warns(sq.ScqueryWarning, match=r"Only 49 of 100 model genes \(49%\) are in the query"):
+        queried(few, reference)
+    assert few.uns["scquery"]["genes"]["n_found"] == 49
+    assert np.isfinite(few.obsm["X_scquery"]).all()
+
+
+def test_nine_matched_genes_are_refused(query_adata, reference):
+    genes = reference.encoder.genes
+    others = [name for name in query_adata.var_names if name not in set(genes)]
+    adata = query_adata[:, [*genes[:9], *others]].copy()
+    with pytest.raises(
+        sq.GeneOverlapError,
+        match=r"Only 9 of the reference's 100 genes are in the query \(9\.0%; `min_gene_overlap=0\.1` is needed\)\. Received names",
+    ):
+        sq.tl.query(adata, reference)
+    assert list(adata.obs) == ["cell_type", "batch"]
+    assert len(adata.obsm) == len(adata.uns) == 0
+    # Ten are enough, and nine where the user says so; both with a warning.
+    with pytest.warns(sq.ScqueryWarning, match="Only 10 of 100"):
+        sq.tl.query(query_adata[:, [*genes[:10], *others]].copy(), reference)
+    with pytest.warns(sq.ScqueryWarning, match="Only 9 of 100"):
+        sq.tl.query(adata, reference, min_gene_overlap=0.09)
+
+
+def test_no_gene_at_all_is_refused_whatever_is_asked(query_adata, reference):
+    # Every cell would get the code of nothing, and with it a label.
+    query_adata.var = pd.DataFrame(index=[f"x{i}" for i in range(120)])
+    with pytest.raises(sq.GeneOverlapError, match="Only 0 of the reference's 100 genes are in the query"):
+        sq.tl.query(query_adata, reference, min_gene_overlap=0)
+
+
+def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, reference):
+    unlabelled = reference.label_codes < 0
+    adata = queried(query_adata, reference)
+    hits = adata.obsm["scquery_neighbors"]
+    assert unlabelled[hits].any()
+    # Labels from a reference of the labelled cells alone, shown as many labelled hits, are the same.
+    bare = dataclasses.replace(reference, embedding=reference.embedding[~unlabelled], obs=reference.obs[~unlabelled])
+    n_labelled = (~unlabelled[hits]).sum(axis=1)
+    for n in np.unique(n_labelled):
+        rows = n_labelled == n
+        codes = adata.obsm["X_scquery"][rows]
+        expected, received = bare.annotate(codes, n_neighbors=int(n)), reference.annotate(codes)
+        distances = received.neighbors.distances
+        votes = [
+            r.opinions(codes, a.neighbors.distances, r.label_codes[a.neighbors.indices], r.centroids)[1]
+            for r, a in ((bare, expected), (reference, received))
+        ]
+        np.testing.assert_allclose(votes[1], votes[0], atol=1e-4)
+        assert distances.shape == (rows.sum(), 15)
+
+
+def test_a_reference_whose_near_cells_have_no_label(query_adata, reference):
+    # All but one type without labels: only that type is voted for.
+    obs = reference.obs.copy()
+    obs["cell_type"] = obs["cell_type"].where(obs["cell_type"] == "type 1")
+    bare = dataclasses.replace(reference, obs=obs)
+    codes = reference.encoder.embed(_cells(query_adata, reference))
+    found = bare.annotate(codes, n_neighbors=240)
+    _, votes, _ = bare.opinions(codes, found.neighbors.distances, bare.label_codes[found.neighbors.indices], bare.centroids)
+    np.testing.assert_allclose(votes, np.tile([0, 1, 0], (30, 1)))
+
+
+def _cells(adata, reference):
+    from scquery_ae.loaders import open_cells
+
+    return open_cells(adata, reference.encoder.genes, function="test").cells
+
+
+def test_error_rate_and_coverage(query_adata, reference):
+    found = reference.annotate(reference.encoder.embed(_cells(query_adata, reference)))
+    for error_rate in (0.01, 0.2, 0.9):
+        adata = queried(query_adata.copy(), reference, error_rate=error_rate)
+        np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= error_rate)
+    sizes = [
+        queried(query_adata.copy(), reference, coverage=coverage).obs["scquery_label_set"].str.split("|").str.len().sum()
+        for coverage in (0.1, 0.9, 0.999)
+    ]
+    # More coverage asks for larger sets; with 65 held-out cells, .999 for all types.
+    assert sizes[0] <= sizes[1] <= sizes[2] == 90
+
+
+def test_label_sets_begin_with_the_label_and_go_down(query_adata, reference):
+    adata = queried(query_adata, reference, coverage=0.999)
+    found = reference.annotate(adata.obsm["X_scquery"], coverage=0.999)
+    for row, names in enumerate(adata.obs["scquery_label_set"]):
+        expected = [reference.types[i] for i in np.argsort(-found.probabilities[row])]
+        assert names.split("|") == expected
+        assert names.split("|")[0] == adata.obs["scquery_label"].iloc[row]
+
+
+def test_cells_unlike_the_reference_are_called_unknown(query_adata, reference):
+    # The types' counts with their genes in another order: real depths, unreal cells.
+    rng = np.random.default_rng(0)
+    adata = query_adata.copy()
+    adata.X = rng.permuted(query_adata.X.toarray(), axis=1)
+    strange = queried(adata, reference, error_rate=0.1).obs["scquery_unknown"].mean()
+    plain = queried(query_adata, reference, error_rate=0.1).obs["scquery_unknown"].mean()
+    assert plain < 0.3 < strange
+
+
+def test_an_empty_cell_gets_a_finite_answer(query_adata, reference):
+    query_adata.X = query_adata.X.toarray()
+    query_adata.X[4] = 0
+    adata = queried(query_adata, reference)
+    assert np.isfinite(adata.obs["scquery_confidence"]).all()
+    assert np.isfinite(adata.obsm["scquery_distances"]).all()
+
+
+def test_as_many_hits_as_there_are_cells_and_no_more(query_adata, reference):
+    adata = queried(query_adata, reference, n_neighbors=240)
+    assert all(len(set(row)) == 240 for row in adata.obsm["scquery_neighbors"])
+    other = query_adata.copy()
+    with pytest.raises(
+        sq.ArgumentError,
+        match=r"`n_neighbors=241` is more than there are reference cells \(240\)\. Ask for at most 240\.",
+    ):
+        sq.tl.query(other, reference, n_neighbors=241, key_added="more")
+    assert not [name for name in (*other.obs, *other.obsm, *other.uns) if "more" in name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"n_neighbors": 0}, sq.ArgumentError, "`n_neighbors` must be an integer of at least 1. Received 0"),
+        ({"n_neighbors": 2.0}, sq.ArgumentError, "`n_neighbors` must be an integer of at least 1. Received 2.0"),
+        ({"error_rate": 0}, sq.ArgumentError, r"`error_rate` must be a number in \(0, 1\)\. Received 0"),
+        ({"coverage": 1}, sq.ArgumentError, r"`coverage` must be a number in \(0, 1\)\. Received 1"),
+        ({"min_gene_overlap": -1}, sq.ArgumentError, r"`min_gene_overlap` must be a number in \[0, 1\]\. Received -1"),
+        ({"input_state": "tpm"}, sq.ArgumentError, "`input_state` must be one of 'auto', 'counts', 'log1p'. Received 'tpm'"),
+        ({"layer": "raw"}, sq.MissingKeyError, r"`layer='raw'` is not in `adata\.layers`"),
+        ({"gene_key": "id"}, sq.MissingKeyError, r"`gene_key='id'` holds no gene names\. Expected one of 'var_names', 'ensembl'"),
+    ],
+)
+def test_wrong_arguments_are_refused_and_nothing_is_written(query_adata, reference, arguments, error, match):
+    with pytest.raises(error, match=match):
+        sq.tl.query(query_adata, reference, **arguments)
+    assert list(query_adata.obs) == ["cell_type", "batch"]
+    assert len(query_adata.obsm) == len(query_adata.uns) == 0
+
+
+def test_what_is_no_reference_is_refused(query_adata, tmp_path):
+    with pytest.raises(sq.ArgumentError, match=r"`tl\.query` needs a reference or the path of a saved one\. Received int"):
+        sq.tl.query(query_adata, 3)
+    with pytest.raises(sq.BundleError, match="There is no reference at"):
+        sq.tl.query(query_adata, tmp_path / "none.scq")
+    with pytest.raises(sq.BundleError, match="There is no reference at"):
+        sq.tl.query(query_adata, "none.scq")
+
+
+def test_what_is_no_query_is_refused(reference):
+    with pytest.raises(sq.ArgumentError, match=r"`tl\.query` takes an AnnData as its first argument\. Received str"):
+        sq.tl.query("mine.h5ad", reference)
+    with pytest.raises(sq.ArgumentError, match=r"`tl\.query` needs at least one cell and one gene"):
+        sq.tl.query(anndata.AnnData(np.zeros((0, 3))), reference)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",  # TensorFlow with NumPy 2
+    "ignore:.*:FutureWarning",  # leiden's default flavour, umap
+    "ignore:.*n_jobs value.*:UserWarning",
+    "ignore:.*:numba.core.errors.NumbaWarning",
+)
+def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
+    for name in ("pretrain", "finetune"):
+        call = getattr(sq.tl, name)
+        monkeypatch.setattr(sq.tl, name, lambda *args, call=call, **kwargs: call(*args, **kwargs, epochs=1, progress=False))
+    monkeypatch.chdir(tmp_path)
+    sq.datasets.pbmc68k_reduced()[:40].copy().write_h5ad("mine.h5ad")
+
+    adata = sq.datasets.pbmc68k_reduced()
+    sq.pp.normalize(adata, n_top_genes=2000, batch_key="study")
+    encoder = sq.tl.pretrain(adata, layer_sizes=(512, 64), corruption="masking", corruption_level=0.3)
+    sq.tl.finetune(adata, encoder, label_key="cell_type", batch_key="study")
+    sq.tl.embed(adata, encoder)
+    sc.pp.neighbors(adata, use_rep="X_scquery")
+    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    reference.save("pbmc.scq")
+
+    query = sc.read_h5ad("mine.h5ad")
+    report = sq.pp.check(query, "pbmc.scq")
+    assert "nothing stands in the way" in str(report)
+    sq.tl.query(query, "pbmc.scq", n_neighbors=15)
+
+    assert adata.obsm["X_scquery"].shape == (700, 64)
+    assert adata.obsp["connectivities"].shape == (700, 700)
+    assert query.obsm["scquery_neighbors"].shape == (40, 15)
+    # The query's cells are in the reference: each finds itself.
+    np.testing.assert_allclose(query.obsm["scquery_distances"][:, 0], 0, atol=1e-5)
+    assert (query.obs["scquery_label"].astype(str) == query.obs["cell_type"].astype(str)).mean() > 0.5

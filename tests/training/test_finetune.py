@@ -1,0 +1,397 @@
+"""Supervised training: who is trained on, with which weight, and what is kept."""
+
+from __future__ import annotations
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+from scipy import sparse, special
+
+import scquery_ae.nn
+from scquery_ae._errors import TrainingError
+from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.loaders import CellRows, GeneColumns
+from scquery_ae.nn import Batches, build_classifier
+from scquery_ae.training import FinetuneResult, finetune_encoder, stratified_split
+from scquery_ae.transform import Transform
+
+pytestmark = [
+    pytest.mark.backend,
+    # Keras variables lack the `copy` argument of `__array__` that NumPy 2 asks for.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
+]
+
+N_GENES, TYPES = 24, ("alpha", "beta", "gamma")
+
+
+def simulate(n_per_type=(30, 30, 30), seed=0):
+    """Return counts of types with four marker genes each, and the types."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(n_per_type)), n_per_type))
+    rates = np.full((len(n_per_type), N_GENES), 1.0)
+    for i in range(len(n_per_type)):
+        rates[i, 4 * i : 4 * i + 4] = 8
+    return rng.poisson(rates[labels]).astype("float32"), labels
+
+
+def as_cells(counts):
+    columns = GeneColumns(sparse.csr_matrix(counts), np.arange(N_GENES))
+    genes = np.array([f"g{i}" for i in range(N_GENES)], dtype=object)
+    return CellRows.read(columns, Transform.fit(columns, genes))
+
+
+def an_encoder(cells, activations=("tanh", "linear"), seed=0):
+    rng = np.random.default_rng(seed)
+    widths = (N_GENES, *[10] * (len(activations) - 1), 6)
+    layers = tuple(
+        DenseWeights((rng.normal(size=(d, k)) / np.sqrt(d)).astype("float32"), np.full(k, 0.1, "float32"), activation)
+        for d, k, activation in zip(widths[:-1], widths[1:], activations, strict=True)
+    )
+    return Encoder(cells.transform, layers)
+
+
+def finetune(encoder, cells, labels, held_out=None, types=TYPES, **settings):
+    defaults = {
+        "class_weight_power": 0.5,
+        "label_smoothing": 0.1,
+        "corruption_level": 0.2,
+        "dropout": 0.0,
+        "epochs": 2,
+        "patience": 5,
+        "batch_size": 32,
+        "learning_rate": 0.01,
+        "random_state": 0,
+        "progress": False,
+    }
+    held_out = np.zeros(len(labels), bool) if held_out is None else held_out
+    return finetune_encoder(encoder, cells, labels, held_out, types, **{**defaults, **settings})
+
+
+@pytest.fixture(autouse=True)
+def _eager(monkeypatch):
+    """Run short ``fit`` without compiling: for a handful of steps that is several times faster."""
+    fit = keras.Model.fit
+
+    def eager_fit(self, *args, **kwargs):
+        self.run_eagerly = kwargs["epochs"] < 5
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", eager_fit)
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Record the Keras models that fine-tuning builds."""
+    record = []
+
+    def build(*args, **kwargs):
+        record.append(build_classifier(*args, **kwargs))
+        return record[-1]
+
+    monkeypatch.setattr(scquery_ae.nn, "build_classifier", build)
+    return record
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Record ``(is_training, input, target, weight)`` of each training and test step."""
+    record = []
+    compute_loss = keras.Model.compute_loss
+
+    def spied_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        record.append((training, *(keras.ops.convert_to_numpy(v) for v in (x, y, sample_weight))))
+        return compute_loss(self, x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+
+    monkeypatch.setattr(keras.Model, "compute_loss", spied_loss)
+    return record
+
+
+def seen(steps, training):
+    """Return inputs, targets and weights of all steps of one kind, one below the other."""
+    return tuple(np.concatenate(arrays) for arrays in zip(*(s[1:] for s in steps if s[0] == training), strict=True))
+
+
+def which_cells(inputs, cells):
+    clean = cells.dense(cells.take(np.arange(cells.shape[0])))
+    distance = np.abs(inputs[:, None] - clean[None]).max(axis=2)
+    assert (distance.min(axis=1) < 1e-5).all()
+    return distance.argmin(axis=1)
+
+
+def predicted_types(encoder, result, counts):
+    """Classify counts by NumPy alone."""
+    new = Encoder(encoder.transform, result.layers, result.head)
+    return new.classify(new.encode(sparse.csr_matrix(counts))).argmax(axis=1)
+
+
+# Learning
+
+
+def test_separable_types_are_learnt():
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    encoder = an_encoder(cells)
+    held_out = stratified_split(labels, 0.2, 0)
+    result = finetune(encoder, cells, labels, held_out, epochs=12, batch_size=16)
+    assert isinstance(result, FinetuneResult)
+    fresh, types = simulate((40, 40, 40), seed=9)
+    assert (predicted_types(encoder, result, fresh) == types).mean() > 0.9
+    assert set(result.history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert result.history["loss"][-1] < result.history["loss"][0]
+    assert result.history["val_accuracy"][-1] > 0.9
+    assert all(type(v) is float for values in result.history.values() for v in values)
+
+
+@pytest.mark.parametrize("activations", [("linear",), ("tanh", "linear"), ("relu", "elu")])
+def test_numpy_encoder_is_the_keras_model(models, activations):
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    encoder = an_encoder(cells, activations)
+    result = finetune(encoder, cells, labels, dropout=0.2)
+    [model] = models
+    assert [layer.activation for layer in result.layers] == list(activations)
+    assert result.head.types == TYPES
+    new = Encoder(encoder.transform, result.layers, result.head)
+    x = cells.dense(cells.take(np.arange(len(labels))))
+    code_model = keras.Model(model.inputs, model.get_layer("code").output)
+    expected = code_model.predict(x, verbose=0)
+    for form in (sparse.csr_matrix(counts), counts):
+        codes = new.encode(form)
+        np.testing.assert_allclose(codes, expected, atol=1e-5)
+        np.testing.assert_allclose(new.classify(codes), model.predict(x, verbose=0), atol=1e-5)
+
+
+def test_encoder_argument_is_left_alone():
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    encoder = an_encoder(cells)
+    encoder.history = {"pretrain": [{"loss": [1.0]}]}
+    before = copy.deepcopy(encoder)
+    result = finetune(encoder, cells, labels)
+    assert encoder.head is None
+    assert (encoder.history, encoder.parameters) == (before.history, before.parameters)
+    for layer, old, new in zip(encoder.layers, before.layers, result.layers, strict=True):
+        np.testing.assert_array_equal(layer.kernel, old.kernel)
+        np.testing.assert_array_equal(layer.bias, old.bias)
+        # All layers are trained.
+        assert np.abs(new.kernel - old.kernel).max() > 1e-3
+        assert np.abs(new.bias - old.bias).max() > 1e-4
+
+
+def test_starts_from_the_layers_of_the_encoder(models):
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    encoder = an_encoder(cells)
+    result = finetune(encoder, cells, labels, epochs=1, learning_rate=1e-9)
+    for layer, new in zip(encoder.layers, result.layers, strict=True):
+        np.testing.assert_allclose(new.kernel, layer.kernel, atol=1e-6)
+        np.testing.assert_allclose(new.bias, layer.bias, atol=1e-6)
+
+
+# Who is trained on
+
+
+def test_unlabelled_cells_never_reach_a_batch(steps):
+    counts, labels = simulate()
+    labels = np.where(np.random.default_rng(3).random(len(labels)) < 0.4, -1, labels)
+    cells = as_cells(counts)
+    held_out = np.zeros(len(labels), bool)
+    held_out[labels >= 0] = stratified_split(labels[labels >= 0], 0.2, 0)
+    finetune(an_encoder(cells), cells, labels, held_out, corruption_level=0.0, epochs=2)
+    for training, mask in ((True, (labels >= 0) & ~held_out), (False, held_out)):
+        inputs, targets, _ = seen(steps, training)
+        found = which_cells(inputs, cells)
+        # Each of its cells once in both epochs, and no other.
+        np.testing.assert_array_equal(np.bincount(found, minlength=len(labels)), 2 * mask)
+        np.testing.assert_array_equal(targets, np.eye(3)[labels[found]])
+
+
+def test_training_inputs_are_corrupted_and_held_out_ones_are_not(steps):
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    held_out = stratified_split(labels, 0.2, 0)
+    finetune(an_encoder(cells), cells, labels, held_out, corruption_level=0.3, epochs=1)
+    which_cells(seen(steps, False)[0], cells)
+    # A masked value is minus the mean of its gene, which only a zero count is otherwise.
+    zeros = np.isclose(seen(steps, True)[0], -cells.transform.mean, atol=1e-5).mean()
+    expected = 1 - 0.7 * (counts[~held_out] > 0).mean()
+    assert abs(zeros - expected) < 0.05
+
+
+# Class weights
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_class_weights(steps, power):
+    counts, labels = simulate((60, 25, 5))
+    cells = as_cells(counts)
+    held_out = stratified_split(labels, 0.2, 0)
+    finetune(an_encoder(cells), cells, labels, held_out, class_weight_power=power, epochs=1)
+    _, targets, weights = seen(steps, True)
+    types = targets.argmax(axis=1)
+    n = np.bincount(types)
+    assert n.tolist() == [48, 20, 4]
+    # n ** -power a cell, scaled so that a training cell weighs one on average.
+    raw = n.astype(float) ** -power
+    expected = raw / (raw * n).sum() * n.sum()
+    np.testing.assert_allclose(weights, expected[types], rtol=1e-5)
+    np.testing.assert_allclose(weights.mean(), 1, rtol=1e-5)
+    # What a type weighs in all: its frequency at 0, the same as the others at 1.
+    totals = np.bincount(types, weights)
+    if power == 1:
+        np.testing.assert_allclose(totals, 24, rtol=1e-4)
+    if power == 0:
+        np.testing.assert_allclose(totals, n, rtol=1e-4)
+    # Held-out cells are weighed as training cells of their type are.
+    _, targets, weights = seen(steps, False)
+    np.testing.assert_allclose(weights, expected[targets.argmax(axis=1)], rtol=1e-5)
+
+
+def test_loss_is_the_weighted_smoothed_cross_entropy(models, steps):
+    counts, labels = simulate((60, 25, 5))
+    cells = as_cells(counts)
+    held_out = stratified_split(labels, 0.2, 0)
+    settings = {"epochs": 1, "label_smoothing": 0.2, "class_weight_power": 1.0}
+    result = finetune(an_encoder(cells), cells, labels, held_out, **settings)
+    inputs, targets, weights = seen(steps, False)
+    p = models[0].predict(inputs, verbose=0)
+    smoothed = 0.8 * targets + 0.2 / 3
+    expected = (-(smoothed * np.log(p)).sum(axis=1) * weights).mean()
+    np.testing.assert_allclose(result.history["val_loss"], [expected], rtol=1e-4)
+    hits = p.argmax(axis=1) == targets.argmax(axis=1)
+    np.testing.assert_allclose(result.history["val_accuracy"], [(hits * weights).sum() / weights.sum()], rtol=1e-4)
+
+
+# Rare types
+
+
+def test_types_with_one_cell_do_not_break_it():
+    counts, labels = simulate((30, 1, 1))
+    cells = as_cells(counts)
+    held_out = stratified_split(labels, 0.2, 0)
+    result = finetune(an_encoder(cells), cells, labels, held_out, class_weight_power=1.0)
+    assert np.isfinite([v for values in result.history.values() for v in values]).all()
+    assert all(np.isfinite(layer.kernel).all() for layer in result.layers)
+    assert np.isfinite(result.head.kernel).all()
+
+
+def test_a_type_without_a_training_cell_does_not_break_it():
+    """All its cells are held out, or the list of types is that of a larger study."""
+    counts, labels = simulate((30, 30, 2))
+    cells = as_cells(counts)
+    result = finetune(an_encoder(cells), cells, labels, labels == 2, types=(*TYPES, "delta"))
+    assert result.head.kernel.shape == (6, 4)
+    assert np.isfinite([v for values in result.history.values() for v in values]).all()
+
+
+# Stopping
+
+
+def mislabelled():
+    """Return cells with labels by chance: the loss on held-out ones soon rises."""
+    counts, _ = simulate()
+    labels = np.random.default_rng(4).integers(0, 3, len(counts))
+    cells = as_cells(counts)
+    return an_encoder(cells), cells, labels, stratified_split(labels, 0.4, 0)
+
+
+@pytest.fixture
+def weights_by_epoch(monkeypatch):
+    record = []
+    fit = keras.Model.fit
+
+    def spied_fit(self, *args, callbacks=(), **kwargs):
+        keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: record.append(self.get_weights()))
+        return fit(self, *args, callbacks=[*callbacks, keep], **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", spied_fit)
+    return record
+
+
+@pytest.mark.parametrize(("epochs", "patience"), [(30, 2), (14, 14)])
+def test_best_epoch_is_kept(weights_by_epoch, epochs, patience):
+    result = finetune(
+        *mislabelled(), epochs=epochs, patience=patience, batch_size=16, corruption_level=0.0, learning_rate=0.03
+    )
+    losses = result.history["val_loss"]
+    best = int(np.argmin(losses))
+    assert len(losses) == min(epochs, best + 1 + patience)
+    assert best < len(losses) - 1, "the last epoch was the best, which shows nothing"
+    kept, last = weights_by_epoch[best], weights_by_epoch[-1]
+    for i, layer in enumerate(result.layers):
+        np.testing.assert_array_equal(layer.kernel, kept[2 * i])
+        np.testing.assert_array_equal(layer.bias, kept[2 * i + 1])
+        assert np.abs(layer.kernel - last[2 * i]).max() > 1e-3
+    np.testing.assert_allclose(result.head.kernel, 16 * kept[-2], rtol=1e-6)
+    np.testing.assert_array_equal(result.head.bias, kept[-1])
+
+
+def test_without_held_out_cells_every_epoch_is_trained():
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    result = finetune(an_encoder(cells), cells, labels, epochs=3, patience=1)
+    assert set(result.history) == {"loss", "accuracy"}
+    assert len(result.history["loss"]) == 3
+
+
+def test_divergence_is_an_error():
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    with pytest.raises(TrainingError, match=r"Training diverged: `loss` should be finite, but is (inf|nan) in epoch"):
+        finetune(an_encoder(cells), cells, labels, learning_rate=1e30)
+
+
+# Seeds
+
+
+def test_random_state():
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    encoder = an_encoder(cells)
+    keras.utils.set_random_seed(1)
+    first = finetune(encoder, cells, labels, random_state=3, dropout=0.3)
+    keras.utils.set_random_seed(2)
+    again, other = (finetune(encoder, cells, labels, random_state=s, dropout=0.3) for s in (3, 4))
+    for one, same, different in zip(first.layers, again.layers, other.layers, strict=True):
+        np.testing.assert_array_equal(one.kernel, same.kernel)
+        assert np.abs(one.kernel - different.kernel).max() > 1e-3
+    np.testing.assert_array_equal(first.head.kernel, again.head.kernel)
+    assert first.history == again.history
+
+
+def test_random_state_may_be_a_numpy_integer():
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    one, other = (finetune(an_encoder(cells), cells, labels, random_state=s, dropout=0.3) for s in (3, np.int64(3)))
+    np.testing.assert_array_equal(one.head.kernel, other.head.kernel)
+
+
+def test_batches_of_training_and_held_out_cells_have_their_own_streams(monkeypatch):
+    made = []
+
+    class Spy(Batches):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append((kwargs["seed"], kwargs.get("fixed", False)))
+
+    monkeypatch.setattr(scquery_ae.nn, "Batches", Spy)
+    counts, labels = simulate()
+    cells = as_cells(counts)
+    finetune(an_encoder(cells), cells, labels, stratified_split(labels, 0.2, 0), epochs=1)
+    assert len(made) == 2
+    assert len({tuple(seed) for seed, _ in made}) == 2
+    assert sorted(fixed for _, fixed in made) == [False, True]
+
+
+# The head
+
+
+def test_head_is_a_softmax():
+    rng = np.random.default_rng(0)
+    head = Head(rng.normal(size=(6, 3)), rng.normal(size=3), TYPES)
+    codes = rng.normal(size=(5, 6))
+    p = head(codes)
+    np.testing.assert_allclose(p, special.softmax(codes @ head.kernel + head.bias, axis=1))
+    np.testing.assert_allclose(p.sum(axis=1), 1)
