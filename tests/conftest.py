@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 # Before TensorFlow is imported by anything: its start-up notes are no test output.
@@ -112,7 +113,7 @@ def make_encoder() -> Callable[..., Encoder]:
                 (0.1 * rng.standard_normal(b)).astype(np.float32),
                 "relu" if i < len(layer_sizes) - 1 else "linear",
             )
-            for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            for i, (a, b) in enumerate(pairwise(widths))
         ]
         types = tuple(adata.obs["cell_type"].cat.categories)
         head = Head(

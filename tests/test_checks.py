@@ -74,7 +74,7 @@ def test_rates_exclude_one():
 @pytest.mark.parametrize("value", ["c", "", None, 1, ["a"]])
 def test_choices(value):
     assert checks.check_choice("kind", "a", ("a", "b")) == "a"
-    with pytest.raises(ArgumentError, match="`kind` must be one of 'a', 'b'. Received "):
+    with pytest.raises(ArgumentError, match=r"`kind` must be one of 'a', 'b'\. Received "):
         checks.check_choice("kind", value, ("a", "b"))
 
 
@@ -87,11 +87,15 @@ def test_layer_sizes(sizes):
 
 @pytest.mark.parametrize("sizes", [(), 64, "64", (64, 0), (64, -1), (64.0,), (True,), None, ("64",)])
 def test_layer_sizes_that_are_none(sizes):
-    with pytest.raises(ArgumentError, match=r"`layer_sizes` must be a non-empty sequence of positive integers.*\(512, 64\)"):
+    with pytest.raises(
+        ArgumentError, match=r"`layer_sizes` must be a non-empty sequence of positive integers.*\(512, 64\)"
+    ):
         checks.check_layer_sizes(sizes)
 
 
-@pytest.mark.parametrize(("value", "name"), [(np.zeros((2, 2)), "ndarray"), (None, "NoneType"), (pd.DataFrame(), "DataFrame")])
+@pytest.mark.parametrize(
+    ("value", "name"), [(np.zeros((2, 2)), "ndarray"), (None, "NoneType"), (pd.DataFrame(), "DataFrame")]
+)
 def test_what_is_no_anndata(value, name):
     with pytest.raises(
         ArgumentError, match=rf"`f` takes an AnnData as its first argument\. Received {name}; wrap a matrix as"
@@ -113,7 +117,7 @@ def test_columns_of_obs(make_adata):
     assert list(checks.check_obs_key(adata, "batch", "batch_key")) == list(adata.obs["batch"])
     with pytest.raises(
         MissingKeyError,
-        match=r"`batch_key='donor'` is not a column of `adata\.obs`\. Expected one of 'cell_type', 'batch'; add the column",
+        match=r"`batch_key='donor'` is not a column of `adata\.obs`\. Expected one of 'cell_type', 'batch'; add the",
     ):
         checks.check_obs_key(adata, "donor", "batch_key")
     with pytest.raises(MissingKeyError, match=r"`label_key=3` is not a column"):
@@ -128,7 +132,9 @@ def test_layers(make_adata):
     adata.layers["raw"] = adata.X * 2
     assert checks.check_layer(adata, None) is adata.X
     assert checks.check_layer(adata, "raw") is adata.layers["raw"]
-    with pytest.raises(MissingKeyError, match=r"`layer='counts'` is not in `adata\.layers`\. Expected one of 'raw' or None for X"):
+    with pytest.raises(
+        MissingKeyError, match=r"`layer='counts'` is not in `adata\.layers`\. Expected one of 'raw' or None for X"
+    ):
         checks.check_layer(adata, "counts")
     adata.X = None
     with pytest.raises(MissingKeyError, match=r"`adata\.X` is empty.*set `adata\.X` or name a `layer`"):

@@ -129,7 +129,9 @@ def test_embedding_by_chunks_equals_embedding_at_once(make_adata, make_encoder, 
 @pytest.mark.parametrize("shape", [(3, 24), (3, 26), (25,)])
 def test_counts_of_other_genes_are_refused(make_adata, make_encoder, shape):
     encoder = make_encoder(make_adata(10, 25))
-    with pytest.raises(ArgumentError, match=r"`encode` needs the counts of the 25 model genes, shape \(n, 25\)\. Received \("):
+    with pytest.raises(
+        ArgumentError, match=r"`encode` needs the counts of the 25 model genes, shape \(n, 25\)\. Received \("
+    ):
         encoder.encode(np.ones(shape))
 
 

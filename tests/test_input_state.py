@@ -119,7 +119,8 @@ def test_values_that_are_not_finite_are_refused_by_gene(make, bad):
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
     values[1, 2] = values[2, 2] = bad
     with pytest.raises(
-        InputStateError, match=r"`f` needs finite values\. Received 2 NaN or infinite value\(s\),? in genes such as 'c';"
+        InputStateError,
+        match=r"`f` needs finite values\. Received 2 NaN or infinite value\(s\),? in genes such as 'c';",
     ):
         check_expression(make(values), np.array(["a", "b", "c", "d"]), "f")
 
@@ -134,5 +135,7 @@ def test_a_sum_that_overflows_is_not_taken_for_infinity():
 
 
 def test_text_is_refused():
-    with pytest.raises(InputStateError, match="`f` needs numbers. Received values of type object; convert them to float32"):
+    with pytest.raises(
+        InputStateError, match=r"`f` needs numbers\. Received values of type object; convert them to float32"
+    ):
         check_expression(np.array([["1", "2"]], dtype=object), ["a", "b"], "f")

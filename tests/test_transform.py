@@ -37,7 +37,9 @@ def test_fit_is_what_numpy_gives(counts):
     np.testing.assert_allclose(transform.fraction, (counts / totals[:, None]).mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(transform.mean, logged.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(transform.log_normalize(counts).toarray(), logged, rtol=1e-5)
-    np.testing.assert_allclose(transform.center(transform.log_normalize(counts)), logged - logged.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(
+        transform.center(transform.log_normalize(counts)), logged - logged.mean(axis=0), atol=1e-5
+    )
     assert transform.fraction.sum() == pytest.approx(1, abs=1e-6)
     assert transform.mean.dtype == transform.fraction.dtype == np.float32
 

@@ -42,9 +42,8 @@ def palette(n: int) -> tuple[str, ...]:
     """Return `n` distinct colours; a longer palette starts with the shorter ones.
 
     The first eight are Okabe and Ito's. Each further one is the colour of a grid over sRGB that is farthest from
-    all before it, from white and from the grey of missing labels, as by Glasbey et al., Color Research and
-    Application 32, 304 (2007). The distance is the least of those seen by full and by colour-blind sight (in OKLab,
-    so lightness counts).
+    all before it and from the grey of missing labels, as by Glasbey et al., Color Research and Application 32, 304
+    (2007). The distance is the least of those seen by full and by colour-blind sight, in OKLab, so lightness counts.
     """
     axis = np.linspace(0, 1, 16)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -58,7 +57,7 @@ def palette(n: int) -> tuple[str, ...]:
         # Doubled: two dimensions cannot hold as many colours as three.
         return np.asarray(np.minimum(full, 2 * np.minimum(*blind)))
 
-    taken = seen(np.array([to_rgb(colour) for colour in (*OKABE_ITO, "white", MISSING)]))
+    taken = seen(np.array([to_rgb(colour) for colour in (*OKABE_ITO, MISSING)]))
     nearest = np.min([distance(taken[:, i]) for i in range(taken.shape[1])], axis=0)
     colours = list(OKABE_ITO)
     while len(colours) < n:

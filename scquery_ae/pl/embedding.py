@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.colors import is_color_like, to_rgba_array
-from matplotlib.lines import Line2D
 
 from scquery_ae._checks import check_adata, check_choice, check_number, check_obs_key, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
-from scquery_ae.pl._names import move_apart, share_covered, write_names
+from scquery_ae.pl._names import name_categories
 from scquery_ae.pl._palette import MISSING, palette
 from scquery_ae.pl._style import check_save, finish, font_scale, style
 
@@ -21,14 +20,10 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from matplotlib.legend import Legend
 
 _AXIS_NAMES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PC", "diffmap": "DC"}
 _LEGENDS = ("auto", "on data", "right margin", "none")
 _MOST_CATEGORIES = 256
-_LEGEND_ROWS, _LEGEND_COLUMNS = 22, 5
-#: Names that would cover more of the axes than this are replaced by numbers.
-_MOST_COVERED = 0.15
 
 
 def embedding(
@@ -121,7 +116,7 @@ def embedding(
             colours = _colours(adata, color, groups)
             ax.scatter(*points[drawn].T, color=to_rgba_array(colours)[numbers[drawn]], zorder=2, **look)
             ax.set_title(color if title is None else title)
-            _name(ax, points, groups, colours, drawn, n_missing=len(grey), legend_loc=legend_loc, owned=owned)
+            name_categories(ax, points, groups, colours, drawn, n_missing=len(grey), legend_loc=legend_loc, owned=owned)
         else:
             ax.set_title(title or "")
             if len(drawn):
@@ -179,65 +174,3 @@ def _colours(adata: AnnData, color: str, groups: pd.Categorical) -> list[str]:
     if not adata.is_view:
         adata.uns[slot] = colours
     return colours
-
-
-def _name(
-    ax: Axes,
-    points: np.ndarray,
-    groups: pd.Categorical,
-    colours: list[str],
-    drawn: np.ndarray,
-    *,
-    n_missing: int,
-    legend_loc: str,
-    owned: bool,
-) -> None:
-    """Name the categories that occur, on the data and in a legend."""
-    present = np.unique(groups.codes[drawn])
-    names = [str(groups.categories[code]) for code in present]
-    n_entries = len(names) + (n_missing > 0)
-    fits = owned and n_entries <= _LEGEND_ROWS * _LEGEND_COLUMNS
-    if legend_loc == "auto" and pd.api.types.is_bool_dtype(groups.categories):
-        # The median of all False lies anywhere.
-        legend_loc = "right margin"
-    with_legend = legend_loc == "right margin" or (legend_loc == "auto" and fits)
-    texts = []
-    if legend_loc in ("auto", "on data"):
-        cells = [points[drawn[groups.codes[drawn] == code]] for code in present]
-        texts = write_names(ax, np.array([np.median(group, axis=0) for group in cells]).reshape(-1, 2), names)
-    if with_legend and texts and share_covered(ax, texts) > _MOST_COVERED:
-        for number, text in enumerate(texts, start=1):
-            text.set_text(str(number))
-        names = [f"{number}  {name}" for number, name in enumerate(names, start=1)]
-    if with_legend and n_entries:
-        entries = [(name, colours[code]) for name, code in zip(names, present, strict=True)]
-        legend = _legend(ax, entries + [("missing", MISSING)] * (n_missing > 0))
-        if owned:
-            _widen(ax, legend)
-    move_apart(ax, texts)
-
-
-def _legend(ax: Axes, entries: list[tuple[str, str]]) -> Legend:
-    handles = [
-        Line2D([], [], color=colour, marker="o", markersize=6, linestyle="none", label=name) for name, colour in entries
-    ]
-    return ax.legend(
-        handles=handles,
-        ncols=-(-len(entries) // _LEGEND_ROWS),
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        fontsize="small",
-        handletextpad=0.2,
-        columnspacing=1,
-    )
-
-
-def _widen(ax: Axes, legend: Legend) -> None:
-    """Give the figure the width of its legend."""
-    figure = ax.figure.canvas.figure
-    # Measured outside the layout, which would find no room for it yet.
-    legend.set_in_layout(False)
-    figure.draw_without_rendering()
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width + legend.get_window_extent().width / figure.dpi, height)
-    legend.set_in_layout(True)

@@ -66,7 +66,11 @@ def test_queries_of_other_types_and_orders():
     items = unit(np.random.default_rng(0).standard_normal((50, 4)))
     index = ExactIndex(items)
     expected = index.search(items[:6], 5)
-    for queries in (items[:6].astype(np.float64), np.asfortranarray(items[:6]), items[:12:2][[0, 0, 1, 1, 2, 2]] * 0 + items[:6]):
+    for queries in (
+        items[:6].astype(np.float64),
+        np.asfortranarray(items[:6]),
+        items[:12:2][[0, 0, 1, 1, 2, 2]] * 0 + items[:6],
+    ):
         np.testing.assert_array_equal(index.search(queries, 5).indices, expected.indices)
 
 

@@ -61,6 +61,17 @@ def test_logged_values_are_turned_back_once(fmt):
 
 
 @pytest.mark.parametrize("fmt", sorted(MAKE))
+def test_totals_are_those_of_the_genes_alone(fmt):
+    matrix = matrix_of(9, 6)
+    columns = np.array([4, -1, 0, 2])
+    totals = GeneColumns(MAKE[fmt](matrix), columns).totals()
+    assert totals.dtype == np.float64
+    np.testing.assert_array_equal(totals, matrix[:, [4, 0, 2]].sum(axis=1))
+    logged = GeneColumns(MAKE[fmt](np.log1p(matrix)), columns, logged=True).totals()
+    np.testing.assert_allclose(logged, totals, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fmt", sorted(MAKE))
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "float64", "bool"])
 def test_any_number_type_is_read_as_float32(fmt, dtype):
     matrix = matrix_of(9, 6).astype(dtype)

@@ -66,7 +66,7 @@ def test_names_that_may_be_matched(adata):
     assert list(gene_names(adata, "symbol")) == ["symbol"]
     with pytest.raises(
         sq.MissingKeyError,
-        match="`gene_key='length'` holds no gene names. Expected one of 'var_names', 'ensembl', 'symbol', 'text'",
+        match=r"`gene_key='length'` holds no gene names\. Expected one of 'var_names', 'ensembl', 'symbol', 'text'",
     ):
         gene_names(adata, "length")
 
@@ -109,7 +109,9 @@ def test_training_reads_the_layer_of_counts_and_needs_all_genes(adata):
     cells = open_training(adata, transform, "f")
     expected = adata[:, list(transform.genes)].layers["counts"].toarray()
     np.testing.assert_array_equal(cells.load().toarray(), expected)
-    with pytest.raises(sq.GeneOverlapError, match="Only 7 of the reference's 8 genes"):
+    with pytest.raises(
+        sq.NotFittedError, match=r"`f` needs all 8 model genes\. 1 that `sq\.pp\.normalize` chose are not in `adata`"
+    ):
         open_training(adata[:, adata.var_names != transform.genes[0]].copy(), transform, "f")
     del adata.layers["counts"]
     with pytest.raises(sq.NotFittedError, match=r'`f` trains on `adata\.layers\["counts"\]`, which is not there'):
@@ -127,6 +129,6 @@ def test_fractional_counts_are_trained_on_as_they_are(adata):
 def test_an_anndata_that_was_not_normalised_has_no_transform(adata):
     with pytest.raises(
         sq.NotFittedError,
-        match=r'`f` needs the normalisation that `sq\.pp\.normalize` fits \(`adata\.uns\["scquery_transform"\]`\).*not there',
+        match=r'`f` needs the normalisation that `sq\.pp\.normalize` fits \(`adata\.uns\["scquery_transform"\]`\)',
     ):
         fitted_transform(adata, "f")

@@ -46,6 +46,12 @@ EVERY_ARGUMENT = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    """Initialisers without a seed of their own draw from the global one."""
+    keras.utils.set_random_seed(0)
+
+
 def array(x):
     """Return a variable or a tensor of any float type as float32."""
     return keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
@@ -81,7 +87,7 @@ def fitted(layer, x, epochs=2, optimizer=None, run_eagerly=True):
     inputs = keras.Input(x.shape[1:])
     model = keras.Model(inputs, layer(inputs))
     model.compile(optimizer or keras.optimizers.Adam(0.02), "mse", run_eagerly=run_eagerly)
-    model.fit(x, x, epochs=epochs, batch_size=8, verbose=0)
+    model.fit(x, x, epochs=epochs, batch_size=8, shuffle=False, verbose=0)
     return model
 
 
@@ -336,7 +342,7 @@ def test_encoder_model_owns_trains_saves_and_loads(tmp_path):
     x = sample(32, 10)
     before = [array(w) for w in layer.kernels]
     model.compile(keras.optimizers.Adam(0.02), "mse")
-    model.fit(x, x[:, :2], epochs=2, batch_size=8, verbose=0)
+    model.fit(x, x[:, :2], epochs=2, batch_size=8, shuffle=False, verbose=0)
     assert all(np.abs(array(k) - b).max() > 1e-3 for k, b in zip(layer.kernels, before, strict=True))
     expected = numpy_encode(layer, x, "tanh") @ array(model.layers[-1].kernel) + array(model.layers[-1].bias)
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
@@ -561,7 +567,7 @@ def test_denoising_as_in_alavi_et_al():
     inputs = keras.Input((1000,))
     model = keras.Model(inputs, layer(inputs))
     model.compile("adam", "mse")
-    loss = model.fit(noisy, clean, epochs=4, batch_size=50, verbose=0).history["loss"]
+    loss = model.fit(noisy, clean, epochs=4, batch_size=50, shuffle=False, verbose=0).history["loss"]
     assert len(loss) == 4
     assert (np.diff(loss) < 0).all()
     assert model.predict(noisy[:7], verbose=0).shape == (7, 1000)

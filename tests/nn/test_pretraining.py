@@ -54,17 +54,21 @@ def steps(monkeypatch, eager):
     """Record what the training and test steps of each ``fit`` work on: ``(is_training, input, target)``.
 
     The hook is Keras' `compute_loss`, which the steps of all backends call with their batch; running eagerly
-    makes the batch one of numbers.
+    makes the batch one of numbers. Before training begins Keras tries the model on made-up values.
     """
-    record = []
+    record, begun = [], []
     fit, compute_loss = keras.Model.fit, keras.Model.compute_loss
 
-    def spied_fit(self, *args, **kwargs):
+    def spied_fit(self, *args, callbacks=(), **kwargs):
         record.append([])
-        return fit(self, *args, **kwargs)
+        begin = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: begun.append(self), on_train_end=lambda logs: begun.clear()
+        )
+        return fit(self, *args, callbacks=[*callbacks, begin], **kwargs)
 
     def spied_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        record[-1].append((training, keras.ops.convert_to_numpy(x), keras.ops.convert_to_numpy(y)))
+        if begun:
+            record[-1].append((training, keras.ops.convert_to_numpy(x), keras.ops.convert_to_numpy(y)))
         return compute_loss(self, x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
     monkeypatch.setattr(keras.Model, "fit", spied_fit)

@@ -275,6 +275,17 @@ def test_forty_short_names_are_written_without_overlap():
     assert overlaps(ax) == 0
 
 
+def test_names_take_no_room_from_the_axes():
+    adata = crowd(6, "a name that reaches far beyond the left and the right of the place where it belongs, {}")
+    frames = []
+    for legend_loc in ("none", "on data"):
+        ax = sq.pl.embedding(adata, color="type", legend_loc=legend_loc, show=False)
+        ax.figure.canvas.draw()
+        frames.append(ax.get_window_extent().bounds)
+    np.testing.assert_allclose(frames[1], frames[0])
+    assert overlaps(ax) == 0
+
+
 def test_more_types_than_a_legend_holds_are_named_on_the_data():
     ax = sq.pl.embedding(crowd(111, "{}"), color="type", show=False)
     assert legend_of(ax) is None

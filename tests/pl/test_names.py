@@ -75,3 +75,15 @@ def test_names_on_axes_do_not_overlap_and_a_line_leads_to_those_that_left():
     assert len(segments) == 4
     np.testing.assert_allclose(segments[:, 1], np.full((len(segments), 2), 0.5))
     assert ax.axis() == limits
+
+
+def test_leaders_in_the_margin_of_the_axes_do_not_change_their_limits():
+    _, ax = plt.subplots()
+    ax.plot([0, 1], [0, 1])
+    limits = ax.axis()
+    texts = write_names(ax, np.ones((8, 2)), ["name"] * 8)
+    move_apart(ax, texts)
+    assert max(text.get_position()[1] for text in texts) > 1
+    ax.figure.canvas.draw()
+    ax.plot([0, 1], [0, 1])
+    np.testing.assert_allclose(ax.axis(), limits)

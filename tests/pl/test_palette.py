@@ -67,5 +67,6 @@ def test_forty_colours_differ_by_full_sight():
 
 def test_no_colour_is_that_of_missing_or_of_the_paper():
     for colour in palette(100):
-        assert least_difference([colour, MISSING]) > 8
-        assert least_difference([colour, "white"]) > 15
+        assert least_difference([colour, MISSING]) > 20
+        assert least_difference([colour, MISSING], DEUTERANOPIA) > 7
+        assert least_difference([colour, "white"]) > 20

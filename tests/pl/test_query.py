@@ -61,7 +61,7 @@ def test_the_texts_lie_inside_the_axes():
     left = figure.axes[0]
     frame = left.get_window_extent()
     ends = [text.get_window_extent().x1 for text in left.texts]
-    assert frame.x0 + 0.8 * frame.width < max(ends) <= frame.x1
+    assert frame.x0 + 0.96 * frame.width < max(ends) <= frame.x1
 
 
 def test_confidence_shares_the_rows():

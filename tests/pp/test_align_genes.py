@@ -48,7 +48,7 @@ def test_obs_comes_along_and_the_input_is_left_alone(make_adata, encoder):
     aligned.obs["new"] = 1
     aligned.X.data[:] = 9
     assert "new" not in adata.obs
-    assert (adata.X != values).nnz == 0
+    assert (values != adata.X).nnz == 0
     pd.testing.assert_frame_equal(adata.var, var)
 
 
@@ -61,9 +61,13 @@ def test_a_layer_and_a_column_of_names(make_adata, encoder):
     np.testing.assert_array_equal(aligned.X.toarray(), adata.layers["raw"].toarray())
     # The column is found unasked, too; asked for the wrong one, it is not.
     np.testing.assert_array_equal(sq.pp.align_genes(adata, encoder).X.toarray(), adata.X.toarray())
-    with pytest.raises(sq.GeneOverlapError, match=r"Only 0 of the reference's 25 genes.*'row0'.*\(var_names, the best fit\)"):
+    with pytest.raises(
+        sq.GeneOverlapError, match=r"Only 0 of the reference's 25 genes.*'row0'.*\(var_names, the best fit\)"
+    ):
         sq.pp.align_genes(adata, encoder, gene_key="var_names")
-    with pytest.raises(sq.MissingKeyError, match=r"`gene_key='id'` holds no gene names\. Expected one of 'var_names', 'ensembl', 'symb"):
+    with pytest.raises(
+        sq.MissingKeyError, match=r"`gene_key='id'` holds no gene names\. Expected one of 'var_names', 'ensembl', 'symb"
+    ):
         sq.pp.align_genes(adata, encoder, gene_key="id")
 
 
@@ -91,7 +95,9 @@ def test_aligned_cells_embed_as_before(make_adata, encoder):
 def test_too_few_genes_are_refused(make_adata, encoder):
     adata = make_adata(8, 25)
     adata.var = pd.DataFrame(index=[*adata.var_names[:2], *(f"x{i}" for i in range(23))])
-    with pytest.raises(sq.GeneOverlapError, match=re.escape("Only 2 of the reference's 25 genes are in the query (8.0%;")):
+    with pytest.raises(
+        sq.GeneOverlapError, match=re.escape("Only 2 of the reference's 25 genes are in the query (8.0%;")
+    ):
         sq.pp.align_genes(adata, encoder)
     assert sq.pp.align_genes(adata, encoder, min_gene_overlap=0.08).var["present"].sum() == 2
 

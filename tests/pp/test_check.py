@@ -50,7 +50,7 @@ def test_nothing_is_changed_and_no_warning_given(query_adata, reference):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sq.pp.check(few, reference)
-    assert (few.X != values).nnz == 0
+    assert (values != few.X).nnz == 0
     assert list(few.obs) == ["cell_type", "batch"]
     assert len(few.obsm) == len(few.uns) == len(few.layers) == 0
 
@@ -135,19 +135,21 @@ def test_scaled_values_are_refused(query_adata, reference):
     query_adata.X = query_adata.X.toarray() - 3
     with pytest.raises(
         sq.InputStateError,
-        match=r"`pp\.check` needs counts or log-normalised values\. Received a matrix that looks scaled: there are negative "
-        r"values \(least -3\).*adata\.raw\.to_adata",
+        match=r"`pp\.check` needs counts or log-normalised values\. Received a matrix that looks scaled: there are "
+        r"negative values \(least -3\).*adata\.raw\.to_adata",
     ):
         sq.pp.check(query_adata, reference)
 
 
-def test_no_reference_is_refused(query_adata, tmp_path):
+def test_no_reference_is_refused(query_adata, reference, tmp_path):
     with pytest.raises(sq.BundleError, match=re.escape(f"There is no reference at {tmp_path / 'no.scq'}")):
         sq.pp.check(query_adata, tmp_path / "no.scq")
-    with pytest.raises(sq.ArgumentError, match=r"`pp\.check` needs a reference or the path of a saved one\. Received int"):
+    with pytest.raises(
+        sq.ArgumentError, match=r"`pp\.check` needs a reference or the path of a saved one\. Received int"
+    ):
         sq.pp.check(query_adata, 7)
     with pytest.raises(sq.ArgumentError, match=r"`pp\.check` takes an AnnData"):
-        sq.pp.check(None, 7)
+        sq.pp.check(None, reference)
 
 
 def test_plain_values(query_adata, reference):

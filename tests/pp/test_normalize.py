@@ -95,7 +95,9 @@ def test_formats_give_one_result(make_adata):
         np.testing.assert_allclose(dense(other.X), dense(first.X), rtol=1e-6)
         assert list(other.var["highly_variable"]) == list(first.var["highly_variable"])
         for name in ("mean", "fraction"):
-            np.testing.assert_allclose(other.uns["scquery_transform"][name], first.uns["scquery_transform"][name], rtol=1e-5)
+            np.testing.assert_allclose(
+                other.uns["scquery_transform"][name], first.uns["scquery_transform"][name], rtol=1e-5
+            )
 
 
 def test_target_sum(make_adata):
@@ -246,7 +248,9 @@ def test_a_note_of_log1p_is_believed_even_where_values_are_whole(make_adata):
     refused(
         adata,
         sq.InputStateError,
-        re.escape('`adata.uns["log1p"]` says that X is logged already; name the layer with the counts (`layer="counts"`)'),
+        re.escape(
+            '`adata.uns["log1p"]` says that X is logged already; name the layer with the counts (`layer="counts"`)'
+        ),
     )
     # The note is about X, not about a layer.
     adata.layers["raw"] = adata.X.copy()
@@ -260,7 +264,9 @@ def test_normalised_values_are_refused(make_adata, target, shown):
     refused(
         adata,
         sq.InputStateError,
-        re.escape(f"looks normalised already: values are fractions and every cell sums to about {shown}. Use the raw counts"),
+        re.escape(
+            f"looks normalised already: values are fractions and every cell sums to about {shown}. Use the raw counts"
+        ),
     )
 
 
@@ -280,7 +286,7 @@ def test_scaled_values_are_refused(make_adata, fmt, input_state):
     refused(
         adata,
         sq.InputStateError,
-        r"counts, which are never negative\. Received values down to -2\.5: the matrix looks scaled or corrected; use the raw",
+        r"counts, which are never negative\. Received values down to -2\.5: the matrix looks scaled or corrected",
         input_state=input_state,
     )
 
@@ -305,7 +311,7 @@ def test_repeated_gene_names_are_refused(make_adata):
     refused(
         adata,
         sq.ArgumentError,
-        r"`adata\.var_names` must be unique\. Received 1 repeated name\(s\) such as 'GENE3'; call `adata\.var_names_make_unique",
+        r"`adata\.var_names` must be unique\. Received 1 repeated name\(s\) such as 'GENE3'; call `adata\.var",
     )
 
 
@@ -345,8 +351,8 @@ def test_missing_batches_are_refused(make_adata):
     refused(
         adata,
         sq.MissingKeyError,
-        r"`batch_key='batch'` must give a batch for every cell\. Received 2 missing value\(s\), in cells such as 'cell2', "
-        r"'cell8'; fill them",
+        r"`batch_key='batch'` must give a batch for every cell\. Received 2 missing value\(s\), in cells such "
+        r"as 'cell2', 'cell8'; fill them",
         batch_key="batch",
     )
 
@@ -354,8 +360,16 @@ def test_missing_batches_are_refused(make_adata):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"batch_key": "donor"}, sq.MissingKeyError, r"`batch_key='donor'` is not a column of `adata\.obs`\. Expected one of"),
-        ({"layer": "raw"}, sq.MissingKeyError, r"`layer='raw'` is not in `adata\.layers`\. Expected one of \(none there\)"),
+        (
+            {"batch_key": "donor"},
+            sq.MissingKeyError,
+            r"`batch_key='donor'` is not a column of `adata\.obs`\. Expected one of",
+        ),
+        (
+            {"layer": "raw"},
+            sq.MissingKeyError,
+            r"`layer='raw'` is not in `adata\.layers`\. Expected one of \(none there\)",
+        ),
         ({"n_top_genes": 0}, sq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received 0"),
         ({"n_top_genes": 2.5}, sq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received 2.5"),
         ({"n_top_genes": None}, sq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received None"),
@@ -391,7 +405,9 @@ def test_text_is_refused():
 def test_a_backed_anndata_is_refused(make_adata, tmp_path):
     make_adata().write_h5ad(tmp_path / "a.h5ad")
     backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    with pytest.raises(sq.InputStateError, match=r"works in memory, but received a backed AnnData.*adata\.to_memory\(\)"):
+    with pytest.raises(
+        sq.InputStateError, match=r"works in memory, but received a backed AnnData.*adata\.to_memory\(\)"
+    ):
         sq.pp.normalize(backed)
     assert list(backed.layers) == []
     backed.file.close()
@@ -405,7 +421,11 @@ def test_batches_of_any_type_work(make_adata, kind):
     adata = make_adata(90, 60)
     expected = adata.copy()
     is_second = (adata.obs["batch"] == "batch 1").to_numpy()
-    adata.obs["batch"] = {"integers": is_second.astype(int), "booleans": is_second, "text": adata.obs["batch"].astype(str)}[kind]
+    adata.obs["batch"] = {
+        "integers": is_second.astype(int),
+        "booleans": is_second,
+        "text": adata.obs["batch"].astype(str),
+    }[kind]
     column = adata.obs["batch"].copy()
     sq.pp.normalize(adata, n_top_genes=20, batch_key="batch")
     sq.pp.normalize(expected, n_top_genes=20, batch_key="batch")

@@ -35,4 +35,6 @@ def test_hand_worked_probabilities():
 def test_the_size_of_a_type_has_no_say():
     codes = np.vstack([np.tile([1.0, 0.0], (1000, 1)), [[0.0, 1.0]]])
     centroids = type_centroids(codes, np.r_[np.zeros(1000, int), 1], 2)
-    np.testing.assert_allclose(centroid_probabilities(np.array([[np.sqrt(0.5), np.sqrt(0.5)]]), centroids), [[0.5, 0.5]])
+    np.testing.assert_allclose(
+        centroid_probabilities(np.array([[np.sqrt(0.5), np.sqrt(0.5)]]), centroids), [[0.5, 0.5]]
+    )

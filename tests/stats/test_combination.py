@@ -102,7 +102,12 @@ def test_calibration_error_by_hand():
 
 @pytest.mark.parametrize(
     ("confidence", "correct", "expected"),
-    [([1.0, 1.0], [True, True], 0), ([1.0, 1.0], [True, False], 0.5), ([0.0], [False], 0), ([0.75] * 4, [1, 1, 1, 0], 0)],
+    [
+        ([1.0, 1.0], [True, True], 0),
+        ([1.0, 1.0], [True, False], 0.5),
+        ([0.0], [False], 0),
+        ([0.75] * 4, [1, 1, 1, 0], 0),
+    ],
 )
 def test_calibration_error_at_the_ends(confidence, correct, expected):
     assert expected_calibration_error(np.array(confidence), np.array(correct, bool)) == pytest.approx(expected)

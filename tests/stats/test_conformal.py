@@ -93,7 +93,9 @@ def test_threshold_by_hand():
     assert set_threshold(probabilities, 0.95) == 0
 
 
-@pytest.mark.parametrize(("m", "coverage", "rank"), [(99, 0.9, 10), (19, 0.95, 1), (999, 0.7, 300), (49, 0.98, 1), (9, 0.4, 6)])
+@pytest.mark.parametrize(
+    ("m", "coverage", "rank"), [(99, 0.9, 10), (19, 0.95, 1), (999, 0.7, 300), (49, 0.98, 1), (9, 0.4, 6)]
+)
 def test_ranks_that_are_whole_numbers(m, coverage, rank):
     assert set_threshold(np.arange(1.0, m + 1), coverage) == rank
 

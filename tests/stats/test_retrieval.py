@@ -47,7 +47,11 @@ def test_shapes_and_types():
     assert average_precision([[1, 0]], [1])[0] == 1
 
 
-@pytest.mark.parametrize(("relevant", "n_relevant"), [((3,), (3,)), ((2, 3), (3,)), ((2, 3), (2, 1)), ((2, 3, 1), (2,))])
+@pytest.mark.parametrize(
+    ("relevant", "n_relevant"), [((3,), (3,)), ((2, 3), (3,)), ((2, 3), (2, 1)), ((2, 3, 1), (2,))]
+)
 def test_shapes_that_do_not_fit_are_refused(relevant, n_relevant):
-    with pytest.raises(ArgumentError, match=r"`relevant` must be \(n_queries, k\) and `n_relevant` \(n_queries,\)\. Received"):
+    with pytest.raises(
+        ArgumentError, match=r"`relevant` must be \(n_queries, k\) and `n_relevant` \(n_queries,\)\. Received"
+    ):
         average_precision(np.ones(relevant), np.ones(n_relevant))

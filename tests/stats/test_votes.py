@@ -41,7 +41,9 @@ def test_no_labelled_hit_gives_equal_shares():
 def test_copies_of_the_query_count_fully():
     np.testing.assert_allclose(votes([0, 0, 0, 0], [0, 1, 1, 1], 2), [0.25, 0.75])
     # Three copies leave no scale: whatever is not a copy has no say.
-    np.testing.assert_allclose(votes([0, 0, 0, 0.5, 0.5, 0.5, 0.5], [0, 0, 1, 1, 1, 1, 1], 2), [2 / 3, 1 / 3], atol=1e-9)
+    np.testing.assert_allclose(
+        votes([0, 0, 0, 0.5, 0.5, 0.5, 0.5], [0, 0, 1, 1, 1, 1, 1], 2), [2 / 3, 1 / 3], atol=1e-9
+    )
 
 
 def test_two_copies_and_a_crowd():

@@ -96,7 +96,10 @@ def test_a_custom_prefix(cells, encoder):
 @pytest.mark.parametrize(
     ("split", "match"),
     [
-        (None, r'`adata\.obs\["scquery_split"\]` is not there, so no cells are known to be held out.*confidence is not cal'),
+        (
+            None,
+            r'`adata\.obs\["scquery_split"\]` is not there, so no cells are known to be held out.*confidence is not',
+        ),
         ("train", r"Fine-tuning held no cells out: confidence is not calibrated.*`validation_fraction` above 0"),
     ],
 )
@@ -128,7 +131,7 @@ def test_strangers_among_the_labels_are_refused(cells, encoder):
     cells.obs["cell_type"] = cells.obs["cell_type"].cat.rename_categories({"type 1": "B cell"})
     with pytest.raises(
         sq.ArgumentError,
-        match=r"`label_key='cell_type'` holds types that the encoder was not fine-tuned on: 'B cell'\. Expected 'type 0', 'type",
+        match=r"`label_key='cell_type'` holds types that the encoder was not fine-tuned on: 'B cell'\. Expected '",
     ):
         sq.tl.build_reference(cells, encoder, label_key="cell_type")
 
@@ -137,7 +140,7 @@ def test_repeated_cell_names_are_refused(cells, encoder):
     cells.obs_names = ["same", *cells.obs_names[1:-1], "same"]
     with pytest.raises(
         sq.ArgumentError,
-        match=r"`adata\.obs_names` must be unique\. Received 1 repeated name\(s\) such as 'same'; call `adata\.obs_names_make",
+        match=r"`adata\.obs_names` must be unique\. Received 1 repeated name\(s\) such as 'same'; call `adata\.obs",
     ):
         sq.tl.build_reference(cells, encoder, label_key="cell_type")
 
@@ -145,7 +148,9 @@ def test_repeated_cell_names_are_refused(cells, encoder):
 def test_steps_left_out_are_named(cells, encoder):
     bare = copy.copy(encoder)
     bare.head = None
-    with pytest.raises(sq.NotFittedError, match=r"no classifier: it was pretrained but not fine-tuned\. Call `sq\.tl\.finetune"):
+    with pytest.raises(
+        sq.NotFittedError, match=r"no classifier: it was pretrained but not fine-tuned\. Call `sq\.tl\.finetune"
+    ):
         sq.tl.build_reference(cells, bare, label_key="cell_type")
     with pytest.raises(sq.MissingKeyError, match=r"`label_key='type'` is not a column of `adata\.obs`"):
         sq.tl.build_reference(cells, encoder, label_key="type")
@@ -161,7 +166,12 @@ def test_an_embedding_of_other_cells_is_refused(reference):
         sq.ArgumentError,
         match=r"one code a cell, shape \(240, 8\) for its 240 rows of `obs`.*Received an embedding of shape \(239, 8\)",
     ):
-        sq.Reference(**{**{f: getattr(reference, f) for f in reference.__dataclass_fields__}, "embedding": reference.embedding[1:]})
+        sq.Reference(
+            **{
+                **{f: getattr(reference, f) for f in reference.__dataclass_fields__},
+                "embedding": reference.embedding[1:],
+            }
+        )
 
 
 def test_nonconformity_by_hand():

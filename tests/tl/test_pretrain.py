@@ -91,7 +91,7 @@ def test_the_counts_of_the_model_genes_are_trained_on_whatever_is_around_them(no
     elif change in ("CSC", "dense"):
         other.layers["counts"] = other.layers["counts"].tocsc() if change == "CSC" else other.layers["counts"].toarray()
     sq.tl.pretrain(other, **QUICK)
-    (cells, sizes, settings), = read
+    ((cells, sizes, settings),) = read
     np.testing.assert_allclose(cells.logged.toarray(), np.log1p(model / totals * np.median(totals)), rtol=1e-5)
     assert sizes == (6, 3)
     assert (settings["epochs"], settings["batch_size"], settings["random_state"]) == (1, 32, 0)
@@ -101,7 +101,7 @@ def test_the_anndata_is_left_alone(normalized, read):
     other = normalized.copy()
     values, counts = other.X.copy(), other.layers["counts"].copy()
     sq.tl.pretrain(other, **QUICK)
-    assert (other.X != values).nnz == 0
+    np.testing.assert_array_equal(other.X.toarray(), values.toarray())
     assert (other.layers["counts"] != counts).nnz == 0
     assert (list(other.obs), list(other.obsm), list(other.layers)) == (list(normalized.obs), [], ["counts"])
     assert sorted(other.uns) == sorted(normalized.uns)
@@ -133,7 +133,7 @@ def test_numpy_scalars_are_recorded_as_plain_values(normalized):
 def test_cells_have_to_be_normalised_first(make_adata):
     with pytest.raises(
         sq.NotFittedError,
-        match=r"`tl\.pretrain` needs the normalisation that `sq\.pp\.normalize` fits.*Call `sq\.pp\.normalize\(adata\)` on the",
+        match=r"`tl\.pretrain` needs the normalisation that `sq\.pp\.normalize` fits.*Call `sq\.pp\.normalize\(adata",
     ):
         sq.tl.pretrain(make_adata(), **QUICK)
 
@@ -142,14 +142,17 @@ def test_the_counts_have_to_be_there(normalized):
     other = normalized.copy()
     del other.layers["counts"]
     with pytest.raises(
-        sq.NotFittedError, match=r'`tl\.pretrain` trains on `adata\.layers\["counts"\]`, which is not there\. Call `sq\.pp\.norm'
+        sq.NotFittedError,
+        match=r'`tl\.pretrain` trains on `adata\.layers\["counts"\]`, which is not there\. Call `sq\.pp\.norm',
     ):
         sq.tl.pretrain(other, **QUICK)
 
 
 def test_all_model_genes_have_to_be_there(normalized):
     other = normalized[:, normalized.var_names != normalized.uns["scquery_transform"]["genes"][0]].copy()
-    with pytest.raises(sq.GeneOverlapError, match="Only 19 of the reference's 20 genes"):
+    with pytest.raises(
+        sq.NotFittedError, match=r"`tl\.pretrain` needs all 20 model genes\. 1 that `sq\.pp\.normalize` chose"
+    ):
         sq.tl.pretrain(other, **QUICK)
 
 
@@ -176,5 +179,7 @@ def test_wrong_arguments_are_refused(normalized, arguments, match):
 
 
 def test_what_is_no_anndata_is_refused():
-    with pytest.raises(sq.ArgumentError, match=r"`tl\.pretrain` takes an AnnData as its first argument\. Received ndarray"):
+    with pytest.raises(
+        sq.ArgumentError, match=r"`tl\.pretrain` takes an AnnData as its first argument\. Received ndarray"
+    ):
         sq.tl.pretrain(np.ones((3, 3)), **QUICK)
