@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +66,11 @@ def check_layer_sizes(layer_sizes: Any) -> tuple[int, ...]:
         )
         raise ArgumentError(msg)
     return tuple(int(size) for size in sizes)
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with NumPy scalars as Python's own: Keras refuses some of them, and JSON all."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
 
 
 def check_adata(adata: Any, function: str) -> None:

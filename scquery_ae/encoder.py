@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from scquery_ae._checks import check_choice
 from scquery_ae._errors import ArgumentError, NotFittedError
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.transform import Transform
@@ -44,6 +45,10 @@ class DenseWeights:
     bias: np.ndarray
     activation: str
 
+    def __post_init__(self) -> None:
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        _check_dense("a layer", self.kernel, self.bias)
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the layer's output, ``(n, units)``."""
         return ACTIVATIONS[self.activation](x @ self.kernel + self.bias)
@@ -66,6 +71,12 @@ class Head:
     kernel: np.ndarray
     bias: np.ndarray
     types: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_dense("the head", self.kernel, self.bias)
+        if len(self.types) != len(self.bias):
+            msg = f"The head needs one name a type. Received {len(self.types)} for {len(self.bias)} types."
+            raise ArgumentError(msg)
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """Return the probability of each type, ``(n, n_types)``."""
@@ -97,6 +108,18 @@ class Encoder:
     head: Head | None = None
     history: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        widths = [len(self.transform.genes), *(layer.kernel.shape[1] for layer in self.layers)]
+        expected = [layer.kernel.shape[0] for layer in self.layers]
+        if self.head is not None:
+            expected.append(self.head.kernel.shape[0])
+        if not self.layers or widths[: len(expected)] != expected:
+            msg = (
+                f"Each layer must take what the one before gives. Received {widths[0]} genes, layers that give "
+                f"{widths[1:]} and layers (with the head) that take {expected}."
+            )
+            raise ArgumentError(msg)
 
     @property
     def n_latent(self) -> int:
@@ -163,3 +186,12 @@ class Encoder:
         sizes = " -> ".join(str(n) for n in (self.transform.n_genes, *(layer.kernel.shape[1] for layer in self.layers)))
         types = "not fine-tuned" if self.head is None else f"{len(self.head.types)} types"
         return f"Encoder({sizes}, {types})"
+
+
+def _check_dense(what: str, kernel: np.ndarray, bias: np.ndarray) -> None:
+    if kernel.ndim != 2 or bias.shape != kernel.shape[1:]:
+        msg = (
+            f"The weights of {what} must be a kernel (d, units) and a bias (units,). "
+            f"Received {kernel.shape} and {bias.shape}."
+        )
+        raise ArgumentError(msg)

@@ -72,8 +72,8 @@ def detect_state(matrix: Any) -> InputState:
     )
 
 
-def check_expression(matrix: Any, names: Any, function: str) -> float:
-    """Return the lowest value of a matrix; raise if any is NaN, infinite or not a number.
+def check_expression(matrix: Any, names: Any, function: str) -> tuple[float, float]:
+    """Return the lowest and the highest value of a matrix; raise if any is NaN, infinite or not a number.
 
     Parameters
     ----------
@@ -87,14 +87,14 @@ def check_expression(matrix: Any, names: Any, function: str) -> float:
     if matrix.dtype.kind not in "uifb":
         msg = f"`{function}` needs numbers. Received values of type {matrix.dtype}; convert them to float32."
         raise InputStateError(msg)
-    lowest = 0.0
+    lowest = highest = 0.0
     for block in _blocks(matrix):
         values = block.data if sparse.issparse(block) else block
         if values.size == 0:
             continue
         low, high = float(values.min()), float(values.max())
         # NaN spreads to the extremes, and infinity is one.
-        if not np.isfinite(low + high):
+        if not (np.isfinite(low) and np.isfinite(high)):
             bad = ~np.isfinite(values)
             columns = sparse.coo_matrix(block).col[bad] if sparse.issparse(block) else np.flatnonzero(bad.any(axis=0))
             genes = np.asarray(names)[np.unique(columns)]
@@ -103,8 +103,8 @@ def check_expression(matrix: Any, names: Any, function: str) -> float:
                 f"as {shown(genes)}; remove these genes or cells, or set the values."
             )
             raise InputStateError(msg)
-        lowest = min(lowest, low)
-    return lowest
+        lowest, highest = min(lowest, low), max(highest, high)
+    return lowest, highest
 
 
 def _blocks(matrix: Any) -> Iterator[Any]:

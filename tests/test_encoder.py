@@ -135,6 +135,29 @@ def test_counts_of_other_genes_are_refused(make_adata, make_encoder, shape):
         encoder.encode(np.ones(shape))
 
 
+def layer(d, units, activation="relu"):
+    return DenseWeights(np.ones((d, units), np.float32), np.zeros(units, np.float32), activation)
+
+
+def test_weights_that_do_not_fit_are_refused(make_adata, make_encoder):
+    transform = make_encoder(make_adata(10, 25)).transform
+    with pytest.raises(ArgumentError, match=r"`activation` must be one of 'linear', 'relu'.*Received 'swish'"):
+        layer(25, 4, "swish")
+    with pytest.raises(
+        ArgumentError, match=r"a layer must be a kernel \(d, units\) and a bias \(units,\).*\(25, 4\) and \(3,\)"
+    ):
+        DenseWeights(np.ones((25, 4)), np.zeros(3), "relu")
+    with pytest.raises(ArgumentError, match=r"the head must be a kernel \(d, units\).*Received \(4,\) and \(4,\)"):
+        Head(np.ones(4), np.zeros(4), ("a", "b", "c", "d"))
+    with pytest.raises(ArgumentError, match=r"The head needs one name a type\. Received 1 for 2 types"):
+        Head(np.ones((4, 2)), np.zeros(2), ("a",))
+    head = Head(np.ones((5, 2)), np.zeros(2), ("a", "b"))
+    for layers in ((layer(24, 4),), (layer(25, 7), layer(6, 4)), (layer(25, 4),), ()):
+        with pytest.raises(ArgumentError, match=r"Each layer must take what the one before gives\. Received 25 genes"):
+            Encoder(transform, layers, head)
+    assert Encoder(transform, (layer(25, 7), layer(7, 5)), head).n_latent == 5
+
+
 def test_head_is_a_softmax():
     head = Head(np.array([[np.log(2), 0.0], [0.0, 0.0]]), np.array([0.0, np.log(3)]), ("a", "b"))
     # Logits (log 2, log 3), then (0, log 3).

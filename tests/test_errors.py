@@ -58,7 +58,7 @@ def test_warnings_point_at_the_users_line(query_adata, reference):
 
 def test_a_folder_whose_name_begins_like_the_packages_is_not_the_package():
     # A user's code beside the package, as in a checkout: scquery_ae/ and scquery_ae_analysis.py.
-    beside = _errors._PACKAGE + "_analysis.py"
+    beside = str(Path(sq.__file__).parent) + "_analysis.py"
     space = {}
     exec(compile("def call(warn): warn('look here')", beside, "exec"), space)
     with warnings.catch_warnings(record=True) as caught:

@@ -64,6 +64,7 @@ class GeneColumns:
     def _select(self, block: Any) -> sparse.csr_matrix:
         found = np.flatnonzero(self.columns >= 0)
         chosen = sparse.csr_matrix(block[:, self.columns[found]], dtype=np.float32)
+        chosen.eliminate_zeros()
         # Indices refer to columns: spreading them over the wider matrix moves no values.
         values = np.expm1(chosen.data) if self.logged else chosen.data
         return sparse.csr_matrix((values, found[chosen.indices], chosen.indptr), shape=(chosen.shape[0], self.shape[1]))

@@ -11,7 +11,7 @@ from scquery_ae._checks import check_adata, check_choice, check_layer, check_num
 from scquery_ae._errors import InputStateError, MissingKeyError, NotFittedError, warn
 from scquery_ae._slots import COUNTS_LAYER, Slots
 from scquery_ae.genes import GeneMatch, match_genes, require_overlap
-from scquery_ae.input_state import InputState, check_expression, detect_state
+from scquery_ae.input_state import MAX_LOGGED, InputState, check_expression, detect_state
 from scquery_ae.loaders.cells import GeneColumns
 from scquery_ae.transform import Transform
 
@@ -91,10 +91,16 @@ def open_cells(
     matrix = check_layer(adata, layer)
     match = match_genes(genes, gene_names(adata, gene_key))
     require_overlap(match, min_gene_overlap)
-    lowest = check_expression(matrix, adata.var_names, function)
+    lowest, highest = check_expression(matrix, adata.var_names, function)
     state = detect_state(matrix) if input_state == "auto" else InputState(_KINDS[input_state], "as stated")
     if lowest < 0:
         state = InputState("scaled", f"there are negative values (least {lowest:.3g})")
+    if input_state == "log1p" and highest > MAX_LOGGED:
+        msg = (
+            f'`{function}` was told `input_state="log1p"`, but no logarithm of a count is above {MAX_LOGGED:g}. '
+            f'Received values up to {highest:.4g}; pass `input_state="counts"` or "auto".'
+        )
+        raise InputStateError(msg)
     if state.kind == "scaled":
         msg = (
             f"`{function}` needs counts or log-normalised values. Received a matrix that looks scaled: "
@@ -105,7 +111,8 @@ def open_cells(
     if warn_overlap and match.fraction < WARN_OVERLAP:
         warn(
             f"Only {match.n_found} of {len(match.genes)} model genes ({match.fraction:.0%}) are in the query: "
-            "labels will be less certain than the reference's own."
+            "labels will be less certain than the reference's own. If the query has no more genes, build a reference "
+            "on those that both share."
         )
     if warn_overlap and match.ambiguous:
         warn(f"Genes named more than once in the query; the first column was taken: {shown(match.ambiguous)}.")

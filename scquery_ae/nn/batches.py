@@ -56,7 +56,7 @@ class Batches(keras.utils.PyDataset):
         self.weights = weights
         self.batch_size = batch_size
         self.fixed = fixed
-        self._seed = [seed] if isinstance(seed, int) else list(seed)
+        self._seed = [int(part) for part in np.atleast_1d(seed)]
         self._epoch = 0
         self._order = self._draw_order()
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from scquery_ae._checks import check_integer
 from scquery_ae.nn.unit_norm import UnitNorm
 
 #: Codes have length one; the head sees them this many times longer, or its logits could not grow apart.
@@ -32,6 +33,7 @@ def build_classifier(
     random_state
         Seed of the head's weights and of the dropout.
     """
+    random_state = check_integer("random_state", random_state, 0)
     inputs = keras.Input((layers[0][0].shape[0],), name="cells")
     x: Any = inputs
     for i, (kernel, _, activation) in enumerate(layers):

@@ -78,5 +78,7 @@ def get_corruption(name: str, level: float) -> Corruption:
     """
     check_choice("corruption", name, CORRUPTIONS)
     if name == "masking":
-        return MaskingNoise(level)
+        return MaskingNoise(check_rate("corruption_level", level))
+    if name == "gaussian":
+        check_number("corruption_level", level, 0, np.inf, closed="left")
     return GaussianNoise(level) if name == "gaussian" else NoCorruption()

@@ -214,9 +214,10 @@ class DenseLayerAutoencoder(keras.layers.Layer):
 
     def _encode(self, x: Any, training: bool | None) -> Any:
         for i, kernel in enumerate(self.kernels):
-            x = ops.matmul(x, kernel)
+            # `encode` runs outside of `__call__`, where Keras does not cast variables by itself.
+            x = ops.matmul(x, ops.cast(kernel, self.compute_dtype))
             if self.use_bias:
-                x = ops.add(x, self.encoder_biases[i])
+                x = ops.add(x, ops.cast(self.encoder_biases[i], self.compute_dtype))
             x = self.activation(x)
             if self._dropouts:
                 x = self._dropouts[i](x, training=training)
@@ -225,9 +226,9 @@ class DenseLayerAutoencoder(keras.layers.Layer):
     def _decode(self, x: Any) -> Any:
         last = len(self.kernels) - 1
         for i, kernel in enumerate(reversed(self.kernels)):
-            x = ops.matmul(x, ops.transpose(kernel))
+            x = ops.matmul(x, ops.cast(ops.transpose(kernel), self.compute_dtype))
             if self.use_bias:
-                x = ops.add(x, self.decoder_biases[i])
+                x = ops.add(x, ops.cast(self.decoder_biases[i], self.compute_dtype))
             x = self.output_activation(x) if i == last else self.activation(x)
         return x
 
@@ -247,7 +248,7 @@ class _EncoderHalf(keras.Model):
     """The encoder of a built autoencoder layer, sharing its variables."""
 
     def __init__(self, autoencoder: DenseLayerAutoencoder, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": autoencoder.dtype_policy, **kwargs})
         self.autoencoder = autoencoder
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -272,6 +273,8 @@ def _for_variable(initializer: Any, position: int) -> Any:
     """Clone an initialiser for one variable, moving an integer seed so that equal shapes differ."""
     if not isinstance(initializer, keras.initializers.Initializer):
         return initializer
+    if isinstance(getattr(initializer, "seed", None), keras.random.SeedGenerator):
+        return initializer  # it moves on by itself; a clone would start it over
     config = initializer.get_config()
     if isinstance(config.get("seed"), int):
         config["seed"] += position

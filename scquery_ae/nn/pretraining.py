@@ -112,8 +112,8 @@ def pretrain_stack(
     check_integer("epochs", epochs)
     check_integer("patience", patience)
     check_integer("batch_size", batch_size)
-    check_integer("random_state", random_state, 0)
-    check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
+    random_state = check_integer("random_state", random_state, 0)
+    learning_rate = check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
     check_rate("validation_fraction", validation_fraction)
     rows: Rows = as_rows(x)
     n_rows = rows.shape[0]
@@ -122,7 +122,7 @@ def pretrain_stack(
         raise ArgumentError(msg)
 
     order = np.random.default_rng([random_state, 0]).permutation(n_rows)
-    n_validation = round(validation_fraction * n_rows)
+    n_validation = min(round(validation_fraction * n_rows), n_rows - 1)
     validation, training = np.sort(order[:n_validation]), np.sort(order[n_validation:])
 
     stack = PretrainedStack()

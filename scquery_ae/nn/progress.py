@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 from scquery_ae._errors import TrainingError
 
@@ -25,17 +24,25 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Open the bar."""
+        # Imported only where a bar is wanted: without ipywidgets it warns in notebooks.
+        if not self._enabled:
+            return
+        from tqdm.auto import tqdm
+
         # None lets tqdm decide by whether the stream is a terminal.
-        self._bar = tqdm(total=self._epochs, desc=self._title, unit="epoch", disable=None if self._enabled else True)
+        self._bar = tqdm(total=self._epochs, desc=self._title, unit="epoch", disable=None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Move it on and show the losses."""
+        if self._bar is None:
+            return
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in (logs or {}).items()}, refresh=False)
         self._bar.update()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Close it, leaving its last state."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def check_converged(history: dict[str, list[float]]) -> None:

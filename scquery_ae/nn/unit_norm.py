@@ -14,10 +14,14 @@ def unit_norm(x: Any) -> Any:
 
     Checked first: ``keras.layers.UnitNormalization`` passes a gradient of 1e12 at zero.
     """
-    squared = ops.sum(ops.square(x), axis=-1, keepdims=True)
-    positive = squared > 0
-    # The inner `where` matters: the branch not taken must not divide by zero, or its NaN reaches the gradient.
-    return ops.where(positive, x * ops.rsqrt(ops.where(positive, squared, ops.ones_like(squared))), x)
+    # The length does not depend on this scale, so neither does the gradient; without it squares overflow in float16.
+    scale = ops.stop_gradient(ops.max(ops.abs(x), axis=-1, keepdims=True))
+    positive = scale > 0
+    # The inner `where`s matter: the branch not taken must not divide by zero, or its NaN reaches the gradient.
+    ones = ops.ones_like(scale)
+    scaled = x / ops.where(positive, scale, ones)
+    squared = ops.sum(ops.square(scaled), axis=-1, keepdims=True)
+    return ops.where(positive, scaled * ops.rsqrt(ops.where(positive, squared, ones)), x)
 
 
 @keras.saving.register_keras_serializable(package="scquery_ae")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_adata, check_layer
+from scquery_ae._checks import check_adata, check_layer, check_number
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
@@ -62,6 +62,7 @@ def align_genes(
     if not isinstance(reference, Reference | Encoder):
         msg = f"`pp.align_genes` needs a reference or an encoder. Received {type(reference).__name__}."
         raise ArgumentError(msg)
+    check_number("min_gene_overlap", min_gene_overlap, 0, 1)
     genes = reference.genes if isinstance(reference, Encoder) else reference.encoder.genes
     match = match_genes(genes, gene_names(adata, gene_key))
     require_overlap(match, min_gene_overlap)

@@ -10,13 +10,13 @@ import numpy as np
 
 from scquery_ae._checks import shown
 from scquery_ae.loaders import open_cells
-from scquery_ae.reference import Reference
+from scquery_ae.reference import Reference, open_reference
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckReport:
     """What :func:`check` found; print it to read it.
 
@@ -66,6 +66,9 @@ class CheckReport:
         lines += [f"look at   {problem}" for problem in self.problems] or ["nothing stands in the way of a query"]
         return "\n".join(lines)
 
+    # A notebook shows the last value of a cell by its repr.
+    __repr__ = __str__
+
 
 def check(
     adata: AnnData,
@@ -99,7 +102,7 @@ def check(
     BundleError
         If the saved reference cannot be read.
     """
-    loaded = reference if isinstance(reference, Reference) else Reference.load(reference)
+    loaded, _ = open_reference(reference, "pp.check")
     opened = open_cells(
         adata,
         loaded.encoder.genes,
@@ -118,13 +121,16 @@ def check(
     match = opened.match
     if match.fraction < 0.5:
         missing = f"{len(match.missing)} model genes are missing ({shown(match.missing)}); names here look like"
-        problems.append(f"{missing} {shown(match.examples)}")
+        fix = "if the query has no more genes, build a reference on those that both share"
+        problems.append(f"{missing} {shown(match.examples)}; {fix}")
     if match.ambiguous:
         problems.append(f"{len(match.ambiguous)} genes are named more than once: {shown(match.ambiguous)}")
     if empty:
         problems.append(f"{len(empty)} cells have nothing in the model genes: {shown(empty)}")
-    if opened.state.kind == "counts" and counts < reference_counts / 4:
-        problems.append(f"cells are {reference_counts / max(counts, 1e-9):.1f} times shallower than the reference's")
+    if opened.state.kind == "counts" and 0 < counts < reference_counts / 4:
+        problems.append(f"cells are {reference_counts / counts:.1f} times shallower than the reference's")
+    if opened.state.kind == "counts" and counts > reference_counts * 4:
+        problems.append(f"cells are {counts / reference_counts:.1f} times deeper than the reference's")
     if not adata.obs_names.is_unique:
         problems.append("cell names repeat; call `adata.obs_names_make_unique()`")
     return CheckReport(

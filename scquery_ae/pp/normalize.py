@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from scquery_ae._checks import (
     check_adata,
@@ -24,6 +25,7 @@ from scquery_ae.loaders import GeneColumns
 from scquery_ae.transform import Transform, row_sums
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 
@@ -113,7 +115,7 @@ def normalize(
     if adata.isbacked:
         msg = "`pp.normalize` works in memory, but received a backed AnnData. Call it on `adata.to_memory()`."
         raise InputStateError(msg)
-    lowest = check_expression(counts, adata.var_names, "pp.normalize")
+    lowest, _ = check_expression(counts, adata.var_names, "pp.normalize")
     _check_counts(counts, lowest, input_state, logged=layer is None and "log1p" in adata.uns)
     empty = row_sums(counts) == 0
     if empty.all() or (empty.any() and not drop_empty):
@@ -126,10 +128,11 @@ def normalize(
 
     # All that can fail comes first, on a thin AnnData of its own; the user's is changed at the end.
     keep = ~empty
-    work = _log_normalized(counts[keep] if empty.any() else counts, adata, keep, target_sum)
-    variable = _variable_genes(work, n_top_genes, batch_key)
-    columns = np.flatnonzero(variable["highly_variable"].to_numpy())
     counts_kept = counts[keep] if empty.any() else counts
+    batches = None if batch_key is None else adata.obs[batch_key].to_numpy()[keep]
+    work = _log_normalized(counts_kept, adata.var_names, target_sum)
+    variable = _variable_genes(work, n_top_genes, batches)
+    columns = np.flatnonzero(variable["highly_variable"].to_numpy())
     transform = Transform.fit(GeneColumns(counts_kept, columns), adata.var_names.to_numpy()[columns])
 
     target = adata.copy() if copy else adata
@@ -192,19 +195,22 @@ def _check_batches(batches: Any, batch_key: str) -> None:
         raise MissingKeyError(msg)
 
 
-def _log_normalized(counts: Any, adata: AnnData, keep: np.ndarray, target_sum: float | None) -> AnnData:
-    """Return an AnnData of the kept cells with log-normalised X; neither `counts` nor `adata` is touched."""
+def _log_normalized(counts: Any, genes: pd.Index, target_sum: float | None) -> AnnData:
+    """Return a bare AnnData with log-normalised X; `counts` is not touched."""
     import anndata
+    import pandas as pd
     import scanpy as sc
 
+    if isinstance(counts, sparse.sparray):  # which scanpy does not take everywhere
+        counts = sparse.csr_matrix(counts) if counts.format == "csr" else sparse.csc_matrix(counts)
     # astype copies, also where the type is float32 already: scanpy works in place.
-    work = anndata.AnnData(counts.astype(np.float32), obs=adata.obs.loc[keep], var=adata.var[[]].copy())
+    work = anndata.AnnData(counts.astype(np.float32), var=pd.DataFrame(index=genes))
     sc.pp.normalize_total(work, target_sum=target_sum)
     sc.pp.log1p(work)
     return work
 
 
-def _variable_genes(work: AnnData, n_top_genes: int, batch_key: str | None) -> Any:
+def _variable_genes(work: AnnData, n_top_genes: int, batches: np.ndarray | None) -> pd.DataFrame:
     """Return columns for ``var``, ``highly_variable`` among them."""
     import pandas as pd
     import scanpy as sc
@@ -212,5 +218,14 @@ def _variable_genes(work: AnnData, n_top_genes: int, batch_key: str | None) -> A
     if n_top_genes >= work.n_vars:
         logger.info("n_top_genes=%d, and there are %d genes: all are model genes", n_top_genes, work.n_vars)
         return pd.DataFrame({"highly_variable": np.ones(work.n_vars, dtype=bool)}, index=work.var_names)
-    sc.pp.highly_variable_genes(work, n_top_genes=n_top_genes, batch_key=batch_key)
-    return work.var
+    names = pd.Series(["all"] * work.n_obs if batches is None else [str(batch) for batch in batches])
+    # A single cell has no variance to choose genes by.
+    several = (names.map(names.value_counts()) > 1).to_numpy()
+    if not several.all() and several.any():
+        logger.info("%d batch(es) of one cell have no say in the choice of genes", int((~several).sum()))
+        work, names = work[several].copy(), names[several]
+    work.obs["batch"] = pd.Categorical(names)
+    use_batches = batches is not None and several.any()
+    sc.pp.highly_variable_genes(work, n_top_genes=n_top_genes, batch_key="batch" if use_batches else None)
+    variable: pd.DataFrame = work.var
+    return variable

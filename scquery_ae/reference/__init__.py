@@ -2,6 +2,6 @@
 
 from scquery_ae.reference.bundle import digest
 from scquery_ae.reference.calibration import Calibration
-from scquery_ae.reference.reference import Annotation, Reference
+from scquery_ae.reference.reference import Annotation, Reference, open_reference
 
-__all__ = ["Annotation", "Calibration", "Reference", "digest"]
+__all__ = ["Annotation", "Calibration", "Reference", "digest", "open_reference"]

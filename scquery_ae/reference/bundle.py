@@ -14,53 +14,36 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import pandas as pd
-
-from scquery_ae._errors import ArgumentError, BundleError
-from scquery_ae.encoder import Encoder
+from scquery_ae._errors import BundleError
 from scquery_ae.reference import parts
-from scquery_ae.reference.calibration import Calibration
+
+if TYPE_CHECKING:
+    from scquery_ae.reference.reference import Reference
+
+T = TypeVar("T")
 
 FORMAT = "scquery_ae reference"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
-_FILE_NAME = re.compile(r"^[a-z]+\.[0-9a-f]{16}\.(json|npy|parquet|safetensors)$")
+_FILE_NAME = re.compile(r"[a-z]+\.[0-9a-f]{16}\.(json|npy|parquet|safetensors)")
 _MAX_MANIFEST = 1 << 20
 
 
-@dataclass
-class Contents:
-    """What a bundle holds; the fields of :class:`~scquery_ae.reference.Reference`."""
-
-    encoder: Encoder
-    embedding: np.ndarray
-    obs: pd.DataFrame
-    label_key: str
-    centroids: np.ndarray
-    calibration: Calibration
-    depth: dict[str, float]
-    provenance: dict[str, Any]
-
-
-FIELDS = tuple(field.name for field in fields(Contents))
-
-
-def write(path: str | PathLike[str], contents: Contents, *, overwrite: bool) -> None:
-    """Write `contents` under `path`, whole or not at all."""
+def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -> None:
+    """Write `reference` under `path`, whole or not at all."""
     target = Path(path)
     replacing = _check_target(target, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling, since a rename is one step only within a file system.
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    staging = None
     try:
-        entries = {name: _write_part(staging, name, save) for name, save in parts.writers(contents).items()}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A sibling, since a rename is one step only within a file system.
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        entries = {name: _write_part(staging, name, save) for name, save in parts.writers(reference).items()}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "parts": entries}
         _write_durably(staging / MANIFEST, json.dumps(manifest, indent=2).encode())
         if not replacing:
@@ -82,11 +65,12 @@ def write(path: str | PathLike[str], contents: Contents, *, overwrite: bool) -> 
         )
         raise BundleError(msg) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
-def read(path: str | PathLike[str]) -> Contents:
-    """Read and verify the bundle at `path`; the embedding is memory-mapped."""
+def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
+    """Verify the bundle at `path` and return what `build` makes of its contents; the embedding is memory-mapped."""
     root = Path(path)
     manifest = read_manifest(root)
     files = {}
@@ -96,8 +80,8 @@ def read(path: str | PathLike[str]) -> Contents:
             raise BundleError(msg)
         files[name] = _verified(root, name, manifest["parts"][name])
     try:
-        return Contents(**parts.load(files))
-    except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        return build(**parts.load(files))
+    except parts.UNREADABLE as error:
         msg = f"{root} is damaged: its parts do not fit together ({error}). Copy it again from its source."
         raise BundleError(msg) from error
 
@@ -122,10 +106,11 @@ def read_manifest(root: Path) -> dict[str, Any]:
             raise ValueError(msg)
         manifest = json.loads(file.read_bytes())
         kind, version, listed = manifest["format"], manifest["format_version"], manifest["parts"]
-        if kind != FORMAT or not isinstance(version, int) or not isinstance(listed, dict):
+        # type(), since True would pass as the version 1.
+        if kind != FORMAT or type(version) is not int or version < 1 or not isinstance(listed, dict):
             msg = "it does not describe a scquery_ae reference"
             raise ValueError(msg)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         msg = (
             f"{file} cannot be read as the manifest of a reference ({error}). Copy the reference again from its source."
         )
@@ -147,7 +132,7 @@ def digest(path: str | PathLike[str]) -> str:
 def _verified(root: Path, name: str, entry: Any) -> Path:
     try:
         file_name, size, checksum = entry["file"], entry["bytes"], entry["sha256"]
-        well_named = _FILE_NAME.match(file_name) is not None and file_name.startswith(f"{name}.")
+        well_named = _FILE_NAME.fullmatch(file_name) is not None and file_name.startswith(f"{name}.")
     except (KeyError, TypeError):
         well_named, file_name, size, checksum = False, None, None, None
     # The pattern leaves no room for a separator, so that no entry can point outside the bundle.
@@ -189,12 +174,14 @@ def _write_part(folder: Path, name: str, save: Callable[[Path], None]) -> dict[s
     checksum = _sha256(draft)
     file_name = f"{name}.{checksum[:16]}.{suffix}"
     draft.rename(folder / file_name)
+    # Some writers make files private.
+    (folder / file_name).chmod(0o666 & ~_umask())
     _sync(folder / file_name)
     return {"file": file_name, "bytes": (folder / file_name).stat().st_size, "sha256": checksum}
 
 
 def _own_files(root: Path) -> set[str]:
-    return {file.name for file in root.iterdir() if _FILE_NAME.match(file.name)}
+    return {file.name for file in root.iterdir() if _FILE_NAME.fullmatch(file.name)}
 
 
 def _write_durably(file: Path, content: bytes) -> None:

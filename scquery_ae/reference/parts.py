@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 
+from scquery_ae._errors import ArgumentError
 from scquery_ae.encoder import DenseWeights, Encoder, Head
 from scquery_ae.reference.calibration import Calibration
 from scquery_ae.stats import Combination
 from scquery_ae.transform import Transform
 
 if TYPE_CHECKING:
-    from scquery_ae.reference.bundle import Contents
+    from scquery_ae.reference.reference import Reference
 
 SUFFIXES = {
     "model": "json",
@@ -27,19 +29,22 @@ SUFFIXES = {
 }
 NAMES = tuple(SUFFIXES)
 
+#: What reading parts that passed their checksums may still raise: whoever wrote them made no reference.
+UNREADABLE = (SafetensorError, ArgumentError, ArithmeticError, EOFError, LookupError, OSError, TypeError, ValueError)
 
-def writers(contents: Contents) -> dict[str, Callable[[Path], None]]:
+
+def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
     """Return for each part the function that writes it to a path."""
     from safetensors.numpy import save_file
 
-    encoder, calibration = contents.encoder, contents.calibration
+    encoder, calibration = reference.encoder, reference.calibration
     head = encoder.fitted_head
     weights = {
         "transform.mean": encoder.transform.mean,
         "transform.fraction": encoder.transform.fraction,
         "head.kernel": head.kernel,
         "head.bias": head.bias,
-        "centroids": contents.centroids,
+        "centroids": reference.centroids,
     }
     for i, layer in enumerate(encoder.layers):
         weights[f"layers.{i}.kernel"] = layer.kernel
@@ -49,12 +54,12 @@ def writers(contents: Contents) -> dict[str, Callable[[Path], None]]:
         "target_sum": encoder.transform.target_sum,
         "activations": [layer.activation for layer in encoder.layers],
         "types": list(head.types),
-        "label_key": contents.label_key,
+        "label_key": reference.label_key,
         "temperature": calibration.combination.temperature,
-        "depth": contents.depth,
+        "depth": reference.depth,
         "history": encoder.history,
         "parameters": encoder.parameters,
-        "provenance": contents.provenance,
+        "provenance": reference.provenance,
     }
     held_out = {
         "scores": np.asarray(calibration.scores, dtype=np.float64),
@@ -66,11 +71,11 @@ def writers(contents: Contents) -> dict[str, Callable[[Path], None]]:
         return lambda path: save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
     return {
-        "model": lambda path: _write_text(path, json.dumps(model, allow_nan=False, default=_plain)),
+        "model": lambda path: _write_text(path, json.dumps(model, allow_nan=False, default=np.generic.item)),
         "weights": save_arrays(weights),
         "calibration": save_arrays(held_out),
-        "obs": contents.obs.to_parquet,
-        "embedding": lambda path: np.save(path, np.asarray(contents.embedding, dtype=np.float32), allow_pickle=False),
+        "obs": reference.obs.to_parquet,
+        "embedding": lambda path: np.save(path, np.asarray(reference.embedding, dtype=np.float32), allow_pickle=False),
     }
 
 
@@ -108,14 +113,6 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         "depth": model["depth"],
         "provenance": model["provenance"],
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return a NumPy scalar, which a caller may have passed as a parameter, as Python's own."""
-    if isinstance(value, np.generic):
-        return value.item()
-    msg = f"cannot write {type(value).__name__} as JSON"
-    raise TypeError(msg)
 
 
 def _write_text(path: Path, text: str) -> None:

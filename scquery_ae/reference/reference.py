@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,14 @@ class Reference:
                 f"encoder's width. Received an embedding of shape {self.embedding.shape}."
             )
             raise ArgumentError(msg)
+        if self.label_key not in self.obs:
+            msg = f"A reference needs its labels in `obs`. Received the key {self.label_key!r} and {list(self.obs)}."
+            raise ArgumentError(msg)
+        if self.centroids.shape != (len(self.types), self.encoder.n_latent):
+            msg = (
+                f"A reference needs one mean code a type. Received {self.centroids.shape} for {len(self.types)} types."
+            )
+            raise ArgumentError(msg)
         self.index = ExactIndex(self.embedding)
         #: Type of each cell as a position in `types`, -1 for cells without a label.
         self.label_codes = label_codes(self.obs[self.label_key], self.types)
@@ -104,7 +113,7 @@ class Reference:
         """The cell types it can name."""
         return self.encoder.fitted_head.types
 
-    def annotate(self, codes: np.ndarray, *, n_neighbors: int = 15, coverage: float = 0.9) -> Annotation:
+    def annotate(self, codes: np.ndarray, *, n_neighbors: int = 15, coverage: float = 0.98) -> Annotation:
         """Search for the neighbours of some codes and say what types they are.
 
         Parameters
@@ -165,9 +174,7 @@ class Reference:
         BundleError
             If something is there already that may not be replaced.
         """
-        bundle.write(
-            path, bundle.Contents(**{name: getattr(self, name) for name in bundle.FIELDS}), overwrite=overwrite
-        )
+        bundle.write(path, self, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Reference:
@@ -183,8 +190,19 @@ class Reference:
         BundleError
             If it is damaged, incomplete, of a newer format, or not a reference.
         """
-        contents = bundle.read(path)
-        return cls(**{name: getattr(contents, name) for name in bundle.FIELDS})
+        return bundle.read(path, cls)
 
     def __repr__(self) -> str:
         return f"Reference({self.n_obs} cells, {len(self.types)} types by {self.label_key!r}, {self.encoder!r})"
+
+
+def open_reference(reference: Reference | str | PathLike[str], function: str) -> tuple[Reference, dict[str, str]]:
+    """Return a reference, loaded if a path was given, and what identifies it: its directory's name and its hash."""
+    if isinstance(reference, Reference):
+        return reference, {"name": "", "sha256": ""}
+    if not isinstance(reference, str | PathLike):
+        msg = f"`{function}` needs a reference or the path of a saved one. Received {type(reference).__name__}."
+        raise ArgumentError(msg)
+    loaded = Reference.load(reference)
+    # The name alone: the path says more of the user's machine than belongs in a file to share.
+    return loaded, {"name": Path(reference).name, "sha256": bundle.digest(reference)}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from scquery_ae._checks import check_number
+
 #: Share of every mixed probability that is spread over all types: no type is ever impossible.
 FLOOR = 1e-3
 
@@ -29,6 +31,9 @@ class Combination:
     """
 
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("temperature", self.temperature, 0, np.inf, closed="neither")
 
     def __call__(self, opinions: Sequence[np.ndarray]) -> np.ndarray:
         """Return the probability of each type, ``(n, n_types)``, from opinions of that shape; rows sum to 1."""

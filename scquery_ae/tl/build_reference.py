@@ -129,7 +129,10 @@ def _storable(obs: pd.DataFrame) -> pd.DataFrame:
     kept = {}
     for name in obs.columns:
         column = obs[name]
-        if column.dtype.kind == "O":  # text, categories, or a mixture that Parquet would refuse
-            column = column.astype(object).map(str, na_action="ignore").astype("category")
+        categories = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else ()
+        if not all(isinstance(category, str) for category in categories):
+            column = column.astype(object)
+        if column.dtype == object:  # text, or a mixture that Parquet would refuse
+            column = column.map(str, na_action="ignore").astype("category")
         kept[str(name)] = column
     return pd.DataFrame(kept, index=obs.index.astype(str))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_integer, check_number, check_obs_key, check_rate
+from scquery_ae._checks import check_integer, check_number, check_obs_key, check_rate, plain
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
@@ -128,17 +128,19 @@ def finetune(
     held_out = np.zeros(adata.n_obs, dtype=bool)
     held_out[labelled] = stratified_split(strata[labelled], validation_fraction, random_state)
 
-    settings: dict[str, Any] = {
-        "class_weight_power": class_weight_power,
-        "label_smoothing": label_smoothing,
-        "corruption_level": corruption_level,
-        "dropout": dropout,
-        "epochs": epochs,
-        "patience": patience,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "random_state": random_state,
-    }
+    settings = plain(
+        {
+            "class_weight_power": class_weight_power,
+            "label_smoothing": label_smoothing,
+            "corruption_level": corruption_level,
+            "dropout": dropout,
+            "epochs": epochs,
+            "patience": patience,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "random_state": random_state,
+        }
+    )
     result = finetune_encoder(
         encoder,
         CellRows.read(cells, encoder.transform),
@@ -150,15 +152,11 @@ def finetune(
     )
     encoder.layers, encoder.head = result.layers, result.head
     encoder.history["finetune"] = result.history
-    encoder.parameters["finetune"] = {
-        "label_key": label_key,
-        "batch_key": batch_key,
-        "validation_fraction": validation_fraction,
-        **settings,
-    }
-    split = Slots(key_added).split
-    write_results(adata, obs={split: _split_column(labelled, held_out, adata.obs_names)})
-    logger.info("fine-tuned %r on %d of %d cells; wrote obs[%r]", encoder, labelled.sum(), adata.n_obs, split)
+    split = plain({"label_key": label_key, "batch_key": batch_key, "validation_fraction": validation_fraction})
+    encoder.parameters["finetune"] = {**split, **settings}
+    slot = Slots(key_added).split
+    write_results(adata, obs={slot: _split_column(labelled, held_out, adata.obs_names)})
+    logger.info("fine-tuned %r on %d of %d cells; wrote obs[%r]", encoder, labelled.sum(), adata.n_obs, slot)
 
 
 def _split_column(labelled: np.ndarray, held_out: np.ndarray, index: pd.Index) -> pd.Series:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scquery_ae._checks import check_layer_sizes
+from scquery_ae._checks import check_layer_sizes, plain
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, fitted_transform, open_training
@@ -79,18 +79,20 @@ def pretrain(
     sizes = check_layer_sizes(layer_sizes)
     transform = fitted_transform(adata, "tl.pretrain")
     cells = CellRows.read(open_training(adata, transform, "tl.pretrain"), transform)
-    settings: dict[str, Any] = {
-        "activation": activation,
-        "code_activation": code_activation,
-        "corruption": corruption,
-        "corruption_level": corruption_level,
-        "epochs": epochs,
-        "patience": patience,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "validation_fraction": validation_fraction,
-        "random_state": random_state,
-    }
+    settings = plain(
+        {
+            "activation": activation,
+            "code_activation": code_activation,
+            "corruption": corruption,
+            "corruption_level": corruption_level,
+            "epochs": epochs,
+            "patience": patience,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "validation_fraction": validation_fraction,
+            "random_state": random_state,
+        }
+    )
     encoder = pretrain_encoder(cells, sizes, progress=progress, **settings)
     encoder.parameters["pretrain"] = {"layer_sizes": list(sizes), **settings}
     logger.info("pretrained %r on %d cells", encoder, adata.n_obs)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scquery_ae._checks import check_integer, check_number, shown
-from scquery_ae._errors import ArgumentError, warn
+from scquery_ae._errors import warn
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
 from scquery_ae.loaders import open_cells
-from scquery_ae.reference import Annotation, Reference, digest
+from scquery_ae.reference import Annotation, Reference, open_reference
 from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def query(
     *,
     n_neighbors: int = 15,
     error_rate: float = 0.05,
-    coverage: float = 0.9,
+    coverage: float = 0.98,
     layer: str | None = None,
     gene_key: str | None = None,
     input_state: str = "auto",
@@ -51,7 +51,7 @@ def query(
     error_rate
         Share of cells like the reference's that may be called unknown, in (0, 1).
     coverage
-        Share of label sets that are to hold the true type, in (0, 1).
+        Share of label sets that are to hold the true type, in (0, 1). Below the accuracy, sets hold one type each.
     layer
         Layer to read; None for ``layers["counts"]`` where there is one, else ``X``.
     gene_key
@@ -173,16 +173,6 @@ def query(
         slots.embedding,
         slots.neighbors,
     )
-
-
-def open_reference(reference: Reference | str | PathLike[str], function: str) -> tuple[Reference, dict[str, str]]:
-    """Return a reference, loaded if a path was given, and what identifies it."""
-    if isinstance(reference, Reference):
-        return reference, {"path": "", "sha256": ""}
-    if not isinstance(reference, str | PathLike):
-        msg = f"`{function}` needs a reference or the path of a saved one. Received {type(reference).__name__}."
-        raise ArgumentError(msg)
-    return Reference.load(reference), {"path": str(reference), "sha256": digest(reference)}
 
 
 def _categorical(codes: np.ndarray, types: tuple[str, ...], index: pd.Index) -> pd.Series:

@@ -65,7 +65,7 @@ def finetune_encoder(
     training = np.flatnonzero((labels >= 0) & ~held_out)
     validation = np.flatnonzero(held_out)
     counts = np.bincount(labels[training], minlength=n_types)
-    weight = counts.astype(float) ** -class_weight_power
+    weight = np.maximum(counts, 1).astype(float) ** -class_weight_power
     weight /= weight[labels[training]].mean()
     one_hot = np.eye(n_types, dtype=np.float32)
 

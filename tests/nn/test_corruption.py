@@ -167,12 +167,15 @@ def test_unknown_corruption(name):
 
 @pytest.mark.parametrize("level", [1, 1.0, -0.1, 30, "0.3", None, True, float("nan")])
 def test_bad_masking_level(level):
-    for make in (MaskingNoise, lambda level: get_corruption("masking", level)):
-        with pytest.raises(ArgumentError, match=r"`level` must be a number in \[0, 1\)\. Received"):
-            make(level)
+    with pytest.raises(ArgumentError, match=r"^`level` must be a number in \[0, 1\)\. Received"):
+        MaskingNoise(level)
+    with pytest.raises(ArgumentError, match=r"^`corruption_level` must be a number in \[0, 1\)\. Received"):
+        get_corruption("masking", level)
 
 
 @pytest.mark.parametrize("level", [-0.1, "0.3", None, True, float("nan"), float("inf")])
 def test_bad_gaussian_level(level):
-    with pytest.raises(ArgumentError, match=r"`level` must be a number in \[0, inf\)\. Received"):
+    with pytest.raises(ArgumentError, match=r"^`level` must be a number in \[0, inf\)\. Received"):
         GaussianNoise(level)
+    with pytest.raises(ArgumentError, match=r"^`corruption_level` must be a number in \[0, inf\)\. Received"):
+        get_corruption("gaussian", level)

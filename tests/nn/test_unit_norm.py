@@ -38,8 +38,9 @@ def test_last_axis_of_more():
     np.testing.assert_allclose(normed(x), x / np.linalg.norm(x, axis=-1, keepdims=True), atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-15, 1e-6, 1e6, 1e15])
-def test_any_scale_that_float32_can_square(scale):
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e-6, 1e6, 1e15, 1e30])
+def test_any_scale(scale):
+    """Also those whose squares float32 cannot hold."""
     np.testing.assert_allclose(normed([[3 * scale, 4 * scale]]), [[0.6, 0.8]], atol=1e-5)
 
 

@@ -29,6 +29,7 @@ def test_a_good_query(query_adata, reference):
         f"detected  {report.detected:.4g} model genes in a median cell; reference {report.reference_detected:.4g}",
         "nothing stands in the way of a query",
     ]
+    assert repr(report) == str(report)
 
 
 def test_depth_of_the_reference(trained, query_adata):
@@ -63,7 +64,7 @@ def test_few_genes_are_reported_not_refused(query_adata, reference):
     (problem, empty) = report.problems
     first = reference.encoder.genes[0]
     assert problem.startswith(f"100 model genes are missing ('{first}', ")
-    assert problem.endswith("names here look like 'x0', 'x1', 'x2', 'x3', 'x4'")
+    assert "names here look like 'x0', 'x1', 'x2', 'x3', 'x4'; if the query has no more genes" in problem
     assert empty.startswith("30 cells have nothing in the model genes: 'cell0'")
     assert "look at   100 model genes are missing" in str(report)
 
@@ -102,6 +103,14 @@ def test_shallow_cells_are_noticed(query_adata, reference):
     ratio = report.reference_counts / report.counts
     assert 5 < ratio < 20
     assert report.problems == (f"cells are {ratio:.1f} times shallower than the reference's",)
+
+
+def test_deep_cells_are_noticed(query_adata, reference):
+    query_adata.X = query_adata.X * 6
+    report = sq.pp.check(query_adata, reference)
+    ratio = report.counts / report.reference_counts
+    assert 4 < ratio < 9
+    assert report.problems == (f"cells are {ratio:.1f} times deeper than the reference's",)
 
 
 @pytest.mark.parametrize("layer", [None, "counts", "log"])

@@ -306,25 +306,6 @@ def test_a_reference_without_held_out_cells_can_be_saved(small, tmp_path):
     assert len(back.calibration.scores) == 0
 
 
-def test_parameters_given_as_numpy_scalars_can_be_saved(small, tmp_path):
-    _, make = small
-    reference = make()
-    reference.encoder.parameters["pretrain"] = {
-        "epochs": np.int64(3),
-        "learning_rate": np.float32(0.5),
-        "flag": np.bool_(True),
-    }
-    try:
-        reference.save(tmp_path / "a.scq")
-    finally:
-        reference.encoder.parameters.clear()
-    assert sq.Reference.load(tmp_path / "a.scq").encoder.parameters["pretrain"] == {
-        "epochs": 3,
-        "learning_rate": 0.5,
-        "flag": True,
-    }
-
-
 def test_an_encoder_that_was_not_fine_tuned_cannot_be_saved(reference, tmp_path):
     bare = dataclasses.replace(reference, encoder=reference.encoder)
     bare.encoder = dataclasses.replace(reference.encoder, head=None)

@@ -113,6 +113,11 @@ def test_calibration_error_at_the_ends(confidence, correct, expected):
     assert expected_calibration_error(np.array(confidence), np.array(correct, bool)) == pytest.approx(expected)
 
 
+def test_certainty_is_in_the_last_bin():
+    # One bin of two points, mean .95 and half of them right; a bin of its own for 1 would give (1 + .1) / 2.
+    assert expected_calibration_error(np.array([1.0, 0.9]), np.array([False, True]), n_bins=2) == pytest.approx(0.45)
+
+
 def test_calibrated_confidence_has_little_error():
     rng = np.random.default_rng(0)
     confidence = rng.random(20_000)

@@ -1,6 +1,7 @@
 """``tl.build_reference``: what a reference holds, and on which cells it is calibrated."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -161,17 +162,25 @@ def test_steps_left_out_are_named(cells, encoder):
         sq.tl.build_reference(cells, encoder, label_key="cell_type")
 
 
-def test_an_embedding_of_other_cells_is_refused(reference):
-    with pytest.raises(
-        sq.ArgumentError,
-        match=r"one code a cell, shape \(240, 8\) for its 240 rows of `obs`.*Received an embedding of shape \(239, 8\)",
-    ):
-        sq.Reference(
-            **{
-                **{f: getattr(reference, f) for f in reference.__dataclass_fields__},
-                "embedding": reference.embedding[1:],
-            }
-        )
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        (
+            "embedding",
+            np.zeros((239, 8), np.float32),
+            r"one code a cell, shape \(240, 8\) for its 240 rows of `obs`.*Received an embedding of shape \(239, 8\)",
+        ),
+        (
+            "label_key",
+            "type",
+            r"A reference needs its labels in `obs`\. Received the key 'type' and \['cell_type', 'batch'",
+        ),
+        ("centroids", np.zeros((2, 8), np.float32), r"one mean code a type\. Received \(2, 8\) for 3 types"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(reference, name, value, match):
+    with pytest.raises(sq.ArgumentError, match=match):
+        dataclasses.replace(reference, **{name: value})
 
 
 def test_nonconformity_by_hand():

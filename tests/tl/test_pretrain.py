@@ -1,5 +1,6 @@
 """``tl.pretrain`` as a call: what it reads, what it leaves alone, what it refuses."""
 
+import dataclasses
 import importlib
 import json
 
@@ -73,7 +74,7 @@ def read(monkeypatch, make_encoder, make_adata):
 
     def keep(cells, sizes, **settings):
         seen.append((cells, sizes, settings))
-        return make_encoder(make_adata(5, 4))
+        return dataclasses.replace(make_encoder(make_adata(5, 4)), history={"pretrain": []})
 
     monkeypatch.setattr(importlib.import_module("scquery_ae.tl.pretrain"), "pretrain_encoder", keep)
     return seen
