@@ -122,7 +122,7 @@ class Transform:
         present
             Which model genes the query has, bool ``(n_genes,)``; None for all.
         """
-        matrix = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
+        matrix = sparse.csr_matrix(counts, dtype=np.float32)
         target = self.target_sum
         if present is not None:
             target *= float(self.fraction[present].sum())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import scquery_ae as sq
 from scquery_ae import InputStateError
 from scquery_ae.input_state import SAMPLE, check_expression, detect_state
 
@@ -92,7 +93,9 @@ def test_made_up_states(make_adata, fmt):
 def test_hand_worked_evidence():
     assert detect_state(np.array([[1.0, -0.5]])).evidence == "there are negative values (least -0.5)"
     assert detect_state(np.array([[3.0, 0.0]])).evidence == "all values are whole numbers (largest 3)"
-    assert detect_state(np.array([[3.5, 0.0]])).evidence == "values are fractions and none is above 3.5"
+    assert detect_state(np.array([[3.5, 0.0]])).evidence == (
+        "values are fractions and none is above 3.5; with the logarithm undone, sums of cells vary by 0%"
+    )
     assert detect_state(np.zeros((2, 2))).evidence == "all sampled values are zero"
     assert "every cell sums to about 100" in detect_state(np.array([[99.5, 0.5], [40.25, 59.75]])).evidence
     assert "cells sum to 50 to 100" in detect_state(np.array([[99.5, 0.5], [40.25, 9.75]])).evidence
@@ -139,3 +142,26 @@ def test_text_is_refused():
         InputStateError, match=r"`f` needs numbers\. Received values of type object; convert them to float32"
     ):
         check_expression(np.array([["1", "2"]], dtype=object), ["a", "b"], "f")
+
+
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_logged_values_are_certain_also_over_a_part_of_the_genes(make_adata, share):
+    adata = make_adata(200, 400)
+    counts = adata.X.toarray()
+    logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
+    state = detect_state(logged[:, : int(share * 400)])
+    assert (state.kind, state.certain) == ("log1p", True)
+
+
+def test_small_fractional_counts_are_a_guess_and_said_to_be(make_adata, reference):
+    query = make_adata(30, 120)
+    query.X = query.X.multiply(0.37).tocsr()
+    query.X.data = np.minimum(query.X.data, 20.0)
+    assert not detect_state(query.X).certain
+    with pytest.warns(sq.ScqueryWarning, match="takes the values for log-normalised, which is a guess"):
+        sq.tl.query(query, reference)
+
+
+def test_half_precision_is_refused(make_adata):
+    with pytest.raises(sq.InputStateError, match="Received values of type float16; convert them to float32"):
+        check_expression(make_adata(5, 8).X.toarray().astype(np.float16), [], "f")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scquery_ae._checks import check_adata, check_choice, check_layer, check_number, shown
-from scquery_ae._errors import InputStateError, MissingKeyError, NotFittedError, warn
+from scquery_ae._errors import ArgumentError, InputStateError, MissingKeyError, NotFittedError, warn
 from scquery_ae._slots import COUNTS_LAYER, Slots
 from scquery_ae.genes import GeneMatch, match_genes, require_overlap
 from scquery_ae.input_state import MAX_LOGGED, InputState, check_expression, detect_state
@@ -86,6 +86,9 @@ def open_cells(
     check_adata(adata, function)
     check_choice("input_state", input_state, INPUT_STATES)
     check_number("min_gene_overlap", min_gene_overlap, 0, 1)
+    if adata.isbacked and adata.is_view:
+        msg = f"`{function}` cannot write to a view of a backed AnnData. Take `adata.to_memory()` of the view first."
+        raise ArgumentError(msg)
     if layer is None and COUNTS_LAYER in adata.layers:
         layer = COUNTS_LAYER
     matrix = check_layer(adata, layer)
@@ -95,6 +98,11 @@ def open_cells(
     state = detect_state(matrix) if input_state == "auto" else InputState(_KINDS[input_state], "as stated")
     if lowest < 0:
         state = InputState("scaled", f"there are negative values (least {lowest:.3g})")
+    if not state.certain:
+        warn(
+            f"`{function}` takes the values for log-normalised, which is a guess: {state.evidence}. "
+            'Pass `input_state="counts"` or "log1p" to say what they are.'
+        )
     if input_state == "log1p" and highest > MAX_LOGGED:
         msg = (
             f'`{function}` was told `input_state="log1p"`, but no logarithm of a count is above {MAX_LOGGED:g}. '
@@ -150,7 +158,14 @@ def fitted_transform(adata: AnnData, function: str) -> Transform:
             "which is not there. Call `sq.pp.normalize(adata)` on the counts first."
         )
         raise NotFittedError(msg)
-    return Transform.from_dict(stored)
+    try:
+        return Transform.from_dict(stored)
+    except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        msg = (
+            f'`{function}` cannot read the normalisation in `adata.uns["{Slots().transform}"]` ({error!r}). '
+            "Call `sq.pp.normalize(adata)` again."
+        )
+        raise NotFittedError(msg) from error
 
 
 _KINDS: dict[str, Any] = {"counts": "counts", "log1p": "log1p"}

@@ -17,7 +17,7 @@ from scquery_ae._checks import (
     check_unique,
     shown,
 )
-from scquery_ae._errors import InputStateError, MissingKeyError
+from scquery_ae._errors import ArgumentError, InputStateError, MissingKeyError
 from scquery_ae._logging import logger
 from scquery_ae._slots import COUNTS_LAYER, Slots
 from scquery_ae.input_state import check_expression, detect_state
@@ -218,6 +218,12 @@ def _variable_genes(work: AnnData, n_top_genes: int, batches: np.ndarray | None)
     if n_top_genes >= work.n_vars:
         logger.info("n_top_genes=%d, and there are %d genes: all are model genes", n_top_genes, work.n_vars)
         return pd.DataFrame({"highly_variable": np.ones(work.n_vars, dtype=bool)}, index=work.var_names)
+    if work.n_obs < 2:
+        msg = (
+            "`pp.normalize` needs at least two cells to choose variable genes. Received one; "
+            f"`n_top_genes={work.n_vars}` takes all genes."
+        )
+        raise ArgumentError(msg)
     names = pd.Series(["all"] * work.n_obs if batches is None else [str(batch) for batch in batches])
     # A single cell has no variance to choose genes by.
     several = (names.map(names.value_counts()) > 1).to_numpy()

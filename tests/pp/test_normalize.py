@@ -452,6 +452,14 @@ def test_a_batch_of_one_cell_has_no_say(make_adata):
     assert list(adata.var["highly_variable"]) == list(others.var["highly_variable"])
 
 
+def test_one_cell_has_no_variable_genes(make_adata):
+    adata = make_adata(60, 40)[:1].copy()
+    refused(adata, (sq.ArgumentError, sq.InputStateError), "cell", n_top_genes=10)
+    # All genes may be had of it.
+    sq.pp.normalize(adata, n_top_genes=40)
+    np.testing.assert_allclose(dense(adata.X), by_hand(adata.layers["counts"]), rtol=1e-5)
+
+
 def test_sparse_arrays_work_like_sparse_matrices(make_adata):
     adata, expected = make_adata(), make_adata()
     adata.X = sparse.csr_array(adata.X)
