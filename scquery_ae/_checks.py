@@ -43,6 +43,14 @@ def check_number(name: str, value: Any, low: float, high: float, *, closed: str 
     return float(value)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` if it is a boolean."""
+    if not isinstance(value, bool | np.bool_):
+        msg = f"`{name}` must be True or False. Received {value!r}."
+        raise ArgumentError(msg)
+    return bool(value)
+
+
 def check_rate(name: str, value: Any) -> float:
     """Return `value` as a float in [0, 1)."""
     return check_number(name, value, 0, 1, closed="left")

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from scquery_ae._checks import check_layer_sizes, check_rate
+from scquery_ae._checks import check_flag, check_integer, check_layer_sizes, check_rate
+from scquery_ae._errors import ArgumentError
 from scquery_ae.nn.unit_norm import unit_norm
 
 
@@ -96,8 +97,8 @@ class DenseLayerAutoencoder(keras.layers.Layer):
         self.layer_sizes = check_layer_sizes(layer_sizes)
         self.activation = keras.activations.get(activation)
         self.output_activation = keras.activations.get(output_activation)
-        self.use_bias = use_bias
-        self.unit_norm = unit_norm
+        self.use_bias = check_flag("use_bias", use_bias)
+        self.unit_norm = check_flag("unit_norm", unit_norm)
         self.dropout = check_rate("dropout", dropout)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -105,7 +106,7 @@ class DenseLayerAutoencoder(keras.layers.Layer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.seed = seed
+        self.seed = None if seed is None else check_integer("seed", seed, 0)
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
         self.supports_masking = True
         self.kernels: list[Any] = []
@@ -157,6 +158,7 @@ class DenseLayerAutoencoder(keras.layers.Layer):
         :meth:`encoder_model`.
         """
         inputs = self._eager("encode", inputs)
+        self._check_width("encode", inputs, self.kernels[0].shape[0] if self.built else None)
         if not self.built:
             self.build(inputs.shape)
         return self._encode(inputs, training)
@@ -170,6 +172,7 @@ class DenseLayerAutoencoder(keras.layers.Layer):
                 "Call the layer, `encode` or `build` first."
             )
             raise ValueError(msg)
+        self._check_width("decode", codes, self.layer_sizes[-1])
         return self._decode(codes)
 
     def encoder_model(self) -> keras.Model:
@@ -241,6 +244,14 @@ class DenseLayerAutoencoder(keras.layers.Layer):
             )
             raise TypeError(msg)
         return ops.convert_to_tensor(x, dtype=self.compute_dtype)
+
+    def _check_width(self, method: str, x: Any, width: int | None) -> None:
+        if len(x.shape) < 2 or width not in (None, x.shape[-1]):
+            msg = (
+                f"{type(self).__name__}.{method} needs an array of rows, shape (..., {width or 'n_features'}). "
+                f"Received shape {tuple(x.shape)}."
+            )
+            raise ArgumentError(msg)
 
 
 @keras.saving.register_keras_serializable(package="scquery_ae")

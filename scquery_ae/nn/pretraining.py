@@ -17,6 +17,9 @@ from scquery_ae.nn.dense_autoencoder import DenseLayerAutoencoder
 from scquery_ae.nn.progress import ProgressBar, check_converged
 from scquery_ae.nn.rows import EncodedRows, Rows, as_rows
 
+#: Rows that `PretrainedStack.encode` makes dense at a time.
+ENCODED_AT_ONCE = 4096
+
 
 @dataclass
 class PretrainedStack:
@@ -46,7 +49,9 @@ class PretrainedStack:
         rows = as_rows(x)
         for layer in self.layers:
             rows = EncodedRows(rows, layer)
-        return np.asarray(rows.take(np.arange(rows.shape[0])))
+        starts = range(0, rows.shape[0], ENCODED_AT_ONCE)
+        parts = [rows.take(np.arange(start, min(start + ENCODED_AT_ONCE, rows.shape[0]))) for start in starts]
+        return np.concatenate(parts)
 
 
 def pretrain_stack(

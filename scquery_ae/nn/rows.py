@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from scquery_ae._errors import ArgumentError
+
 
 class Rows(Protocol):
     """A matrix of cells that is read by rows and never made dense as a whole.
@@ -78,5 +80,12 @@ class EncodedRows:
 
 
 def as_rows(x: Any) -> Rows:
-    """Return `x` if it already offers rows, else wrap an array or a CSR matrix."""
-    return x if hasattr(x, "take") and hasattr(x, "dense") else MatrixRows(x)
+    """Return `x` if it already offers rows, else wrap an array or a sparse matrix."""
+    if hasattr(x, "take") and hasattr(x, "dense"):
+        return x  # type: ignore[no-any-return]
+    # SciPy's sparse matrices, told by this method so that SciPy need not be imported; CSR is the one cut by rows.
+    matrix = x.tocsr() if hasattr(x, "tocsr") else np.asarray(x)
+    if matrix.ndim != 2:
+        msg = f"Rows to train on must be a matrix, (n, d). Received an array of shape {matrix.shape}."
+        raise ArgumentError(msg)
+    return MatrixRows(matrix)

@@ -54,7 +54,7 @@ def finetune(
     label_key
         Column of ``obs`` with the cell types. Cells with a missing label are passed over.
     batch_key
-        Column of ``obs`` with the batches; held-out cells are drawn from every type in every batch.
+        Column of ``obs`` with the batches; held-out cells of each type are spread over them.
     class_weight_power
         A type with n cells weighs ``n ** -class_weight_power`` a cell in the loss: 0 follows the
         frequencies, 1 gives all types equal weight.
@@ -121,12 +121,11 @@ def finetune(
             f"({int(labelled.sum())} of {adata.n_obs} cells have a label); label more cells or name another column."
         )
         raise ArgumentError(msg)
-    strata = codes.astype(str)
+    batches = None
     if batch_key is not None:
-        batches = check_obs_key(adata, batch_key, "batch_key").astype(str).to_numpy()
-        strata = np.char.add(np.char.add(strata, "|"), batches.astype(str))
+        batches = np.array([str(batch) for batch in check_obs_key(adata, batch_key, "batch_key")])[labelled]
     held_out = np.zeros(adata.n_obs, dtype=bool)
-    held_out[labelled] = stratified_split(strata[labelled], validation_fraction, random_state)
+    held_out[labelled] = stratified_split(codes[labelled], validation_fraction, random_state, batches)
 
     settings = plain(
         {

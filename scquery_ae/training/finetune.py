@@ -63,7 +63,7 @@ def finetune_encoder(
 
     n_types = len(types)
     training = np.flatnonzero((labels >= 0) & ~held_out)
-    validation = np.flatnonzero(held_out)
+    validation = np.flatnonzero((labels >= 0) & held_out)
     counts = np.bincount(labels[training], minlength=n_types)
     weight = np.maximum(counts, 1).astype(float) ** -class_weight_power
     weight /= weight[labels[training]].mean()

@@ -575,3 +575,30 @@ def test_denoising_as_in_alavi_et_al():
     assert code.shape == (500, 20)
     np.testing.assert_allclose(code, numpy_encode(layer, noisy, "tanh"), atol=1e-4)
     assert layer.count_params() == 2 * (100 + 50) + 20 + 1000 + 1000 * 100 + 100 * 50 + 50 * 20
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_one_row_is_no_matrix(built):
+    layer = DenseLayerAutoencoder([3])
+    if built:
+        layer.build((None, 5))
+    with pytest.raises(ArgumentError, match=r"encode needs an array of rows, shape \(\.\.\., (5|n_features)\)"):
+        layer.encode(np.zeros(5, dtype="float32"))
+    assert layer.built is built
+
+
+def test_wrong_widths_are_refused():
+    layer = DenseLayerAutoencoder([3])
+    layer.build((None, 5))
+    with pytest.raises(ArgumentError, match=r"encode needs .* \(\.\.\., 5\)\. Received shape \(2, 4\)"):
+        layer.encode(np.zeros((2, 4), dtype="float32"))
+    with pytest.raises(ArgumentError, match=r"decode needs .* \(\.\.\., 3\)\. Received shape \(2, 5\)"):
+        layer.decode(np.zeros((2, 5), dtype="float32"))
+
+
+def test_flags_and_seeds_are_checked():
+    with pytest.raises(ArgumentError, match=r"`use_bias` must be True or False\. Received 'no'"):
+        DenseLayerAutoencoder([3], use_bias="no")
+    with pytest.raises(ArgumentError, match=r"`seed` must be an integer of at least 0\. Received 'a'"):
+        DenseLayerAutoencoder([3], seed="a")
+    assert DenseLayerAutoencoder([3], seed=np.int64(4)).get_config()["seed"] == 4

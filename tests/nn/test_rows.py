@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from scquery_ae._errors import ArgumentError
 from scquery_ae.nn import DenseLayerAutoencoder, EncodedRows, MatrixRows, as_rows
 
 pytestmark = [
@@ -79,3 +80,15 @@ def test_encodings_follow_the_layer():
     before = rows.take(np.arange(3))
     layer.set_weights([2 * w for w in layer.get_weights()])
     np.testing.assert_allclose(rows.take(np.arange(3)), 2 * before, rtol=1e-5)
+
+
+def test_what_is_no_matrix_is_refused():
+    with pytest.raises(ArgumentError, match=r"must be a matrix, \(n, d\)\. Received an array of shape \(3,\)"):
+        as_rows([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("fmt", ["csc", "coo"])
+def test_any_sparse_matrix_is_read_by_rows(fmt):
+    x = sparse.random(6, 4, density=0.5, random_state=0, format=fmt)
+    rows = as_rows(x)
+    np.testing.assert_allclose(rows.dense(rows.take(np.array([4, 1]))), x.toarray()[[4, 1]], rtol=1e-6)

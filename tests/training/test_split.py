@@ -91,3 +91,26 @@ def test_every_stratum(sizes, fraction, random_state, as_text):
         assert abs(number - fraction * size) <= 0.5 or number == size - 1
     # In all, the share is met up to half a cell a stratum, and one where a stratum would have been left empty.
     assert abs(held_out.sum() - fraction * len(strata)) <= len(sizes)
+
+
+def test_many_small_batches_still_lend_their_share():
+    # Fifty batches of four cells: a tenth of each would round to nothing.
+    types, batches = np.zeros(200, dtype=int), np.repeat(np.arange(50).astype(str), 4)
+    held_out = stratified_split(types, 0.1, 0, batches)
+    assert held_out.sum() == 20
+    assert np.unique(batches[held_out], return_counts=True)[1].max() == 1
+
+
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=8),
+    fraction=st.floats(0, 0.9),
+    seed=st.integers(0, 100),
+)
+def test_batches_lend_to_within_one_cell(sizes, fraction, seed):
+    batches = np.repeat([f"b{i}" for i in range(len(sizes))], sizes)
+    n = len(batches)
+    held_out = stratified_split(np.zeros(n, dtype=int), fraction, seed, batches)
+    total = min(round(fraction * n), n - 1)
+    assert held_out.sum() == total
+    for i, size in enumerate(sizes):
+        assert abs(held_out[batches == f"b{i}"].sum() - total * size / n) <= 1 + 1e-9
