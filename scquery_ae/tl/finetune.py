@@ -30,6 +30,7 @@ def finetune(
     class_weight_power: float = 0.5,
     label_smoothing: float = 0.1,
     corruption_level: float = 0.3,
+    gene_masking: float = 0.5,
     dropout: float = 0.0,
     epochs: int = 30,
     patience: int = 5,
@@ -62,6 +63,9 @@ def finetune(
         Share of each label that is spread over all types, in [0, 1).
     corruption_level
         Share of input values masked while training, in [0, 1).
+    gene_masking
+        In half of the batches, a share of the genes drawn from 0 to this, in [0, 1), is missing for the whole
+        batch, so that a query with fewer genes is nothing new.
     dropout
         Share of hidden values dropped while training, in [0, 1).
     epochs, patience
@@ -100,6 +104,7 @@ def finetune(
     """
     for name, value in (("label_smoothing", label_smoothing), ("corruption_level", corruption_level)):
         check_rate(name, value)
+    check_rate("gene_masking", gene_masking)
     check_rate("dropout", dropout)
     check_rate("validation_fraction", validation_fraction)
     check_number("class_weight_power", class_weight_power, 0, 1)
@@ -132,6 +137,7 @@ def finetune(
             "class_weight_power": class_weight_power,
             "label_smoothing": label_smoothing,
             "corruption_level": corruption_level,
+            "gene_masking": gene_masking,
             "dropout": dropout,
             "epochs": epochs,
             "patience": patience,

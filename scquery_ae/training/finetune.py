@@ -9,6 +9,7 @@ import numpy as np
 
 from scquery_ae.encoder import DenseWeights, Encoder, Head
 from scquery_ae.loaders import CellRows
+from scquery_ae.training.panels import PanelNoise
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ def finetune_encoder(
     class_weight_power: float,
     label_smoothing: float,
     corruption_level: float,
+    gene_masking: float,
     dropout: float,
     epochs: int,
     patience: int,
@@ -54,7 +56,8 @@ def finetune_encoder(
         Names of the types.
     class_weight_power
         A type with n cells weighs ``n ** -power`` a cell: 0 leaves frequencies as they are, 1 makes types equal.
-    label_smoothing, corruption_level, dropout, epochs, patience, batch_size, learning_rate, random_state, progress
+    label_smoothing, corruption_level, gene_masking, dropout, epochs, patience, batch_size, learning_rate, random_state,
+    progress
         As in :func:`scquery_ae.tl.finetune`.
     """
     import keras
@@ -92,13 +95,14 @@ def finetune_encoder(
             **kwargs,
         )
 
+    noise = PanelNoise(cells.transform, gene_masking, then=MaskingNoise(corruption_level))
     callbacks: list[keras.callbacks.Callback] = [ProgressBar(f"finetune ({n_types} types)", epochs, enabled=progress)]
     watched = None
     if len(validation):
         watched = batches(validation, 1, fixed=True)
         callbacks.append(keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))
     fitted = model.fit(
-        batches(training, 0, corruption=MaskingNoise(corruption_level)),
+        batches(training, 0, corruption=noise),
         validation_data=watched,
         epochs=epochs,
         callbacks=callbacks,

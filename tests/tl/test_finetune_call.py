@@ -164,6 +164,7 @@ def test_settings_are_passed_on_and_recorded(cells, encoder, asked):
         "class_weight_power": 0.25,
         "label_smoothing": 0.05,
         "corruption_level": 0.2,
+        "gene_masking": 0.4,
         "dropout": 0.15,
         "epochs": 7,
         "patience": 2,

@@ -57,6 +57,7 @@ def finetune(encoder, cells, labels, held_out=None, types=TYPES, **settings):
         "class_weight_power": 0.5,
         "label_smoothing": 0.1,
         "corruption_level": 0.2,
+        "gene_masking": 0.0,
         "dropout": 0.0,
         "epochs": 2,
         "patience": 5,
