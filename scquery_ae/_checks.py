@@ -118,10 +118,10 @@ def check_layer(adata: AnnData, layer: str | None) -> Any:
             msg = "`adata.X` is empty. Expected expression values; set `adata.X` or name a `layer`."
             raise MissingKeyError(msg)
         return adata.X
-    if layer not in adata.layers:
-        msg = (
-            f"`layer={layer!r}` is not in `adata.layers`. Expected one of {_listed(adata.layers.keys())} or None for X."
-        )
+    # anndata 0.13 lists X among the layers, under None.
+    names = [name for name in adata.layers if name is not None]
+    if layer not in names:
+        msg = f"`layer={layer!r}` is not in `adata.layers`. Expected one of {_listed(names)} or None for X."
         raise MissingKeyError(msg)
     return adata.layers[layer]
 

@@ -39,7 +39,8 @@ def test_pbmc_are_counts_with_types(adata):
     assert list(adata.obs) == ["cell_type", "study"]
     assert len(adata.obs["cell_type"].cat.categories) == 10
     assert (adata.obs["study"] == "Zheng68k").all()
-    assert len(adata.uns) == len(adata.obsm) == len(adata.layers) == 0
+    assert len(adata.uns) == len(adata.obsm) == 0
+    assert not [name for name in adata.layers if name]
 
 
 def test_pbmc_counts_give_scanpys_values_back(adata, scanpys):

@@ -39,7 +39,7 @@ def test_what_is_written(make_adata, encoder, expected, fmt, dtype):
     np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(codes, expected, atol=1e-5)
     np.testing.assert_array_equal(*(m.toarray() if sparse.issparse(m) else m for m in (adata.X, values)))
-    assert (list(adata.obsm), list(adata.layers), list(adata.uns)) == (["X_scquery"], [], [])
+    assert (list(adata.obsm), [name for name in adata.layers if name], list(adata.uns)) == (["X_scquery"], [], [])
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
