@@ -81,7 +81,7 @@ def test_what_is_changed_and_written(cells, encoder):
 
 
 def test_training_with_unlabelled_cells_is_training_without_them(cells, encoder):
-    labels = cells.obs["cell_type"].astype(object).to_numpy()
+    labels = cells.obs["cell_type"].astype(object).to_numpy(copy=True)
     labels[::7] = np.nan
     cells.obs["cell_type"] = pd.Categorical(labels)
     unlabelled = np.arange(60) % 7 == 0
@@ -95,7 +95,7 @@ def test_training_with_unlabelled_cells_is_training_without_them(cells, encoder)
 
 
 def test_a_type_with_one_cell_is_kept_for_training(cells, encoder):
-    labels = cells.obs["cell_type"].astype(object).to_numpy()
+    labels = cells.obs["cell_type"].astype(object).to_numpy(copy=True)
     labels[11] = "rare"
     cells.obs["cell_type"] = labels
     sq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0.9)
@@ -113,7 +113,7 @@ def test_it_can_be_called_again_with_other_labels(cells, encoder):
 
 @pytest.mark.parametrize("missing", [None, pd.NA, float("nan")])
 def test_a_missing_label_of_any_kind_is_none(cells, encoder, asked, missing):
-    labels = cells.obs["cell_type"].astype(object).to_numpy()
+    labels = cells.obs["cell_type"].astype(object).to_numpy(copy=True)
     labels[[0, 4]] = missing
     cells.obs["cell_type"] = labels
     sq.tl.finetune(cells, encoder, **QUICK)
