@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scquery_ae._checks import check_integer
+from scquery_ae._checks import check_neighbors
 from scquery_ae._errors import ArgumentError
 from scquery_ae.index.base import Neighbors
 
@@ -35,12 +35,7 @@ class ExactIndex:
         """Return the `n_neighbors` nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries."""
         import faiss
 
-        if check_integer("n_neighbors", n_neighbors) > self.n_items:
-            msg = (
-                f"`n_neighbors={n_neighbors}` is more than there are reference cells ({self.n_items}). "
-                f"Ask for at most {self.n_items}."
-            )
-            raise ArgumentError(msg)
+        check_neighbors(n_neighbors, self.n_items)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
             msg = (

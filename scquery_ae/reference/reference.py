@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scquery_ae._checks import check_integer, check_number
+from scquery_ae._checks import check_number
 from scquery_ae._errors import ArgumentError
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex, Neighbors
@@ -126,7 +126,7 @@ class Reference:
             Share of label sets that are to hold the true type, in (0, 1).
         """
         check_number("coverage", coverage, 0, 1, closed="neither")
-        neighbors = self.index.search(codes, check_integer("n_neighbors", n_neighbors))
+        neighbors = self.index.search(codes, n_neighbors)
         opinions = self.opinions(codes, neighbors.distances, self.label_codes[neighbors.indices], self.centroids)
         probabilities = self.calibration.combination(opinions)
         return Annotation(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_integer, check_number, shown
+from scquery_ae._checks import check_neighbors, check_number, shown
 from scquery_ae._errors import warn
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
@@ -108,8 +108,8 @@ def query(
     """
     check_number("error_rate", error_rate, 0, 1, closed="neither")
     check_number("coverage", coverage, 0, 1, closed="neither")
-    check_integer("n_neighbors", n_neighbors)
     loaded, identity = open_reference(reference, "tl.query")
+    check_neighbors(n_neighbors, loaded.n_obs)
     opened = open_cells(
         adata,
         loaded.encoder.genes,

@@ -470,3 +470,12 @@ def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
     assert (query.obs["scquery_label"].astype(str) == query.obs["cell_type"].astype(str)).mean() > 0.5
     assert figure is not None
     plt.close(figure)
+
+
+def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata, reference, monkeypatch):
+    def embed(self, cells):
+        pytest.fail("cells were embedded")
+
+    monkeypatch.setattr(sq.Encoder, "embed", embed)
+    with pytest.raises(sq.ArgumentError, match=r"`n_neighbors=241` is more than"):
+        sq.tl.query(query_adata, reference, n_neighbors=241)
