@@ -31,7 +31,10 @@ def check_integer(name: str, value: Any, minimum: int = 1) -> int:
 def check_neighbors(n_neighbors: Any, n_items: int) -> int:
     """Return `n_neighbors` as an int from 1 to `n_items`."""
     if check_integer("n_neighbors", n_neighbors) > n_items:
-        msg = f"`n_neighbors={n_neighbors}` is more than there are reference cells ({n_items}). Ask for at most {n_items}."
+        msg = (
+            f"`n_neighbors={n_neighbors}` is more than there are reference cells ({n_items}). "
+            f"Ask for at most {n_items}."
+        )
         raise ArgumentError(msg)
     return int(n_neighbors)
 
