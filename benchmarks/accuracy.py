@@ -62,10 +62,9 @@ def scquery(task: Task, seed: int) -> tuple[np.ndarray, float]:
     encoder = sq.tl.pretrain(reference, random_state=seed, progress=False)
     sq.tl.finetune(reference, encoder, label_key=LABEL_KEY, random_state=seed, progress=False)
     built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
-    sq.tl.query(query, built, n_neighbors=min(K, built.n_obs))
-    hits = query.obsm["scquery_neighbors"]
-    # The label is asked for at the default number of neighbours.
     sq.tl.query(query, built)
+    # Labels come from the default number of neighbours, MAP from K.
+    hits = built.index.search(query.obsm["X_scquery"], min(K, built.n_obs)).indices
     return query.obs["scquery_label"].astype(str).to_numpy(), mean_average_precision(task, hits)
 
 

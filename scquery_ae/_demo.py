@@ -97,8 +97,10 @@ def pca_knn(training: AnnData, query: AnnData) -> np.ndarray:
     other = query.copy()
     sc.pp.normalize_total(other, target_sum=float(np.median(row_sums(training.layers["counts"]))))
     sc.pp.log1p(other)
-    pca = PCA(n_components=50, random_state=0).fit(training.X.toarray())
-    knn = KNeighborsClassifier(n_neighbors=15).fit(pca.transform(training.X.toarray()), training.obs[LABEL_KEY])
+    pca = PCA(n_components=50, random_state=0)
+    # Small enough to be dense: 525 cells by 765 genes.
+    expression = training.X.toarray()
+    knn = KNeighborsClassifier(n_neighbors=15).fit(pca.fit(expression).transform(expression), training.obs[LABEL_KEY])
     return np.asarray(knn.predict(pca.transform(other.X.toarray())))
 
 

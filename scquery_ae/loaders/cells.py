@@ -53,9 +53,10 @@ class GeneColumns:
         for start in range(0, self.shape[0], size):
             yield self._select(self.matrix[start : start + size])
 
-    def totals(self) -> np.ndarray:
-        """Return the counts of each cell in the genes, float64 ``(n_obs,)``."""
-        return np.concatenate([row_sums(chunk) for chunk in self.chunks()])
+    def depth(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return for each cell its counts in the genes, float64 ``(n_obs,)``, and how many of them it has, int."""
+        totals, detected = zip(*((row_sums(chunk), np.diff(chunk.indptr)) for chunk in self.chunks()), strict=True)
+        return np.concatenate(totals), np.concatenate(detected)
 
     def load(self) -> sparse.csr_matrix:
         """Return the whole of the genes' columns, CSR float32 ``(n_obs, n_genes)``."""

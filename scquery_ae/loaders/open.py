@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from scquery_ae._checks import check_adata, check_choice, check_layer, check_num
 from scquery_ae._errors import ArgumentError, InputStateError, MissingKeyError, NotFittedError, warn
 from scquery_ae._slots import COUNTS_LAYER, Slots
 from scquery_ae.genes import GeneMatch, match_genes, require_overlap
-from scquery_ae.input_state import MAX_LOGGED, InputState, check_expression, detect_state
+from scquery_ae.input_state import MAX_LOGGED, InputState, Kind, check_expression, detect_state
 from scquery_ae.loaders.cells import GeneColumns
 from scquery_ae.transform import Transform
 
@@ -95,7 +95,7 @@ def open_cells(
     match = match_genes(genes, gene_names(adata, gene_key))
     require_overlap(match, min_gene_overlap)
     lowest, highest = check_expression(matrix, adata.var_names, function)
-    state = detect_state(matrix) if input_state == "auto" else InputState(_KINDS[input_state], "as stated")
+    state = detect_state(matrix) if input_state == "auto" else InputState(cast("Kind", input_state), "as stated")
     if lowest < 0:
         state = InputState("scaled", f"there are negative values (least {lowest:.3g})")
     if not state.certain:
@@ -166,9 +166,6 @@ def fitted_transform(adata: AnnData, function: str) -> Transform:
             "Call `sq.pp.normalize(adata)` again."
         )
         raise NotFittedError(msg) from error
-
-
-_KINDS: dict[str, Any] = {"counts": "counts", "log1p": "log1p"}
 
 
 def gene_names(adata: AnnData, gene_key: str | None) -> dict[str, Any]:

@@ -112,8 +112,7 @@ def check(
         input_state=input_state,
         warn_overlap=False,
     )
-    total = opened.cells.totals()
-    n_detected = np.concatenate([np.diff(chunk.indptr) for chunk in opened.cells.chunks()])
+    total, n_detected = opened.cells.depth()
     empty = tuple(str(name) for name in adata.obs_names[total == 0])
     counts, reference_counts = float(np.median(total)), loaded.depth["counts"]
 

@@ -118,8 +118,8 @@ def _calibrate(reference: Reference, held_out: np.ndarray) -> Calibration:
 
 
 def _depth(cells: GeneColumns) -> dict[str, float]:
-    detected = np.concatenate([np.diff(chunk.indptr) for chunk in cells.chunks()])
-    return {"counts": float(np.median(cells.totals())), "genes": float(np.median(detected))}
+    totals, detected = cells.depth()
+    return {"counts": float(np.median(totals)), "genes": float(np.median(detected))}
 
 
 def _storable(obs: pd.DataFrame) -> pd.DataFrame:

@@ -102,8 +102,8 @@ def finetune(
     ----------
     Alavi et al., Nature Communications 9, 4768 (2018).
     """
-    for name, value in (("label_smoothing", label_smoothing), ("corruption_level", corruption_level)):
-        check_rate(name, value)
+    check_rate("label_smoothing", label_smoothing)
+    check_rate("corruption_level", corruption_level)
     check_rate("gene_masking", gene_masking)
     check_rate("dropout", dropout)
     check_rate("validation_fraction", validation_fraction)

@@ -124,7 +124,8 @@ def query(
 
     slots = Slots(key_added)
     # Nothing is known of a cell without a count in the model genes: it gets no label, and is unknown.
-    seen = opened.cells.totals() > 0
+    totals, _ = opened.cells.depth()
+    seen = totals > 0
     unknown = (found.pvalues <= error_rate) | ~seen
     if not seen.all():
         warn(

@@ -64,10 +64,11 @@ def test_logged_values_are_turned_back_once(fmt):
 def test_totals_are_those_of_the_genes_alone(fmt):
     matrix = matrix_of(9, 6)
     columns = np.array([4, -1, 0, 2])
-    totals = GeneColumns(MAKE[fmt](matrix), columns).totals()
+    totals, detected = GeneColumns(MAKE[fmt](matrix), columns).depth()
     assert totals.dtype == np.float64
     np.testing.assert_array_equal(totals, matrix[:, [4, 0, 2]].sum(axis=1))
-    logged = GeneColumns(MAKE[fmt](np.log1p(matrix)), columns, logged=True).totals()
+    np.testing.assert_array_equal(detected, (matrix[:, [4, 0, 2]] > 0).sum(axis=1))
+    logged, _ = GeneColumns(MAKE[fmt](np.log1p(matrix)), columns, logged=True).depth()
     np.testing.assert_allclose(logged, totals, rtol=1e-5)
 
 

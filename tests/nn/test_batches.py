@@ -13,8 +13,6 @@ from scquery_ae.nn import Batches, GaussianNoise, MaskingNoise, as_rows
 
 pytestmark = [
     pytest.mark.backend,
-    # Keras variables lack the `copy` argument of `__array__` that NumPy 2 asks for.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
 ]
 
 #: Row i holds i + 1 throughout, so that a batch tells which rows it is made of.

@@ -11,8 +11,6 @@ from scquery_ae.nn import UnitNorm, build_classifier, read_classifier
 
 pytestmark = [
     pytest.mark.backend,
-    # Keras variables lack the `copy` argument of `__array__` that NumPy 2 asks for.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
 ]
 
 N_TYPES = 4

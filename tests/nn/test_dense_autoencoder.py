@@ -17,8 +17,6 @@ from scquery_ae.nn import DenseLayerAutoencoder
 
 pytestmark = [
     pytest.mark.backend,
-    # Keras variables lack the `copy` argument of `__array__` that NumPy 2 asks for; saving passes through it.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
 ]
 
 ACTIVATIONS = {

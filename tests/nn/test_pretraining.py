@@ -12,8 +12,6 @@ from scquery_ae.nn import MatrixRows, PretrainedStack, pretrain_stack
 
 pytestmark = [
     pytest.mark.backend,
-    # Keras variables lack the `copy` argument of `__array__` that NumPy 2 asks for.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
 ]
 
 ACTIVATIONS = {"linear": lambda x: x, "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
@@ -35,18 +33,6 @@ def numpy_encode(stack, x, activations):
     for (kernel, bias), activation in zip(stack.weights, activations, strict=True):
         x = ACTIVATIONS[activation](x @ kernel + bias)
     return x
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """Run short ``fit`` without compiling: for a handful of steps that is several times faster."""
-    fit = keras.Model.fit
-
-    def eager_fit(self, *args, **kwargs):
-        self.run_eagerly = kwargs["epochs"] < 5
-        return fit(self, *args, **kwargs)
-
-    monkeypatch.setattr(keras.Model, "fit", eager_fit)
 
 
 @pytest.fixture

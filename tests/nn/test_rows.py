@@ -11,8 +11,6 @@ from scquery_ae.nn import DenseLayerAutoencoder, EncodedRows, MatrixRows, as_row
 
 pytestmark = [
     pytest.mark.backend,
-    # Keras variables lack the `copy` argument of `__array__` that NumPy 2 asks for.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
 ]
 
 X = np.random.default_rng(0).poisson(0.7, (9, 5))

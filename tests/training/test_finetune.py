@@ -19,8 +19,7 @@ from scquery_ae.transform import Transform
 
 pytestmark = [
     pytest.mark.backend,
-    # Keras variables lack the `copy` argument of `__array__` that NumPy 2 asks for.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
+    pytest.mark.usefixtures("eager"),
 ]
 
 N_GENES, TYPES = 24, ("alpha", "beta", "gamma")
@@ -68,18 +67,6 @@ def finetune(encoder, cells, labels, held_out=None, types=TYPES, **settings):
     }
     held_out = np.zeros(len(labels), bool) if held_out is None else held_out
     return finetune_encoder(encoder, cells, labels, held_out, types, **{**defaults, **settings})
-
-
-@pytest.fixture(autouse=True)
-def _eager(monkeypatch):
-    """Run short ``fit`` without compiling: for a handful of steps that is several times faster."""
-    fit = keras.Model.fit
-
-    def eager_fit(self, *args, **kwargs):
-        self.run_eagerly = kwargs["epochs"] < 5
-        return fit(self, *args, **kwargs)
-
-    monkeypatch.setattr(keras.Model, "fit", eager_fit)
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from scquery_ae.transform import Transform
 
 pytestmark = [
     pytest.mark.backend,
-    # Keras variables lack the `copy` argument of `__array__` that NumPy 2 asks for.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
+    pytest.mark.usefixtures("eager"),
 ]
 
 N_CELLS, N_GENES = 40, 15
@@ -31,18 +30,6 @@ def cells():
     columns = GeneColumns(sparse.csr_matrix(COUNTS), np.arange(N_GENES))
     transform = Transform.fit(columns, np.array([f"g{i}" for i in range(N_GENES)], dtype=object))
     return CellRows.read(columns, transform)
-
-
-@pytest.fixture(autouse=True)
-def _eager(monkeypatch):
-    """Run short ``fit`` without compiling: for a handful of steps that is several times faster."""
-    fit = keras.Model.fit
-
-    def eager_fit(self, *args, **kwargs):
-        self.run_eagerly = kwargs["epochs"] < 5
-        return fit(self, *args, **kwargs)
-
-    monkeypatch.setattr(keras.Model, "fit", eager_fit)
 
 
 def network_input():
