@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -148,21 +147,18 @@ def trained() -> Trained:
     # Positions that hit every type: types go round by three.
     adata.obs.iloc[np.arange(0, 240, 10), adata.obs.columns.get_loc("cell_type")] = np.nan
     sq.pp.normalize(adata, n_top_genes=100)
-    with warnings.catch_warnings():
-        # TensorFlow's tensors do not know the copy keyword of NumPy 2.
-        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword", DeprecationWarning)
-        encoder = sq.tl.pretrain(adata, layer_sizes=(16, 8), epochs=3, batch_size=32, progress=False)
-        sq.tl.finetune(
-            adata,
-            encoder,
-            label_key="cell_type",
-            batch_key="batch",
-            epochs=8,
-            batch_size=32,
-            learning_rate=5e-3,
-            validation_fraction=0.3,
-            progress=False,
-        )
+    encoder = sq.tl.pretrain(adata, layer_sizes=(16, 8), epochs=3, batch_size=32, progress=False)
+    sq.tl.finetune(
+        adata,
+        encoder,
+        label_key="cell_type",
+        batch_key="batch",
+        epochs=8,
+        batch_size=32,
+        learning_rate=5e-3,
+        validation_fraction=0.3,
+        progress=False,
+    )
     sq.tl.embed(adata, encoder)
     reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
     return Trained(adata, encoder, reference)

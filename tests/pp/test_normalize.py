@@ -207,7 +207,6 @@ def test_calling_it_again_on_the_counts_layer_gives_the_same(make_adata):
     np.testing.assert_array_equal(dense(adata.layers["counts"]), dense(first.layers["counts"]))
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 def test_it_survives_a_file_and_training_works_afterwards(make_adata, tmp_path):
     adata = make_adata()
     sq.pp.normalize(adata, n_top_genes=15, batch_key="batch")

@@ -10,10 +10,6 @@ import pytest
 
 import scquery_ae as sq
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"  # TensorFlow with NumPy 2
-)
-
 QUICK = {"layer_sizes": (6, 3), "epochs": 1, "batch_size": 32, "progress": False}
 
 

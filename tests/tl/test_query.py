@@ -437,9 +437,6 @@ def test_what_is_no_query_is_refused(reference):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"  # TensorFlow with NumPy 2
-)
 def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
     for name in ("pretrain", "finetune"):
         monkeypatch.setattr(sq.tl, name, functools.partial(getattr(sq.tl, name), epochs=2, progress=False))
