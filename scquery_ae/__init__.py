@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scquery_ae import datasets, nn, pl, pp, stats, tl
+    from scquery_ae import datasets, nn, ontology, pl, pp, stats, tl
     from scquery_ae._errors import (
         ArgumentError,
         BundleError,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scquery_ae.encoder import Encoder
     from scquery_ae.reference import Reference
 
-_MODULES = ("datasets", "nn", "pl", "pp", "stats", "tl")
+_MODULES = ("datasets", "nn", "ontology", "pl", "pp", "stats", "tl")
 _HOMES = {
     "ArgumentError": "_errors",
     "BundleError": "_errors",
@@ -58,6 +58,7 @@ __all__ = [
     "__version__",
     "datasets",
     "nn",
+    "ontology",
     "pl",
     "pp",
     "stats",

@@ -67,6 +67,30 @@ def check_rate(name: str, value: Any) -> float:
     return check_number(name, value, 0, 1, closed="left")
 
 
+def check_range(low_name: str, high_name: str, low: Any, high: Any) -> tuple[float, float]:
+    """Return two rates of which the first is not above the second."""
+    low, high = check_rate(low_name, low), check_rate(high_name, high)
+    if low > high:
+        msg = f"`{low_name}` must not be above `{high_name}`. Received {low:g} and {high:g}."
+        raise ArgumentError(msg)
+    return low, high
+
+
+def check_margin(margin: Any) -> np.ndarray:
+    """Return a margin as a float32 scalar or square matrix."""
+    try:
+        array = np.asarray(margin, dtype=np.float32)
+    except (TypeError, ValueError):
+        array = np.full(1, np.nan, dtype=np.float32)
+    if array.ndim not in (0, 2) or len(set(array.shape)) > 1 or not (np.isfinite(array) & (array >= 0)).all():
+        msg = (
+            "`margin` must be a number of at least 0, or a square matrix of such, one for each pair of types. "
+            f"Received {margin!r}."
+        )
+        raise ArgumentError(msg)
+    return array
+
+
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
@@ -87,9 +111,34 @@ def check_layer_sizes(layer_sizes: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
+def check_share_range(name: str, value: Any) -> tuple[float, float]:
+    """Return a share as the range from 0 to it, or a pair of shares as it is, in [0, 1)."""
+    if isinstance(value, tuple | list):
+        if len(value) != 2:
+            msg = f"`{name}` must be a share in [0, 1), or a pair of the least and the largest. Received {value!r}."
+            raise ArgumentError(msg)
+        return check_range(f"{name}[0]", f"{name}[1]", *value)
+    return 0.0, check_rate(name, value)
+
+
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with NumPy scalars as Python's own: Keras refuses some of them, and JSON all."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
+    """Return settings with NumPy scalars and arrays as Python's own: Keras refuses some of them, and JSON all."""
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def described(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain settings with objects, such as a corruption of the user's own, as their ``repr``."""
+    return {name: _plain(value, as_text=True) for name, value in settings.items()}
+
+
+def _plain(value: Any, *, as_text: bool = False) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item, as_text=as_text) for item in value]
+    return repr(value) if as_text and callable(value) else value
 
 
 def check_adata(adata: Any, function: str) -> None:

@@ -39,15 +39,30 @@ class DenseWeights:
         float32 ``(units,)``.
     activation
         Name of the activation.
+    mask
+        Which weights may differ from zero, bool ``(d, units)``, where units stand for gene sets; None for all.
+    units
+        Names of the units, where they stand for gene sets.
     """
 
     kernel: np.ndarray
     bias: np.ndarray
     activation: str
+    mask: np.ndarray | None = None
+    units: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_choice("activation", self.activation, tuple(ACTIVATIONS))
         _check_dense("a layer", self.kernel, self.bias)
+        if self.mask is not None and (self.mask.shape != self.kernel.shape or self.kernel[~self.mask].any()):
+            msg = (
+                f"`mask` must have the shape of the kernel, {self.kernel.shape}, whose weights outside of it are zero. "
+                f"Received shape {self.mask.shape}."
+            )
+            raise ArgumentError(msg)
+        if self.units is not None and len(self.units) != len(self.bias):
+            msg = f"`units` needs one name for each of the {len(self.bias)} units. Received {len(self.units)}."
+            raise ArgumentError(msg)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the layer's output, ``(n, units)``."""

@@ -81,16 +81,20 @@ class CellRows:
         Log-normalised model genes, CSR float32 ``(n_obs, n_genes)``.
     transform
         What made them.
+    totals
+        Counts of each cell in the model genes, float64 ``(n_obs,)``.
     """
 
     logged: sparse.csr_matrix
     transform: Transform
+    totals: np.ndarray
 
     @classmethod
     def read(cls, cells: GeneColumns, transform: Transform) -> CellRows:
         """Normalise all `cells`, keeping only the model genes and those sparse."""
-        parts = [transform.log_normalize(chunk, cells.present) for chunk in cells.chunks()]
-        return cls(sparse.vstack(parts, format="csr"), transform)
+        parts = [(transform.log_normalize(chunk, cells.present), row_sums(chunk)) for chunk in cells.chunks()]
+        logged, totals = zip(*parts, strict=True)
+        return cls(sparse.vstack(logged, format="csr"), transform, np.concatenate(totals))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -100,6 +104,12 @@ class CellRows:
     def take(self, indices: np.ndarray) -> sparse.csr_matrix:
         """Return log-normalised rows, CSR ``(n, n_genes)``."""
         return self.logged[indices]
+
+    def counts(self) -> sparse.csr_matrix:
+        """Return the counts that the log-normalised values were made of, CSR float32 ``(n_obs, n_genes)``."""
+        factors = np.repeat(self.totals / self.transform.target_sum, np.diff(self.logged.indptr))
+        counts = (np.expm1(self.logged.data) * factors).astype(np.float32)
+        return sparse.csr_matrix((counts, self.logged.indices, self.logged.indptr), shape=self.logged.shape)
 
     def dense(self, batch: Any) -> np.ndarray:
         """Return the network's input, float32 ``(n, n_genes)``."""

@@ -28,10 +28,13 @@ class Batches(keras.utils.PyDataset):
     corruption
         Noise on the network's input.
     targets
-        What the network is to give for each of `indices`, ``(len(indices), ...)``; None for the clean row
-        itself, which makes it a denoising autoencoder.
+        What the network is to give for each of `indices`: an array ``(len(indices), ...)``, a CSR matrix, or a
+        dictionary of arrays for a model with named outputs; None for the clean row itself, which makes it a denoising
+        autoencoder.
     weights
-        Weight of each of `indices` in the loss.
+        Weight of each of `indices` in the loss, an array or a dictionary as `targets` is.
+    emphasis
+        Weight in the loss of the elements that the noise changed, and of those that it did not; in place of `weights`.
     fixed
         Keep order and noise the same in all epochs: for validation, whose losses are compared.
     """
@@ -42,8 +45,9 @@ class Batches(keras.utils.PyDataset):
         indices: np.ndarray,
         *,
         corruption: Corruption | None = None,
-        targets: np.ndarray | None = None,
-        weights: np.ndarray | None = None,
+        targets: Any = None,
+        weights: Any = None,
+        emphasis: tuple[float, float] | None = None,
         batch_size: int,
         seed: int | Sequence[int],
         fixed: bool = False,
@@ -54,6 +58,7 @@ class Batches(keras.utils.PyDataset):
         self.corruption = NoCorruption() if corruption is None else corruption
         self.targets = targets
         self.weights = weights
+        self.emphasis = emphasis
         self.batch_size = batch_size
         self.fixed = fixed
         self._seed = [int(part) for part in np.atleast_1d(seed)]
@@ -63,7 +68,7 @@ class Batches(keras.utils.PyDataset):
     @property
     def num_batches(self) -> int:
         """Batches in an epoch."""
-        return math.ceil(len(self.indices) / self.batch_size)
+        return math.ceil(len(self._order) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         """Return ``(corrupted, target)`` or ``(corrupted, target, weight)`` of one batch."""
@@ -72,8 +77,12 @@ class Batches(keras.utils.PyDataset):
         chosen = np.sort(chosen)
         stored = self.rows.take(self.indices[chosen])
         noisy = self.rows.dense(self.corruption(stored, self._generator(self._epoch, 1 + index)))
-        target = self.rows.dense(stored) if self.targets is None else self.targets[chosen]
-        return (noisy, target) if self.weights is None else (noisy, target, self.weights[chosen])
+        clean = self.rows.dense(stored) if self.targets is None or self.emphasis else None
+        target = clean if self.targets is None else _rows_of(self.targets, chosen)
+        if self.emphasis:
+            changed, untouched = self.emphasis
+            return noisy, target, np.where(noisy != clean, np.float32(changed), np.float32(untouched))
+        return (noisy, target) if self.weights is None else (noisy, target, _rows_of(self.weights, chosen))
 
     def on_epoch_end(self) -> None:
         """Draw the order and the noise of the next epoch."""
@@ -87,3 +96,11 @@ class Batches(keras.utils.PyDataset):
 
     def _generator(self, epoch: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([*self._seed, epoch, stream])
+
+
+def _rows_of(values: Any, chosen: np.ndarray) -> Any:
+    """Return some rows of an array or a CSR matrix, dense, or of each array of a dictionary."""
+    if isinstance(values, dict):
+        return {name: _rows_of(array, chosen) for name, array in values.items()}
+    rows = values[chosen]
+    return rows if isinstance(rows, np.ndarray) else rows.toarray()

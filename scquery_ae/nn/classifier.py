@@ -7,16 +7,31 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from scquery_ae._checks import check_integer
+from scquery_ae.nn.gradient_reversal import GradientReversal
+from scquery_ae.nn.masked_autoencoder import FixedZeros
 from scquery_ae.nn.unit_norm import UnitNorm
 
 #: Codes have length one; the head sees them this many times longer, or its logits could not grow apart.
 CODE_SCALE = 16.0
 
+#: Hidden units of the head that tells batches apart.
+ADVERSARY_UNITS = 64
+
 
 def build_classifier(
-    layers: Sequence[tuple[np.ndarray, np.ndarray, str]], n_types: int, *, dropout: float = 0.0, random_state: int = 0
+    layers: Sequence[tuple[np.ndarray, np.ndarray, str]],
+    n_types: int,
+    *,
+    masks: Sequence[np.ndarray | None] | None = None,
+    dropout: float = 0.0,
+    with_code: bool = False,
+    detach_head: bool = False,
+    n_batches: int = 0,
+    batch_invariance: float = 0.0,
+    random_state: int = 0,
 ) -> keras.Model:
     """Return a classifier whose hidden layers start from given weights.
 
@@ -28,27 +43,55 @@ def build_classifier(
         Kernel ``(d, units)``, bias ``(units,)`` and name of the activation of each layer, from the input inwards.
     n_types
         Number of types.
+    masks
+        For each layer which of its weights may differ from zero, bool ``(d, units)``; None for all.
     dropout
         Share of each hidden layer's outputs dropped while training, in [0, 1).
+    with_code
+        Make the code an output too, for a loss on it.
+    detach_head
+        Let no gradient of the head reach the code: the head is a probe then.
+    n_batches, batch_invariance
+        Number of batches to be told apart by a second head behind a :class:`~scquery_ae.nn.GradientReversal` of this
+        strength; 0 for none. That head also sees the predicted types (Long et al. 2018): where batches differ in
+        composition, telling the batch from the type is nothing to be held against the code.
     random_state
-        Seed of the head's weights and of the dropout.
+        Seed of the heads' weights and of the dropout.
+
+    Returns
+    -------
+    A model whose output is the head's, or with more than one a dictionary of ``"head"``, ``"code"`` and ``"batch"``.
+
+    References
+    ----------
+    Ge et al., Journal of Computational Biology 28, 501 (2021).
+    Long et al., Advances in Neural Information Processing Systems 31 (2018).
     """
     random_state = check_integer("random_state", random_state, 0)
+    masks = [None] * len(layers) if masks is None else masks
     inputs = keras.Input((layers[0][0].shape[0],), name="cells")
     x: Any = inputs
-    for i, (kernel, _, activation) in enumerate(layers):
-        x = keras.layers.Dense(kernel.shape[1], activation=activation, name=f"encoder_{i}")(x)
+    for i, ((kernel, _, activation), mask) in enumerate(zip(layers, masks, strict=True)):
+        constraint = None if mask is None else FixedZeros(mask)
+        x = keras.layers.Dense(
+            kernel.shape[1], activation=activation, kernel_constraint=constraint, name=f"encoder_{i}"
+        )(x)
         if dropout and i < len(layers) - 1:
             x = keras.layers.Dropout(dropout, seed=random_state + i)(x)
     code = UnitNorm(name="code")(x)
-    scaled = keras.layers.Rescaling(CODE_SCALE, name="scaled_code")(code)
-    head = keras.layers.Dense(
-        n_types,
-        activation="softmax",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=random_state),
-        name="head",
-    )(scaled)
-    model = keras.Model(inputs, head, name="classifier")
+    scaled = keras.layers.Rescaling(CODE_SCALE, name="scaled_code")(ops.stop_gradient(code) if detach_head else code)
+    outputs = {"head": _softmax(n_types, random_state, "head")(scaled)}
+    if with_code:
+        outputs["code"] = code
+    if n_batches:
+        turned = GradientReversal(batch_invariance, name="reversal")(code)
+        turned = keras.layers.Rescaling(CODE_SCALE, name="reversed_code")(turned)
+        seen = keras.layers.Concatenate()([turned, ops.stop_gradient(outputs["head"])])
+        hidden = keras.layers.Dense(
+            ADVERSARY_UNITS, activation="relu", kernel_initializer=_glorot(random_state + 1), name="adversary"
+        )(seen)
+        outputs["batch"] = _softmax(n_batches, random_state + 2, "batch")(hidden)
+    model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs["head"], name="classifier")
     for i, (kernel, bias, _) in enumerate(layers):
         model.get_layer(f"encoder_{i}").set_weights([kernel, bias])
     return model
@@ -61,3 +104,11 @@ def read_classifier(
     hidden = [tuple(model.get_layer(f"encoder_{i}").get_weights()) for i in range(n_layers)]
     kernel, bias = model.get_layer("head").get_weights()
     return hidden, kernel * np.float32(CODE_SCALE), bias
+
+
+def _softmax(units: int, seed: int, name: str) -> keras.layers.Layer:
+    return keras.layers.Dense(units, activation="softmax", kernel_initializer=_glorot(seed), name=name)
+
+
+def _glorot(seed: int) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(seed=seed)

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scquery_ae._checks import check_choice, check_number, check_rate
+from scquery_ae._checks import check_choice, check_number, check_range, check_rate
 
-CORRUPTIONS = ("masking", "gaussian", "none")
+CORRUPTIONS = ("masking", "gaussian", "salt_and_pepper", "none")
 
 
 class Corruption(Protocol):
@@ -58,6 +58,76 @@ class GaussianNoise:
 
 
 @dataclass(frozen=True)
+class SaltAndPepperNoise:
+    """Set each value, with probability `level`, to the lowest or the highest possible by the toss of a fair coin.
+
+    A CSR batch comes back dense: zeros can become high too (Vincent et al. 2010, section 3.3).
+
+    Attributes
+    ----------
+    level
+        Share of values that are drawn, in [0, 1).
+    low, high
+        Lowest and highest value, a number or one for each feature; None takes those of each feature in the batch.
+    """
+
+    level: float
+    low: Any = None
+    high: Any = None
+
+    def __post_init__(self) -> None:
+        check_rate("level", self.level)
+
+    def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
+        """Return `batch` with some values at their extremes, a dense array."""
+        dense = batch if isinstance(batch, np.ndarray) else batch.toarray()
+        low = dense.min(axis=0) if self.low is None else self.low
+        high = dense.max(axis=0) if self.high is None else self.high
+        draw = rng.random(dense.shape, dtype=np.float32)
+        extremes = np.where(draw < self.level / 2, low, high)
+        return np.where(draw < self.level, extremes, dense).astype(dense.dtype)
+
+
+@dataclass(frozen=True)
+class FeatureMaskingNoise:
+    """Set the same random features to zero in all rows of a batch, as if they had not been measured.
+
+    Attributes
+    ----------
+    low, high
+        The share of masked features is drawn anew for each batch, evenly from this range in [0, 1).
+    rate
+        Share of the batches that are masked at all, in [0, 1].
+    """
+
+    low: float
+    high: float
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("low", "high", self.low, self.high)
+        check_number("rate", self.rate, 0, 1)
+
+    def present(self, n_features: int, rng: np.random.Generator) -> np.ndarray | None:
+        """Draw which features stay, bool ``(n_features,)``; None for all."""
+        if self.high == 0 or rng.random() >= self.rate:
+            return None
+        return rng.random(n_features) >= rng.uniform(self.low, self.high)
+
+    def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
+        """Return a copy of `batch` with some columns zero; a CSR batch stays CSR."""
+        present = self.present(batch.shape[1], rng)
+        if present is None:
+            return batch
+        corrupted = batch.copy()
+        if isinstance(corrupted, np.ndarray):
+            corrupted[:, ~present] = 0
+        else:
+            corrupted.data *= present[corrupted.indices]
+        return corrupted
+
+
+@dataclass(frozen=True)
 class NoCorruption:
     """Leave the batch as it is: a plain autoencoder."""
 
@@ -66,19 +136,23 @@ class NoCorruption:
         return batch
 
 
-def get_corruption(name: str, level: float) -> Corruption:
-    """Return the corruption called `name` at `level`.
+def get_corruption(corruption: str | Corruption, level: float) -> Corruption:
+    """Return the corruption called `corruption` at `level`, or `corruption` itself if it is no name.
 
     Parameters
     ----------
-    name
-        ``"masking"``, ``"gaussian"`` or ``"none"``.
+    corruption
+        ``"masking"``, ``"gaussian"``, ``"salt_and_pepper"``, ``"none"``, or anything that is called as a
+        :class:`Corruption` is.
     level
-        Share of masked values in [0, 1), or the standard deviation of Gaussian noise.
+        Share of the values, in [0, 1), or the standard deviation of Gaussian noise.
     """
-    check_choice("corruption", name, CORRUPTIONS)
-    if name == "masking":
-        return MaskingNoise(check_rate("corruption_level", level))
-    if name == "gaussian":
-        check_number("corruption_level", level, 0, np.inf, closed="left")
-    return GaussianNoise(level) if name == "gaussian" else NoCorruption()
+    if callable(corruption):
+        return corruption
+    check_choice("corruption", corruption, CORRUPTIONS)
+    if corruption == "gaussian":
+        return GaussianNoise(check_number("corruption_level", level, 0, np.inf, closed="left"))
+    if corruption == "none":
+        return NoCorruption()
+    check_rate("corruption_level", level)
+    return MaskingNoise(level) if corruption == "masking" else SaltAndPepperNoise(level)

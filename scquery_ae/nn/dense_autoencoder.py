@@ -7,15 +7,16 @@ from itertools import pairwise
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from scquery_ae._checks import check_flag, check_integer, check_layer_sizes, check_rate
-from scquery_ae._errors import ArgumentError
-from scquery_ae.nn.unit_norm import unit_norm
+from scquery_ae.nn.tied_autoencoder import TiedAutoencoder, ordinary_layer
+from scquery_ae.nn.unit_norm import UnitNorm, unit_norm
 
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
-class DenseLayerAutoencoder(keras.layers.Layer):
+class DenseLayerAutoencoder(TiedAutoencoder):
     """Tied-weight dense autoencoder in a single layer.
 
     Used as :class:`keras.layers.Dense` is, with a list of encoder sizes in place of ``units``. The
@@ -40,6 +41,9 @@ class DenseLayerAutoencoder(keras.layers.Layer):
         Whether layers have biases, ``2 n`` vectors in all.
     unit_norm
         Scale each code to unit Euclidean length. A code of zeros stays zero, with a finite gradient.
+    tied
+        Whether the decoder uses the encoder's kernels. False gives it kernels of its own, of the transposed shapes: the
+        baseline that tying is measured against.
     dropout
         Share of each encoder layer's outputs that is dropped while training, in [0, 1).
     kernel_initializer, bias_initializer
@@ -83,6 +87,7 @@ class DenseLayerAutoencoder(keras.layers.Layer):
         output_activation: Any = None,
         use_bias: bool = True,
         unit_norm: bool = False,
+        tied: bool = True,
         dropout: float = 0.0,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
@@ -93,134 +98,100 @@ class DenseLayerAutoencoder(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            activation=activation,
+            output_activation=output_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            **kwargs,
+        )
         self.layer_sizes = check_layer_sizes(layer_sizes)
-        self.activation = keras.activations.get(activation)
-        self.output_activation = keras.activations.get(output_activation)
-        self.use_bias = check_flag("use_bias", use_bias)
         self.unit_norm = check_flag("unit_norm", unit_norm)
+        self.tied = check_flag("tied", tied)
         self.dropout = check_rate("dropout", dropout)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
         self.seed = None if seed is None else check_integer("seed", seed, 0)
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
         self.supports_masking = True
         self.kernels: list[Any] = []
+        self.decoder_kernels: list[Any] = []
         self.encoder_biases: list[Any] = []
         self.decoder_biases: list[Any] = []
         self._dropouts: list[keras.layers.Dropout] = []
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Create the variables for inputs whose last axis has the width of `input_shape`."""
-        width = input_shape[-1]
-        if width is None:
-            msg = (
-                f"{type(self).__name__} cannot be built: the last axis of the input must have a fixed width. "
-                f"Received input_shape={tuple(input_shape)}; give `keras.Input(shape=(n_features,))`."
-            )
-            raise ValueError(msg)
-        widths = (int(width), *self.layer_sizes)
+        width = self._known_width(input_shape)
+        widths = (width, *self.layer_sizes)
+        n_layers = len(self.layer_sizes)
         for i, shape in enumerate(pairwise(widths)):
-            self.kernels.append(
-                self.add_weight(
-                    name=f"kernel_{i}",
-                    shape=shape,
-                    initializer=_for_variable(self.kernel_initializer, i),
-                    regularizer=self.kernel_regularizer,
-                    constraint=self.kernel_constraint,
-                )
-            )
+            self.kernels.append(self._add_kernel(f"kernel_{i}", shape, i))
             if self.use_bias:
                 self.encoder_biases.append(self._add_bias(f"encoder_bias_{i}", shape[1], 2 * i))
-        if self.use_bias:
-            for i, units in reversed(list(enumerate(widths[:-1]))):
+        for i, (units, inner) in reversed(list(enumerate(pairwise(widths)))):
+            if not self.tied:
+                self.decoder_kernels.append(self._add_kernel(f"decoder_kernel_{i}", (inner, units), n_layers + i))
+            if self.use_bias:
                 self.decoder_biases.append(self._add_bias(f"decoder_bias_{i}", units, 2 * i + 1))
         if self.dropout:
             self._dropouts = [
                 keras.layers.Dropout(self.dropout, seed=None if self.seed is None else self.seed + i)
-                for i in range(len(self.layer_sizes))
+                for i in range(n_layers)
             ]
-        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: int(width)})
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
         self.built = True
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Reconstruct `inputs`, shape ``(..., d)``."""
-        return self._decode(self._encode(inputs, training))
+    def encoder_layers(self) -> list[keras.layers.Layer]:
+        """Return :class:`keras.layers.Dense` layers (with dropout and unit norm, if any) that start from copies."""
+        self._require_built("encoder_layers")
+        layers: list[keras.layers.Layer] = []
+        for i, kernel in enumerate(self.kernels):
+            width, units = kernel.shape
+            biases = [self.encoder_biases[i]] if self.use_bias else []
+            dense = keras.layers.Dense(units, activation=self.activation, use_bias=self.use_bias)
+            layers.append(ordinary_layer(dense, (None, width), [kernel, *biases]))
+            if self.dropout:
+                layers.append(keras.layers.Dropout(self.dropout, seed=self._dropouts[i].seed))
+        return [*layers, UnitNorm()] if self.unit_norm else layers
 
-    def encode(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the code of an array, ``(..., d)`` to ``(..., layer_sizes[-1])``.
+    def dense_weights(self) -> list[tuple[np.ndarray, np.ndarray, str]]:
+        """Return kernel, bias (zeros without one) and name of the activation of each encoder layer."""
+        self._require_built("dense_weights")
+        kernels = [ops.convert_to_numpy(kernel) for kernel in self.kernels]
+        biases = [ops.convert_to_numpy(bias) for bias in self.encoder_biases] or [
+            np.zeros(kernel.shape[1], np.float32) for kernel in kernels
+        ]
+        name = keras.activations.serialize(self.activation)
+        return [(kernel, bias, name) for kernel, bias in zip(kernels, biases, strict=True)]
 
-        Builds the layer if it has not been called before. For a code inside a functional model use
-        :meth:`encoder_model`.
-        """
-        inputs = self._eager("encode", inputs)
-        self._check_width("encode", inputs, self.kernels[0].shape[0] if self.built else None)
-        if not self.built:
-            self.build(inputs.shape)
-        return self._encode(inputs, training)
-
-    def decode(self, codes: Any) -> Any:
-        """Return the reconstruction of codes, ``(..., layer_sizes[-1])`` to ``(..., d)``."""
-        codes = self._eager("decode", codes)
-        if not self.built:
-            msg = (
-                f"{type(self).__name__}.decode: the layer does not know the width of its output yet. "
-                "Call the layer, `encode` or `build` first."
-            )
-            raise ValueError(msg)
-        self._check_width("decode", codes, self.layer_sizes[-1])
-        return self._decode(codes)
-
-    def encoder_model(self) -> keras.Model:
-        """Return the encoder as a Keras model that owns (shares) this layer's variables."""
-        if not self.built:
-            msg = f"{type(self).__name__}.encoder_model: the layer has no weights yet; call it or `build` it first."
-            raise ValueError(msg)
-        return _EncoderHalf(self)
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the reconstruction, that of the input."""
-        return tuple(input_shape)
+    def code_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the code, ``(..., layer_sizes[-1])``."""
+        return (*input_shape[:-1], self.layer_sizes[-1])
 
     def get_config(self) -> dict[str, Any]:
         """Return every constructor argument, serialised."""
         config: dict[str, Any] = super().get_config()
         config.update(
             layer_sizes=list(self.layer_sizes),
-            activation=keras.activations.serialize(self.activation),
-            output_activation=keras.activations.serialize(self.output_activation),
-            use_bias=self.use_bias,
             unit_norm=self.unit_norm,
+            tied=self.tied,
             dropout=self.dropout,
-            kernel_initializer=keras.initializers.serialize(self.kernel_initializer),
-            bias_initializer=keras.initializers.serialize(self.bias_initializer),
-            kernel_regularizer=keras.regularizers.serialize(self.kernel_regularizer),
-            bias_regularizer=keras.regularizers.serialize(self.bias_regularizer),
-            kernel_constraint=keras.constraints.serialize(self.kernel_constraint),
-            bias_constraint=keras.constraints.serialize(self.bias_constraint),
             seed=self.seed,
         )
         return config
 
-    def _add_bias(self, name: str, units: int, position: int) -> Any:
-        return self.add_weight(
-            name=name,
-            shape=(units,),
-            initializer=_for_variable(self.bias_initializer, position),
-            regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint,
-        )
+    def _input_shape(self) -> tuple[int, ...]:
+        return (int(self.kernels[0].shape[0]),)
 
     def _encode(self, x: Any, training: bool | None) -> Any:
         for i, kernel in enumerate(self.kernels):
-            # `encode` runs outside of `__call__`, where Keras does not cast variables by itself.
-            x = ops.matmul(x, ops.cast(kernel, self.compute_dtype))
+            x = ops.matmul(x, self._cast(kernel))
             if self.use_bias:
-                x = ops.add(x, ops.cast(self.encoder_biases[i], self.compute_dtype))
+                x = ops.add(x, self._cast(self.encoder_biases[i]))
             x = self.activation(x)
             if self._dropouts:
                 x = self._dropouts[i](x, training=training)
@@ -228,65 +199,10 @@ class DenseLayerAutoencoder(keras.layers.Layer):
 
     def _decode(self, x: Any) -> Any:
         last = len(self.kernels) - 1
-        for i, kernel in enumerate(reversed(self.kernels)):
-            x = ops.matmul(x, ops.cast(ops.transpose(kernel), self.compute_dtype))
+        kernels = [ops.transpose(k) for k in reversed(self.kernels)] if self.tied else self.decoder_kernels
+        for i, kernel in enumerate(kernels):
+            x = ops.matmul(x, self._cast(kernel))
             if self.use_bias:
-                x = ops.add(x, ops.cast(self.decoder_biases[i], self.compute_dtype))
+                x = ops.add(x, self._cast(self.decoder_biases[i]))
             x = self.output_activation(x) if i == last else self.activation(x)
         return x
-
-    def _eager(self, method: str, x: Any) -> Any:
-        if keras.backend.is_keras_tensor(x):
-            # Keras would record the products but not own the kernels: the model would save without weights.
-            msg = (
-                f"{type(self).__name__}.{method} takes arrays, but received a symbolic Keras tensor. "
-                "Inside a functional model use `layer.encoder_model()(inputs)`, or call the layer itself."
-            )
-            raise TypeError(msg)
-        return ops.convert_to_tensor(x, dtype=self.compute_dtype)
-
-    def _check_width(self, method: str, x: Any, width: int | None) -> None:
-        if len(x.shape) < 2 or width not in (None, x.shape[-1]):
-            msg = (
-                f"{type(self).__name__}.{method} needs an array of rows, shape (..., {width or 'n_features'}). "
-                f"Received shape {tuple(x.shape)}."
-            )
-            raise ArgumentError(msg)
-
-
-@keras.saving.register_keras_serializable(package="scquery_ae")
-class _EncoderHalf(keras.Model):
-    """The encoder of a built autoencoder layer, sharing its variables."""
-
-    def __init__(self, autoencoder: DenseLayerAutoencoder, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": autoencoder.dtype_policy, **kwargs})
-        self.autoencoder = autoencoder
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return self.autoencoder._encode(inputs, training)
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], self.autoencoder.layer_sizes[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = super().get_config()
-        config["autoencoder"] = keras.saving.serialize_keras_object(self.autoencoder)
-        return config
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> _EncoderHalf:
-        config = dict(config)
-        layer = keras.saving.deserialize_keras_object(config.pop("autoencoder"), custom_objects=custom_objects)
-        return cls(layer, **config)
-
-
-def _for_variable(initializer: Any, position: int) -> Any:
-    """Clone an initialiser for one variable, moving an integer seed so that equal shapes differ."""
-    if not isinstance(initializer, keras.initializers.Initializer):
-        return initializer
-    if isinstance(getattr(initializer, "seed", None), keras.random.SeedGenerator):
-        return initializer  # it moves on by itself; a clone would start it over
-    config = initializer.get_config()
-    if isinstance(config.get("seed"), int):
-        config["seed"] += position
-    return type(initializer).from_config(config)

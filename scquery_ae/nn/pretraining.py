@@ -1,91 +1,88 @@
-"""Greedy layer-wise pretraining of tied denoising autoencoders (Vincent et al. 2010)."""
+"""Greedy layer-wise pretraining (Bengio et al. 2007, Vincent et al. 2010)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from os import PathLike
 from typing import Any
 
-import keras
 import numpy as np
 
-from scquery_ae._checks import check_integer, check_layer_sizes, check_number, check_rate
+from scquery_ae._checks import check_integer, check_rate
 from scquery_ae._errors import ArgumentError
-from scquery_ae.nn.batches import Batches
-from scquery_ae.nn.corruption import get_corruption
-from scquery_ae.nn.dense_autoencoder import DenseLayerAutoencoder
-from scquery_ae.nn.progress import ProgressBar, check_converged
-from scquery_ae.nn.rows import EncodedRows, Rows, as_rows
-
-#: Rows that `PretrainedStack.encode` makes dense at a time.
-ENCODED_AT_ONCE = 4096
-
-
-@dataclass
-class PretrainedStack:
-    """What greedy pretraining leaves: one tied autoencoder a layer, and how each was trained.
-
-    Attributes
-    ----------
-    layers
-        Trained one-layer :class:`DenseLayerAutoencoder`, from the input inwards.
-    history
-        For each layer the losses by epoch, under ``"loss"`` and, with a validation split, ``"val_loss"``.
-    """
-
-    layers: list[DenseLayerAutoencoder] = field(default_factory=list)
-    history: list[dict[str, list[float]]] = field(default_factory=list)
-
-    @property
-    def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Kernel ``(d, units)`` and encoder bias ``(units,)`` of each layer, as NumPy arrays."""
-        return [
-            (keras.ops.convert_to_numpy(layer.kernels[0]), keras.ops.convert_to_numpy(layer.encoder_biases[0]))
-            for layer in self.layers
-        ]
-
-    def encode(self, x: Any) -> np.ndarray:
-        """Return the codes of ``(n, d)`` rows under the whole stack, ``(n, units of the last layer)``."""
-        rows = as_rows(x)
-        for layer in self.layers:
-            rows = EncodedRows(rows, layer)
-        starts = range(0, rows.shape[0], ENCODED_AT_ONCE)
-        parts = [rows.take(np.arange(start, min(start + ENCODED_AT_ONCE, rows.shape[0]))) for start in starts]
-        return np.concatenate(parts)
+from scquery_ae.nn.autoencoder import Autoencoder
+from scquery_ae.nn.checkpoint import open_checkpoint
+from scquery_ae.nn.corruption import Corruption
+from scquery_ae.nn.greedy_checks import check_chain, check_counts, check_range
+from scquery_ae.nn.greedy_settings import check_layers, make_layer, settings_by_layer
+from scquery_ae.nn.layer_training import train_layer
+from scquery_ae.nn.losses import COUNT_LOSSES
+from scquery_ae.nn.rows import EncodedRows, Rows, as_rows, pooled_std
+from scquery_ae.nn.stack import PretrainedStack
 
 
 def pretrain_stack(
     x: Any,
-    layer_sizes: Sequence[int],
+    layer_sizes: Sequence[int | Autoencoder],
     *,
-    activation: str = "relu",
+    counts: Any = None,
+    module: str | Sequence[str] = "tied",
+    activation: str | Sequence[str] = "relu",
     code_activation: str = "linear",
-    corruption: str = "masking",
-    corruption_level: float = 0.3,
-    epochs: int = 30,
-    patience: int = 3,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
+    output_activation: str | Sequence[str | None] | None = None,
+    loss: str | Sequence[str] = "squared_error",
+    corruption: str | Corruption | Sequence[str | Corruption] = "masking",
+    corruption_level: float | Sequence[float] = 0.3,
+    corrupted_weight: float | Sequence[float] = 1.0,
+    untouched_weight: float | Sequence[float] = 1.0,
+    epochs: int | Sequence[int] = 30,
+    patience: int | Sequence[int] = 3,
+    batch_size: int | Sequence[int] = 128,
+    learning_rate: float | Sequence[float] = 1e-3,
     validation_fraction: float = 0.1,
+    checkpoint: str | PathLike[str] | None = None,
     random_state: int = 0,
     progress: bool = True,
 ) -> PretrainedStack:
-    """Train a stack of tied denoising autoencoders, one layer after the other.
+    """Train a stack of autoencoders or Boltzmann machines, one layer after the other.
 
-    Layer *k* is a one-layer denoising autoencoder of its own. It is shown a corrupted version of the clean
-    encodings of the layers below and has to give the clean ones back under squared error; the noise is fresh
-    in every epoch. Its kernel and encoder bias are kept to initialise a supervised network.
+    Layer *k* is a module of its own. It is shown a corrupted version of the clean encodings of the layers below and
+    has to give the clean ones back; the noise is fresh in every epoch. Its weights are kept to initialise a network
+    (:meth:`PretrainedStack.encoder`). All arguments from `module` to `learning_rate` take one value for all layers, or
+    a sequence with one a layer.
 
     Parameters
     ----------
     x
-        ``(n, d)`` array or CSR matrix, or an object with the two steps of :class:`~scquery_ae.nn.Rows`.
+        ``(n, d)`` array or CSR matrix, images ``(n, rows, columns, channels)`` for convolutional layers, or an object
+        with the two steps of :class:`~scquery_ae.nn.Rows`.
     layer_sizes
-        Widths of the layers, from the input inwards.
+        Widths of the layers, from the input inwards. In place of a width, an autoencoder layer of this module that has
+        not been built: it is trained as it is, and `module` and the activations do not apply to it.
+    counts
+        ``(n, d)`` array or CSR matrix: what the first layer restores under a likelihood of counts, while `x` is what it
+        sees, say ``log1p`` of normalised counts.
+    module
+        ``"tied"`` autoencoders, ``"untied"`` ones with kernels of their own for the decoder, ``"rbm"`` for restricted
+        Boltzmann machines (CD-1; Bernoulli visible units where all values are in [0, 1], else Gaussian ones with the standard
+        deviation of the data, pooled over features; trained on clean rows, their sampling is noise enough). To compare with, without training: ``"pca"`` starts from principal components and
+        ``"random"`` from random weights.
     activation, code_activation
-        Of the hidden layers, and of the last, whose output is the code. Reconstructions are linear.
+        Of the hidden layers, and of the last, whose output is the code; a sequence given as `activation` holds that of
+        the last layer too, and `code_activation` has no say. Boltzmann machines have sigmoids.
+    output_activation
+        Of reconstructions; None for the one that belongs to the loss.
+    loss
+        ``"squared_error"`` with a linear reconstruction; ``"cross_entropy"`` with a sigmoid one, for values in [0, 1];
+        ``"poisson"`` or ``"negative_binomial"`` (with a dispersion for each feature) for `counts`, in the first layer:
+        given alone, the other layers restore codes under squared error.
     corruption, corruption_level
-        ``"masking"`` with a share in [0, 1), ``"gaussian"`` with a standard deviation, or ``"none"``.
+        ``"masking"`` or ``"salt_and_pepper"`` with a share in [0, 1), ``"gaussian"`` with a standard deviation,
+        ``"none"``, or a :class:`~scquery_ae.nn.Corruption` of your own.
+    corrupted_weight, untouched_weight
+        Weights in the loss of the elements that the noise changed, and of those that it did not: 1 and 0 ask for the
+        former alone ("full emphasis" of Vincent et al.).
     epochs, patience
         Most epochs a layer, and epochs without a lower denoising loss on the validation rows before it stops;
         the weights of its best epoch are kept.
@@ -93,6 +90,8 @@ def pretrain_stack(
         Of the Adam optimiser.
     validation_fraction
         Share of the rows, in [0, 1), that is held out; 0 trains for `epochs` on all.
+    checkpoint
+        Folder that keeps finished layers. The same call with the same data goes on after the last of them.
     random_state
         Seed of the initial weights, the split, the order and the noise.
     progress
@@ -105,59 +104,72 @@ def pretrain_stack(
     Raises
     ------
     ArgumentError
-        If an argument is out of its range, or there are fewer than two rows.
+        If an argument is out of its range, loss, activation and data do not go together, there are fewer than two rows,
+        or `checkpoint` holds another run.
 
     References
     ----------
-    Vincent et al., Journal of Machine Learning Research 11, 3371 (2010), section 3.4.
+    Vincent et al., Journal of Machine Learning Research 11, 3371 (2010).
     Bengio et al., Advances in Neural Information Processing Systems 19 (2007).
     """
-    sizes = check_layer_sizes(layer_sizes)
-    noise = get_corruption(corruption, corruption_level)
-    check_integer("epochs", epochs)
-    check_integer("patience", patience)
-    check_integer("batch_size", batch_size)
+    entries = check_layers(layer_sizes)
+    hidden = len(entries) - 1
+    activations = [*[activation] * hidden, code_activation] if isinstance(activation, str) else activation
+    losses = [loss, *["squared_error"] * hidden] if loss in COUNT_LOSSES else loss
+    settings = settings_by_layer(
+        len(entries),
+        {
+            "module": module,
+            "activation": activations,
+            "output_activation": output_activation,
+            "loss": losses,
+            "corruption": corruption,
+            "corruption_level": corruption_level,
+            "corrupted_weight": corrupted_weight,
+            "untouched_weight": untouched_weight,
+            "epochs": epochs,
+            "patience": patience,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+        },
+    )
+    settings = [
+        replace(own, module="tied") if isinstance(entry, Autoencoder) else own
+        for entry, own in zip(entries, settings, strict=True)
+    ]
     random_state = check_integer("random_state", random_state, 0)
-    learning_rate = check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
     check_rate("validation_fraction", validation_fraction)
     rows: Rows = as_rows(x)
     n_rows = rows.shape[0]
     if n_rows < 2:
         msg = f"Pretraining needs at least two rows. Received {n_rows}; give more cells."
         raise ArgumentError(msg)
+    check_chain(entries, settings, rows.shape[-1])
+    counts = check_counts(counts, settings[0].loss, rows)
+    binary = check_range(entries[0], settings[0], rows)
+    described = [own.describe() for own in settings]
+    names = [entry if isinstance(entry, int) else entry.get_config() for entry in entries]
+    saved = open_checkpoint(checkpoint, rows, [described, names, validation_fraction, random_state])
 
     order = np.random.default_rng([random_state, 0]).permutation(n_rows)
     n_validation = min(round(validation_fraction * n_rows), n_rows - 1)
-    validation, training = np.sort(order[:n_validation]), np.sort(order[n_validation:])
+    split = np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
     stack = PretrainedStack()
-    for depth, units in enumerate(sizes):
-        layer = DenseLayerAutoencoder(
-            [units],
-            activation=code_activation if depth == len(sizes) - 1 else activation,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=random_state + depth),
-            name=f"denoising_{depth}",
-        )
-        model = keras.Sequential([keras.Input((rows.shape[1],)), layer])
-        model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="mse")
-        common: dict[str, Any] = {"corruption": noise, "batch_size": batch_size}
-        callbacks: list[keras.callbacks.Callback] = [
-            ProgressBar(f"pretrain layer {depth + 1}/{len(sizes)} ({units} units)", epochs, enabled=progress)
-        ]
-        held_out = None
-        if n_validation:
-            held_out = Batches(rows, validation, seed=[random_state, depth, 1], fixed=True, **common)
-            callbacks.append(keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))
-        fitted = model.fit(
-            Batches(rows, training, seed=[random_state, depth, 0], **common),
-            validation_data=held_out,
-            epochs=epochs,
-            callbacks=callbacks,
-            verbose=0,
-            shuffle=False,
-        )
-        check_converged(fitted.history)
+    for depth, (entry, own) in enumerate(zip(entries, settings, strict=True)):
+        # A Boltzmann machine on real values samples them: the spread of its noise must be that of the data.
+        spread = pooled_std(rows) if own.module == "rbm" and not binary else None
+        layer = make_layer(entry, own, depth=depth, visible_std=spread, seed=random_state)
+        layer.build((None, *rows.shape[1:]))
+        history = saved.load(depth, layer) if saved else None
+        if history is None:
+            title = f"pretrain layer {depth + 1}/{len(entries)} ({layer.code_shape((None, *rows.shape[1:]))[-1]} units)"
+            watching = {"title": title, "progress": progress}
+            history = train_layer(layer, own, rows, split, [random_state, depth], counts, **watching)
+            if saved:
+                saved.save(depth, layer, history)
         stack.layers.append(layer)
-        stack.history.append({name: [float(v) for v in values] for name, values in fitted.history.items()})
-        rows = EncodedRows(rows, layer)
+        stack.history.append(history)
+        rows, counts = EncodedRows(rows, layer), None
+        binary = layer.codes_are_shares
     return stack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,15 +12,15 @@ from scquery_ae._errors import ArgumentError
 
 
 class Rows(Protocol):
-    """A matrix of cells that is read by rows and never made dense as a whole.
+    """A matrix of cells, or an array of images, that is read by rows and never made dense as a whole.
 
     Reading has two steps, so that noise can be drawn on the few stored values of a sparse batch:
     `take` returns a batch as it is stored, `dense` what the network sees.
     """
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Cells and features."""
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and the shape of one: its features, or the axes of an image."""
         ...
 
     def take(self, indices: np.ndarray) -> Any:
@@ -38,9 +39,9 @@ class MatrixRows:
     matrix: Any
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Cells and features."""
-        return int(self.matrix.shape[0]), int(self.matrix.shape[1])
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and the shape of one."""
+        return tuple(int(n) for n in self.matrix.shape)
 
     def take(self, indices: np.ndarray) -> Any:
         """Return the rows at `indices`, of the type of the matrix."""
@@ -63,9 +64,9 @@ class EncodedRows:
     layer: Any
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Cells and units of the layer."""
-        return self.base.shape[0], int(self.layer.layer_sizes[-1])
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and the shape of a code of the layer."""
+        return (self.base.shape[0], *self.layer.code_shape(self.base.shape)[1:])
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Return the encodings of the rows at `indices`."""
@@ -85,7 +86,22 @@ def as_rows(x: Any) -> Rows:
         return x  # type: ignore[no-any-return]
     # SciPy's sparse matrices, told by this method so that SciPy need not be imported; CSR is the one cut by rows.
     matrix = x.tocsr() if hasattr(x, "tocsr") else np.asarray(x)
-    if matrix.ndim != 2:
-        msg = f"Rows to train on must be a matrix, (n, d). Received an array of shape {matrix.shape}."
+    if matrix.ndim < 2:
+        msg = f"Rows to train on must be a matrix, (n, d), or images. Received an array of shape {matrix.shape}."
         raise ArgumentError(msg)
     return MatrixRows(matrix)
+
+
+def pooled_std(rows: Rows) -> float:
+    """Return the root of the mean variance of the features."""
+    total, squares = np.zeros(rows.shape[1:]), np.zeros(rows.shape[1:])
+    for chunk in chunks(rows):
+        total += chunk.sum(axis=0, dtype=np.float64)
+        squares += np.square(chunk, dtype=np.float64).sum(axis=0)
+    return float(np.sqrt(np.mean(squares / rows.shape[0] - np.square(total / rows.shape[0]))))
+
+
+def chunks(rows: Rows, size: int = 4096) -> Iterator[np.ndarray]:
+    """Yield all rows in order, dense, `size` at a time."""
+    for start in range(0, rows.shape[0], size):
+        yield rows.dense(rows.take(np.arange(start, min(start + size, rows.shape[0]))))

@@ -89,6 +89,8 @@ def _panels(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[floa
         raise ArgumentError(msg)
     panels: list[tuple[str, str, Mapping[str, Sequence[float]]]] = []
     for depth, (losses, layer) in enumerate(zip(record.get("pretrain") or (), encoder.layers, strict=False), start=1):
+        if not losses.get("loss"):  # made without training
+            continue
         n_in, n_out = layer.kernel.shape
         panels.append((f"Pretraining, layer {depth}\n{n_in} to {n_out}", "denoising loss", losses))
     if record.get("finetune"):

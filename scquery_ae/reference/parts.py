@@ -49,10 +49,13 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
     for i, layer in enumerate(encoder.layers):
         weights[f"layers.{i}.kernel"] = layer.kernel
         weights[f"layers.{i}.bias"] = layer.bias
+        if layer.mask is not None:
+            weights[f"layers.{i}.mask"] = layer.mask.astype(np.uint8)
     model = {
         "genes": [str(gene) for gene in encoder.genes],
         "target_sum": encoder.transform.target_sum,
         "activations": [layer.activation for layer in encoder.layers],
+        "units": [layer.units for layer in encoder.layers],
         "types": list(head.types),
         "label_key": reference.label_key,
         "temperature": calibration.combination.temperature,
@@ -92,10 +95,7 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         mean=weights["transform.mean"],
         fraction=weights["transform.fraction"],
     )
-    layers = tuple(
-        DenseWeights(weights[f"layers.{i}.kernel"], weights[f"layers.{i}.bias"], activation)
-        for i, activation in enumerate(model["activations"])
-    )
+    layers = tuple(_layer(model, weights, i) for i in range(len(model["activations"])))
     encoder = Encoder(
         transform=transform,
         layers=layers,
@@ -113,6 +113,19 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         "depth": model["depth"],
         "provenance": model["provenance"],
     }
+
+
+def _layer(model: dict[str, Any], weights: dict[str, np.ndarray], i: int) -> DenseWeights:
+    # The first bundles had no gene sets: neither masks nor names of units.
+    mask = weights.get(f"layers.{i}.mask")
+    units = model.get("units", [None] * (i + 1))[i]
+    return DenseWeights(
+        weights[f"layers.{i}.kernel"],
+        weights[f"layers.{i}.bias"],
+        model["activations"][i],
+        None if mask is None else mask.astype(bool),
+        None if units is None else tuple(units),
+    )
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scquery_ae._checks import check_integer, check_number, check_obs_key, check_rate, plain
+from scquery_ae._checks import (
+    check_choice,
+    check_integer,
+    check_margin,
+    check_number,
+    check_obs_key,
+    check_rate,
+    check_share_range,
+    plain,
+    shown,
+)
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
@@ -14,7 +24,7 @@ from scquery_ae.encoder import Encoder
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.tl._write import write_results
-from scquery_ae.training import finetune_encoder, stratified_split
+from scquery_ae.training import Objective, finetune_encoder, stratified_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +40,11 @@ def finetune(
     class_weight_power: float = 0.5,
     label_smoothing: float = 0.1,
     corruption_level: float = 0.3,
-    gene_masking: float = 0.5,
+    gene_masking: float | tuple[float, float] = 0.5,
+    metric_loss: str | None = None,
+    metric_weight: float = 0.5,
+    margin: float | pd.DataFrame = 0.5,
+    batch_invariance: float = 0.0,
     dropout: float = 0.0,
     epochs: int = 30,
     patience: int = 5,
@@ -55,7 +69,8 @@ def finetune(
     label_key
         Column of ``obs`` with the cell types. Cells with a missing label are passed over.
     batch_key
-        Column of ``obs`` with the batches; held-out cells of each type are spread over them.
+        Column of ``obs`` with the batches; held-out cells of each type are spread over them, and
+        `batch_invariance` needs it.
     class_weight_power
         A type with n cells weighs ``n ** -class_weight_power`` a cell in the loss: 0 follows the
         frequencies, 1 gives all types equal weight.
@@ -64,8 +79,20 @@ def finetune(
     corruption_level
         Share of input values masked while training, in [0, 1).
     gene_masking
-        In half of the batches, a share of the genes drawn from 0 to this, in [0, 1), is missing for the whole
-        batch, so that a query with fewer genes is nothing new.
+        In half of the batches, a share of the genes drawn from 0 to this, or from a range ``(low, high)`` in [0, 1), is
+        missing for the whole batch, so that a query with fewer genes is nothing new.
+    metric_loss
+        A loss on the code beside the head's: ``"triplet"`` (batch-hard) or ``"contrastive"`` (Siamese). Batches then
+        hold equally many cells of each of their types.
+    metric_weight
+        Weight of the metric loss, in (0, 1], the head's loss having the rest. With 1 the metric loss alone shapes the
+        code, and the head learns to read it.
+    margin
+        Of the metric loss, between codes of length one: a number, or a table of types by types with one for each pair,
+        such as that of :meth:`scquery_ae.ontology.CellOntology.margins`.
+    batch_invariance
+        Strength, at least 0, of a second head that learns to tell the batches of `batch_key` from the code, and whose
+        gradient is turned round so that the code unlearns it; 0 for none. Good where batches hold the same types.
     dropout
         Share of hidden values dropped while training, in [0, 1).
     epochs, patience
@@ -104,7 +131,14 @@ def finetune(
     """
     check_rate("label_smoothing", label_smoothing)
     check_rate("corruption_level", corruption_level)
-    check_rate("gene_masking", gene_masking)
+    masked_from, masked_to = check_share_range("gene_masking", gene_masking)
+    if metric_loss is not None:
+        check_choice("metric_loss", metric_loss, ("triplet", "contrastive"))
+    check_number("metric_weight", metric_weight, 0, 1)
+    if metric_weight == 0:
+        msg = "`metric_weight` must be in (0, 1]. Received 0; leave `metric_loss` out for the head's loss alone."
+        raise ArgumentError(msg)
+    check_number("batch_invariance", batch_invariance, 0, np.inf, closed="left")
     check_rate("dropout", dropout)
     check_rate("validation_fraction", validation_fraction)
     check_number("class_weight_power", class_weight_power, 0, 1)
@@ -126,18 +160,29 @@ def finetune(
             f"({int(labelled.sum())} of {adata.n_obs} cells have a label); label more cells or name another column."
         )
         raise ArgumentError(msg)
+    margins = _margins(margin, types)
     batches = None
     if batch_key is not None:
-        batches = np.array([str(batch) for batch in check_obs_key(adata, batch_key, "batch_key")])[labelled]
+        names = [str(batch) for batch in check_obs_key(adata, batch_key, "batch_key")]
+        batches = np.unique(names, return_inverse=True)[1]
+    if batch_invariance and (batches is None or batches.max() == 0):
+        msg = (
+            "`batch_invariance` needs a `batch_key` with at least two batches. "
+            f"Received {batch_key!r}{'' if batches is None else ' with one'}; name the column of the batches."
+        )
+        raise ArgumentError(msg)
     held_out = np.zeros(adata.n_obs, dtype=bool)
-    held_out[labelled] = stratified_split(codes[labelled], validation_fraction, random_state, batches)
+    held_out[labelled] = stratified_split(
+        codes[labelled], validation_fraction, random_state, None if batches is None else batches[labelled]
+    )
 
     settings = plain(
         {
             "class_weight_power": class_weight_power,
             "label_smoothing": label_smoothing,
             "corruption_level": corruption_level,
-            "gene_masking": gene_masking,
+            "gene_masking": masked_to,
+            "gene_masking_from": masked_from,
             "dropout": dropout,
             "epochs": epochs,
             "patience": patience,
@@ -146,22 +191,49 @@ def finetune(
             "random_state": random_state,
         }
     )
+    losses = plain(
+        {
+            "metric_loss": metric_loss,
+            "metric_weight": metric_weight,
+            "margin": margins,
+            "batch_invariance": batch_invariance,
+        }
+    )
     result = finetune_encoder(
         encoder,
         CellRows.read(cells, encoder.transform),
         codes,
         held_out,
         types,
+        objective=Objective(**losses),
+        batches=batches,
         progress=progress,
         **settings,
     )
     encoder.layers, encoder.head = result.layers, result.head
     encoder.history["finetune"] = result.history
     split = plain({"label_key": label_key, "batch_key": batch_key, "validation_fraction": validation_fraction})
-    encoder.parameters["finetune"] = {**split, **settings}
+    encoder.parameters["finetune"] = {**split, **settings, **losses}
     slot = Slots(key_added).split
     write_results(adata, obs={slot: _split_column(labelled, held_out, adata.obs_names)})
     logger.info("fine-tuned %r on %d of %d cells; wrote obs[%r]", encoder, labelled.sum(), adata.n_obs, slot)
+
+
+def _margins(margin: float | pd.DataFrame, types: tuple[str, ...]) -> np.ndarray:
+    """Return one margin, or one for each pair of types in their order."""
+    import pandas as pd
+
+    values: Any = margin
+    if isinstance(margin, pd.DataFrame):
+        lacking = [kind for kind in types if kind not in margin.index or kind not in margin.columns]
+        if lacking:
+            msg = (
+                f"`margin` needs a row and a column for each type. Received none for {shown(lacking)}; "
+                "add them, or give one number."
+            )
+            raise ArgumentError(msg)
+        values = margin.loc[list(types), list(types)].to_numpy()
+    return check_margin(values)
 
 
 def _split_column(labelled: np.ndarray, held_out: np.ndarray, index: pd.Index) -> pd.Series:

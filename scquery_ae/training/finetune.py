@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scquery_ae.encoder import DenseWeights, Encoder, Head
 from scquery_ae.loaders import CellRows
+from scquery_ae.training.objective import Objective, plain_history
 from scquery_ae.training.panels import PanelNoise
+
+PLAIN = Objective()
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ def finetune_encoder(
     learning_rate: float,
     random_state: int,
     progress: bool,
+    gene_masking_from: float = 0.0,
+    objective: Objective = PLAIN,
+    batches: np.ndarray | None = None,
 ) -> FinetuneResult:
     """Train all layers of `encoder` with a softmax head on labelled cells; `encoder` itself is left as it is.
 
@@ -56,65 +62,92 @@ def finetune_encoder(
         Names of the types.
     class_weight_power
         A type with n cells weighs ``n ** -power`` a cell: 0 leaves frequencies as they are, 1 makes types equal.
-    label_smoothing, corruption_level, gene_masking, dropout, epochs, patience, batch_size, learning_rate, random_state,
-    progress
+    gene_masking, gene_masking_from
+        Largest and least share of genes that a cut batch lacks.
+    objective
+        Losses beside the head's.
+    batches
+        Batch of each cell, int ``(n,)``, where the objective has to do with them.
+    label_smoothing, corruption_level, dropout, epochs, patience, batch_size, learning_rate, random_state, progress
         As in :func:`scquery_ae.tl.finetune`.
     """
     import keras
 
-    from scquery_ae.nn import Batches, MaskingNoise, ProgressBar, build_classifier, check_converged, read_classifier
+    from scquery_ae.nn import (
+        BalancedBatches,
+        Batches,
+        GradientReversal,
+        MaskingNoise,
+        StrengthRamp,
+        build_classifier,
+        fit,
+        read_classifier,
+    )
 
     n_types = len(types)
     training = np.flatnonzero((labels >= 0) & ~held_out)
     validation = np.flatnonzero((labels >= 0) & held_out)
-    counts = np.bincount(labels[training], minlength=n_types)
-    weight = np.maximum(counts, 1).astype(float) ** -class_weight_power
+    counts = np.maximum(np.bincount(labels[training], minlength=n_types), 1).astype(float)
+    # Balanced batches read types equally often: the weight of a type's cells together stays the same.
+    weight = counts ** ((0 if objective.metric_loss is None else 1) - class_weight_power)
     weight /= weight[labels[training]].mean()
     one_hot = np.eye(n_types, dtype=np.float32)
 
     model = build_classifier(
         [(layer.kernel, layer.bias, layer.activation) for layer in encoder.layers],
         n_types,
+        masks=[layer.mask for layer in encoder.layers],
         dropout=dropout,
+        with_code=objective.metric_loss is not None,
+        detach_head=objective.detach_head,
+        n_batches=0 if batches is None or not objective.batch_invariance else int(batches.max()) + 1,
+        batch_invariance=objective.batch_invariance,
         random_state=random_state,
     )
+    losses = objective.losses(keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing))
+    plain = objective.is_plain
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
-        weighted_metrics=["accuracy"],
+        loss=losses["head"] if plain else losses,
+        loss_weights=None if plain else objective.weights(),
+        weighted_metrics=["accuracy"] if plain else {"head": ["accuracy"]},
     )
 
-    def batches(indices: np.ndarray, stream: int, **kwargs: Any) -> Batches:
-        return Batches(
+    def read(indices: np.ndarray, stream: int, kind: type[Batches] = Batches, **kwargs: Any) -> Batches:
+        types_here = labels[indices]
+        targets = objective.targets(one_hot[types_here], types_here, None if batches is None else batches[indices])
+        weights = {name: np.ones(len(indices), np.float32) for name in targets}
+        weights["head"] = weight[types_here].astype(np.float32)
+        return kind(
             cells,
             indices,
-            targets=one_hot[labels[indices]],
-            weights=weight[labels[indices]].astype(np.float32),
+            targets=targets["head"] if plain else targets,
+            weights=weights["head"] if plain else weights,
             batch_size=batch_size,
             seed=[random_state, 1000, stream],
             **kwargs,
         )
 
-    noise = PanelNoise(cells.transform, gene_masking, then=MaskingNoise(corruption_level))
-    callbacks: list[keras.callbacks.Callback] = [ProgressBar(f"finetune ({n_types} types)", epochs, enabled=progress)]
-    watched = None
-    if len(validation):
-        watched = batches(validation, 1, fixed=True)
-        callbacks.append(keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))
-    fitted = model.fit(
-        batches(training, 0, corruption=noise),
-        validation_data=watched,
+    noise = PanelNoise(cells.transform, gene_masking, then=MaskingNoise(corruption_level), lowest=gene_masking_from)
+    if objective.metric_loss is None:
+        learnt = read(training, 0, corruption=noise)
+    else:
+        learnt = read(training, 0, BalancedBatches, corruption=noise, types=labels[training])
+    turned = [layer for layer in model.layers if isinstance(layer, GradientReversal)]
+    history = fit(
+        model,
+        learnt,
+        read(validation, 1, fixed=True) if len(validation) else None,
         epochs=epochs,
-        callbacks=callbacks,
-        verbose=0,
-        shuffle=False,
+        patience=patience,
+        monitor="val_loss" if plain else "val_head_loss",
+        title=f"finetune ({n_types} types)",
+        progress=progress,
+        callbacks=[StrengthRamp(turned, epochs)] if turned else [],
     )
-    check_converged(fitted.history)
     hidden, kernel, bias = read_classifier(model, len(encoder.layers))
     return FinetuneResult(
-        layers=tuple(
-            DenseWeights(k, b, layer.activation) for (k, b), layer in zip(hidden, encoder.layers, strict=True)
-        ),
+        layers=tuple(replace(layer, kernel=k, bias=b) for (k, b), layer in zip(hidden, encoder.layers, strict=True)),
         head=Head(kernel, bias, types),
-        history={name: [float(v) for v in values] for name, values in fitted.history.items()},
+        history=plain_history(history),
     )

@@ -26,20 +26,23 @@ class PanelNoise:
     transform
         Normalisation of the cells.
     highest
-        Largest share of hidden genes, in [0, 1); each cut batch draws its share evenly from 0 up to it.
+        Largest share of hidden genes, in [0, 1); each cut batch draws its share evenly from `lowest` up to it.
     then
         Noise on what is left.
+    lowest
+        Least share of hidden genes.
     """
 
     transform: Transform
     highest: float
     then: Callable[[Any, np.random.Generator], Any]
+    lowest: float = 0.0
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
         """Return `batch`, log-normalised CSR, corrupted; a cut batch comes back dense."""
         if self.highest == 0 or rng.random() >= CUT_BATCHES:
             return self.then(batch, rng)
-        present = rng.random(self.transform.n_genes) >= rng.uniform(0, self.highest)
+        present = rng.random(self.transform.n_genes) >= rng.uniform(self.lowest, self.highest)
         linear = batch.copy()
         linear.data = np.expm1(batch.data) * present[batch.indices]
         dense = self.then(self.transform.log_normalize(linear, present), rng).toarray()

@@ -7,26 +7,82 @@ from typing import Any
 
 from scquery_ae._checks import check_choice
 from scquery_ae.encoder import ACTIVATIONS, DenseWeights, Encoder
+from scquery_ae.gene_sets import GeneSetMask
 from scquery_ae.loaders import CellRows
+from scquery_ae.training.panels import PanelNoise
 
 
 def pretrain_encoder(
-    cells: CellRows, layer_sizes: Sequence[int], *, activation: str, code_activation: str, **settings: Any
+    cells: CellRows,
+    layer_sizes: Sequence[int],
+    *,
+    activation: str | Sequence[str],
+    code_activation: str,
+    gene_masking: float = 0.0,
+    gene_masking_from: float = 0.0,
+    gene_sets: GeneSetMask | None = None,
+    free_units: int = 0,
+    **settings: Any,
 ) -> Encoder:
-    """Train a stack of denoising autoencoders on `cells` and return its encoder.
+    """Train a stack of autoencoders on `cells` and return its encoder.
 
-    `settings` are those of :func:`scquery_ae.nn.pretrain_stack`.
+    Parameters
+    ----------
+    cells
+        All cells, labelled or not.
+    layer_sizes
+        Widths of the layers; with `gene_sets` of those above the layer of gene sets.
+    activation, code_activation
+        Names of activations that NumPy can run.
+    gene_masking, gene_masking_from
+        Largest and least share of genes that a cut batch of the first layer lacks; 0 cuts none.
+    gene_sets, free_units
+        A first layer with one unit a set, and some units that see all genes.
+    **settings
+        Those of :func:`scquery_ae.nn.pretrain_stack`.
     """
-    from scquery_ae.nn import pretrain_stack
+    from scquery_ae.nn import COUNT_LOSSES, MaskedAutoencoder, get_corruption, get_loss, pretrain_stack
 
-    check_choice("activation", activation, tuple(ACTIVATIONS))
+    hidden = [activation] if isinstance(activation, str) else list(activation or [""])
+    for name in hidden:
+        check_choice("activation", name, tuple(ACTIVATIONS))
     check_choice("code_activation", code_activation, tuple(ACTIVATIONS))
-    stack = pretrain_stack(cells, layer_sizes, activation=activation, code_activation=code_activation, **settings)
-    activations = [activation] * (len(stack.layers) - 1) + [code_activation]
-    return Encoder(
-        transform=cells.transform,
-        layers=tuple(
-            DenseWeights(kernel, bias, name) for (kernel, bias), name in zip(stack.weights, activations, strict=True)
-        ),
-        history={"pretrain": stack.history},
+    entries: list[Any] = list(layer_sizes)
+    loss = settings.get("loss", "squared_error")
+    first_loss = loss if isinstance(loss, str) else loss[0]
+    if gene_sets is not None:
+        entries.insert(
+            0,
+            MaskedAutoencoder(
+                gene_sets.mask,
+                gene_sets.names,
+                free_units,
+                activation=hidden[0],
+                output_activation=get_loss(first_loss)[1],
+                name="gene_sets",
+            ),
+        )
+    if gene_masking:
+        noises = _by_layer(settings.get("corruption", "masking"), len(entries))
+        first = get_corruption(noises[0], _by_layer(settings.get("corruption_level", 0.3), len(entries))[0])
+        panels = PanelNoise(cells.transform, gene_masking, then=first, lowest=gene_masking_from)
+        settings["corruption"] = [panels, *noises[1:]]
+    stack = pretrain_stack(
+        cells,
+        entries,
+        counts=cells.counts() if first_loss in COUNT_LOSSES else None,
+        activation=activation,
+        code_activation=code_activation,
+        **settings,
     )
+    layers = []
+    for module in stack.layers:
+        masked = isinstance(module, MaskedAutoencoder)
+        for kernel, bias, name in module.dense_weights():
+            mask, units = (module.full_mask, module.unit_names) if masked else (None, None)
+            layers.append(DenseWeights(kernel, bias, name, mask, units))
+    return Encoder(transform=cells.transform, layers=tuple(layers), history={"pretrain": stack.history})
+
+
+def _by_layer(value: Any, n_layers: int) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value] * n_layers

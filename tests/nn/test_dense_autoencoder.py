@@ -33,6 +33,7 @@ EVERY_ARGUMENT = {
     "output_activation": "sigmoid",
     "use_bias": False,
     "unit_norm": True,
+    "tied": False,
     "dropout": 0.25,
     "kernel_initializer": keras.initializers.HeNormal(seed=5),
     "bias_initializer": keras.initializers.Constant(0.5),

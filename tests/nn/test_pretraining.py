@@ -389,7 +389,7 @@ def test_too_few_rows(n):
         ("learning_rate", "fast", r"`learning_rate` must be a number"),
         ("validation_fraction", 1, r"`validation_fraction` must be a number in \[0, 1\)\. Received 1"),
         ("validation_fraction", -0.1, r"`validation_fraction` must be a number in \[0, 1\)"),
-        ("corruption", "salt", r"`corruption` must be one of 'masking', 'gaussian', 'none'\. Received 'salt'"),
+        ("corruption", "salt", r"`corruption` must be one of 'masking', .*'none'\. Received 'salt'"),
         ("corruption_level", 1, r"`corruption_level` must be a number in \[0, 1\)"),
         ("corruption_level", -0.1, r"`corruption_level` must be a number in \[0, 1\)"),
     ],

@@ -1,0 +1,80 @@
+"""A layer that turns gradients round, for codes from which something must not be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from scquery_ae._checks import check_number
+
+
+@keras.saving.register_keras_serializable(package="scquery_ae")
+class GradientReversal(keras.layers.Layer):
+    """Identity forwards; backwards, the gradient times ``-strength``.
+
+    What comes after it is trained to tell something from the code, what comes before it to prevent that.
+
+    Parameters
+    ----------
+    strength
+        Weight of the reversed gradient, at least 0.
+    **kwargs
+        Arguments of :class:`keras.layers.Layer`.
+
+    References
+    ----------
+    Ganin et al., Journal of Machine Learning Research 17, 59 (2016).
+    """
+
+    def __init__(self, strength: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.strength = check_number("strength", strength, 0, np.inf, closed="left")
+        # A variable, so that a schedule can change it in a compiled step.
+        self.current = self.add_weight(
+            name="current",
+            shape=(),
+            initializer=keras.initializers.Constant(self.strength),
+            trainable=False,
+        )
+        self.supports_masking = True
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Nothing is left to be made."""
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return `inputs`."""
+        turned = inputs * (1 + ops.cast(self.current, inputs.dtype))
+        # The bracket is zero in value, and minus one minus the strength in slope.
+        return inputs + (ops.stop_gradient(turned) - turned)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the input."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return every constructor argument."""
+        return {**super().get_config(), "strength": self.strength}
+
+
+class StrengthRamp(keras.callbacks.Callback):
+    """Raise the strength of reversal layers from 0 to its full value over the epochs.
+
+    ``2 / (1 + exp(-10 p)) - 1`` of the strength at progress p, as Ganin et al. did: the first epochs shape the code by
+    the types, before what tells batches apart has learnt anything worth reversing.
+    """
+
+    def __init__(self, layers: Sequence[GradientReversal], epochs: int) -> None:
+        super().__init__()
+        self._layers = layers
+        self._epochs = epochs
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Set the strength of the epoch."""
+        progress = epoch / max(self._epochs - 1, 1)
+        for layer in self._layers:
+            layer.current.assign(layer.strength * (2 / (1 + np.exp(-10 * progress)) - 1))

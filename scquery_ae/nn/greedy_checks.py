@@ -1,0 +1,96 @@
+"""Whether layers, losses, noise and data go together, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from scquery_ae._errors import ArgumentError, warn
+from scquery_ae.nn.autoencoder import Autoencoder
+from scquery_ae.nn.greedy_settings import LayerSettings
+from scquery_ae.nn.losses import COUNT_LOSSES, get_loss
+from scquery_ae.nn.rows import Rows, chunks
+
+
+def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSettings], width: int) -> None:
+    """Raise or warn where layers, losses and noise do not go together."""
+    inside_unit = False
+    for depth, (entry, own) in enumerate(zip(entries, settings, strict=True)):
+        if depth and own.loss in COUNT_LOSSES:
+            msg = (
+                f"`loss={own.loss!r}` is a likelihood of counts, which only the first layer restores. Received it for "
+                f'layer {depth + 1}; give one loss a layer, such as `loss=("{own.loss}", "squared_error")`.'
+            )
+            raise ArgumentError(msg)
+        if depth and own.loss == "cross_entropy" and not inside_unit:
+            msg = (
+                f'`loss="cross_entropy"` needs values in [0, 1], but layer {depth + 1} restores codes of another '
+                'range. Use `activation="sigmoid"` in the layer below, or `loss="squared_error"` here.'
+            )
+            raise ArgumentError(msg)
+        if isinstance(entry, Autoencoder) and not entry.owns_loss:
+            _check_output(entry, own, depth)
+        units = entry if isinstance(entry, int) else None
+        if units is not None and own.module in ("tied", "untied") and own.corruption == "none" and units >= width > 0:
+            warn(
+                f"Layer {depth + 1} is at least as wide as its input ({units} units, {width} features) and sees no "
+                'corruption: it can learn to copy. Use a smaller layer, or `corruption="masking"`.'
+            )
+        if isinstance(entry, Autoencoder):
+            inside_unit, width = entry.codes_are_shares, 0
+        else:
+            inside_unit, width = own.module == "rbm" or own.activation == "sigmoid", entry
+
+
+def check_counts(counts: Any, loss: str, rows: Rows) -> Any:
+    """Return counts for a likelihood of them, read by rows, or None."""
+    if loss not in COUNT_LOSSES:
+        if counts is not None:
+            msg = f'`counts` are restored under a likelihood of them only. Received `loss="{loss}"`; see `loss`.'
+            raise ArgumentError(msg)
+        return None
+    shape = None if counts is None else np.shape(counts)
+    if shape != rows.shape:
+        msg = f"`loss={loss!r}` needs `counts` of shape {rows.shape}, that of `x`. Received {shape}; pass `counts=`."
+        raise ArgumentError(msg)
+    counts = counts.tocsr() if hasattr(counts, "tocsr") else np.asarray(counts, dtype=np.float32)
+    values = counts if isinstance(counts, np.ndarray) else counts.data
+    if values.size and not (np.isfinite(values).all() and values.min() >= 0):
+        msg = "`counts` must be finite and not negative. Received other values; give raw counts."
+        raise ArgumentError(msg)
+    return counts
+
+
+def check_range(entry: int | Autoencoder, own: LayerSettings, rows: Rows) -> bool:
+    """Return whether all values are in [0, 1], where that matters; raise where the loss asks for it in vain."""
+    sigmoid = get_loss(own.loss, own.output_activation)[1] == "sigmoid" and not (
+        isinstance(entry, Autoencoder) and entry.owns_loss
+    )
+    if not sigmoid and own.module != "rbm":
+        return False
+    low = high = 0.0
+    for chunk in chunks(rows):
+        low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
+    inside = low >= 0 and high <= 1
+    if sigmoid and own.module != "rbm" and not inside:
+        what = f"`loss={own.loss!r}`" if own.loss == "cross_entropy" else '`output_activation="sigmoid"`'
+        msg = (
+            f"{what} needs data in [0, 1]. Received values from {low:.4g} to {high:.4g}; scale them, or use "
+            '`loss="squared_error"` with a linear reconstruction.'
+        )
+        raise ArgumentError(msg)
+    return inside
+
+
+def _check_output(layer: Autoencoder, own: LayerSettings, depth: int) -> None:
+    given = keras.activations.serialize(getattr(layer, "output_activation", keras.activations.linear))
+    wanted = get_loss(own.loss, own.output_activation)[1]
+    if given != wanted and (own.loss != "squared_error" or own.output_activation is not None):
+        msg = (
+            f"`loss={own.loss!r}` is defined on a {wanted} reconstruction, but layer {depth + 1} ({layer.name!r}) has "
+            f"`output_activation={given!r}`. Make the layer with `output_activation={wanted!r}`, or change the loss."
+        )
+        raise ArgumentError(msg)

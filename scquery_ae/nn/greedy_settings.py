@@ -1,0 +1,132 @@
+"""Settings of greedy pretraining, one set a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import keras
+import numpy as np
+
+from scquery_ae._checks import (
+    check_choice,
+    check_integer,
+    check_layer_sizes,
+    check_number,
+    is_integer,
+    plain,
+)
+from scquery_ae._errors import ArgumentError
+from scquery_ae.nn.autoencoder import Autoencoder
+from scquery_ae.nn.corruption import Corruption, get_corruption
+from scquery_ae.nn.dense_autoencoder import DenseLayerAutoencoder
+from scquery_ae.nn.losses import get_loss
+from scquery_ae.nn.rbm import RestrictedBoltzmannMachine
+
+#: Trained modules, and two ways to initialise a layer without training, to compare with.
+MODULES = ("tied", "untied", "rbm", "pca", "random")
+UNTRAINED = ("pca", "random")
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """How one layer is made and trained; see :func:`scquery_ae.nn.pretrain_stack`."""
+
+    module: str
+    activation: str
+    output_activation: str | None
+    loss: str
+    corruption: str | Corruption
+    corruption_level: float
+    corrupted_weight: float
+    untouched_weight: float
+    epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        check_choice("module", self.module, MODULES)
+        get_loss(self.loss, self.output_activation)
+        get_corruption(self.corruption, self.corruption_level)
+        for name in ("corrupted_weight", "untouched_weight"):
+            check_number(name, getattr(self, name), 0, np.inf, closed="left")
+        if not self.corrupted_weight + self.untouched_weight > 0:
+            msg = "`corrupted_weight` and `untouched_weight` are both 0: nothing would be learnt. Set one above 0."
+            raise ArgumentError(msg)
+        for name in ("epochs", "patience", "batch_size"):
+            check_integer(name, getattr(self, name))
+        check_number("learning_rate", self.learning_rate, 0, np.inf, closed="neither")
+
+    @property
+    def emphasis(self) -> tuple[float, float] | None:
+        """Weights of corrupted and of untouched elements; None where both are 1."""
+        weights = (self.corrupted_weight, self.untouched_weight)
+        return None if weights == (1, 1) else weights
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return {name: value if not callable(value) else repr(value) for name, value in asdict(self).items()}
+
+
+def settings_by_layer(n_layers: int, settings: dict[str, Any]) -> list[LayerSettings]:
+    """Return the settings of each layer: those given once for all of them, those in a sequence one by one."""
+    columns = {}
+    for field in fields(LayerSettings):
+        value = settings[field.name]
+        if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+            if len(value) != n_layers:
+                msg = (
+                    f"`{field.name}` must be one value, or one for each of the {n_layers} layers. "
+                    f"Received {len(value)} values: {value!r}."
+                )
+                raise ArgumentError(msg)
+            columns[field.name] = list(value)
+        else:
+            columns[field.name] = [value] * n_layers
+    return [LayerSettings(**plain({name: values[i] for name, values in columns.items()})) for i in range(n_layers)]
+
+
+def check_layers(layers: Any) -> list[int | Autoencoder]:
+    """Return widths and autoencoder layers as a list."""
+    entries = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else layers
+    if not isinstance(entries, list) or not any(isinstance(entry, keras.layers.Layer) for entry in entries):
+        return list(check_layer_sizes(layers))
+    for entry in entries:
+        if not isinstance(entry, Autoencoder) and not (is_integer(entry) and entry > 0):
+            msg = (
+                "`layer_sizes` may hold widths and autoencoder layers of `scquery_ae.nn`. "
+                f"Received {entry!r}; an ordinary Keras layer cannot decode."
+            )
+            raise ArgumentError(msg)
+        if isinstance(entry, Autoencoder) and entry.built:
+            msg = f"`layer_sizes` needs layers that were not built before. Received {entry.name!r}; make a new one."
+            raise ArgumentError(msg)
+    return [entry if isinstance(entry, Autoencoder) else int(entry) for entry in entries]
+
+
+def make_layer(
+    entry: int | Autoencoder, own: LayerSettings, *, depth: int, visible_std: float | None, seed: int
+) -> Autoencoder:
+    """Return the module of one layer, not built yet; `visible_std` is for a Boltzmann machine of real values."""
+    if isinstance(entry, Autoencoder):
+        return entry
+    initializer = keras.initializers.GlorotUniform(seed=seed + depth)
+    if own.module == "rbm":
+        return RestrictedBoltzmannMachine(
+            entry,
+            "bernoulli" if visible_std is None else "gaussian",
+            visible_std=visible_std or 1.0,
+            kernel_initializer=initializer,
+            seed=seed + depth,
+            name=f"boltzmann_{depth}",
+        )
+    return DenseLayerAutoencoder(
+        [entry],
+        activation=own.activation,
+        output_activation=get_loss(own.loss, own.output_activation)[1],
+        tied=own.module != "untied",
+        kernel_initializer=initializer,
+        name=f"denoising_{depth}",
+    )
