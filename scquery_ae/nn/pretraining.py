@@ -64,10 +64,11 @@ def pretrain_stack(
         ``(n, d)`` array or CSR matrix: what the first layer restores under a likelihood of counts, while `x` is what it
         sees, say ``log1p`` of normalised counts.
     module
-        ``"tied"`` autoencoders, ``"untied"`` ones with kernels of their own for the decoder, ``"rbm"`` for restricted
-        Boltzmann machines (CD-1; Bernoulli visible units where all values are in [0, 1], else Gaussian ones with the standard
-        deviation of the data, pooled over features; trained on clean rows, their sampling is noise enough). To compare with, without training: ``"pca"`` starts from principal components and
-        ``"random"`` from random weights.
+        ``"tied"`` autoencoders, ``"untied"`` ones with kernels of their own for the decoder, or ``"rbm"``: restricted
+        Boltzmann machines under CD-1, with Bernoulli visible units where all values are in [0, 1], else Gaussian ones
+        with the standard deviation of the data, pooled over features. They are trained on clean rows: their sampling is
+        noise enough. To compare with, without training: ``"pca"`` starts from principal components and ``"random"`` from
+        random weights.
     activation, code_activation
         Of the hidden layers, and of the last, whose output is the code; a sequence given as `activation` holds that of
         the last layer too, and `code_activation` has no say. Boltzmann machines have sigmoids.

@@ -81,9 +81,7 @@ def test_encodings_follow_the_layer():
 
 
 def test_what_is_no_matrix_is_refused():
-    with pytest.raises(
-        ArgumentError, match=r"must be a matrix, \(n, d\), or images\. Received an array of shape \(3,\)"
-    ):
+    with pytest.raises(ArgumentError, match=r"a matrix, \(n, d\), or images\. Received an array of shape \(3,\)"):
         as_rows([1.0, 2.0, 3.0])
 
 
