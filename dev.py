@@ -3,6 +3,7 @@
     python dev.py demo     run the main job on a small dataset
     python dev.py test     run the tests
     python dev.py check    lint, types and import contracts
+    python dev.py backends the contract of every layer on JAX and PyTorch
 
 Further arguments go to the command: ``python dev.py test -k query``. The environment is ``.venv`` beside this
 file; it is made on the first run and updated when pyproject.toml changes.
@@ -22,7 +23,7 @@ ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 SUPPORTED = ((3, 11), (3, 13))
 
-EXTRAS = {"demo": "", "test": "[test]", "check": "[dev]"}
+EXTRAS = {"demo": "", "test": "[test]", "check": "[dev]", "backends": "[backends,test]"}
 COMMANDS = {
     "demo": [["-m", "scquery_ae", "demo"]],
     "test": [["-m", "pytest"]],
@@ -32,7 +33,10 @@ COMMANDS = {
         ["-m", "mypy"],
         ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
     ],
+    "backends": [["-m", "pytest", "-m", "contract"]],
 }
+#: Values of an environment variable under which a command is run once each.
+UNDER = {"backends": ("KERAS_BACKEND", ("jax", "torch"))}
 
 
 def main() -> int:
@@ -52,10 +56,13 @@ def main() -> int:
         return 1
     # TensorFlow prints a page about the processor before the first line of ours.
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
-    for step in COMMANDS[command]:
-        code = subprocess.run([PYTHON, *step, *arguments], check=False, env=environment).returncode
-        if code:
-            return code
+    variable, values = UNDER.get(command, ("", ("",)))
+    for value in values:
+        for step in COMMANDS[command]:
+            under = {variable: value} if variable else {}
+            code = subprocess.run([PYTHON, *step, *arguments], check=False, env=environment | under).returncode
+            if code:
+                return code
     return 0
 
 

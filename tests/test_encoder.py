@@ -1,5 +1,6 @@
 """The encoder as NumPy arrays, against a dense re-computation."""
 
+import re
 import subprocess
 import sys
 
@@ -194,3 +195,44 @@ print(e.encode(np.ones((1, 2))).shape, [m for m in ("keras", "tensorflow", "scan
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "(1, 2) []"
+
+
+# Units that stand for gene sets.
+
+MASK = np.array([[1, 0], [1, 0], [0, 1], [1, 1]], dtype=bool)
+
+
+def test_a_masked_layer_is_a_layer():
+    kernel = np.where(MASK, np.arange(1, 9, dtype=np.float32).reshape(4, 2), 0)
+    masked = DenseWeights(kernel, np.zeros(2, np.float32), "linear", MASK, ("glycolysis", "apoptosis"))
+    # Column one: 1 + 3 + 7, column two: 6 + 8.
+    np.testing.assert_array_equal(masked(np.ones((1, 4), np.float32)), [[11, 14]])
+    assert masked.units == ("glycolysis", "apoptosis")
+    plain = DenseWeights(kernel, np.zeros(2, np.float32), "linear")
+    assert plain.mask is None
+    assert plain.units is None
+
+
+@pytest.mark.parametrize("mask", [MASK.T, MASK[:3], MASK[:, :1], MASK.ravel()], ids=["T", "fewer", "narrow", "flat"])
+def test_a_mask_of_another_shape_is_refused(mask):
+    expected = rf"`mask` must have the shape of the kernel, \(4, 2\), .*Received shape {re.escape(str(mask.shape))}"
+    with pytest.raises(ArgumentError, match=expected):
+        DenseWeights(np.zeros((4, 2), np.float32), np.zeros(2, np.float32), "relu", mask)
+
+
+@pytest.mark.parametrize("value", [1e-30, np.nan])
+def test_a_weight_outside_of_the_mask_is_refused(value):
+    kernel = MASK.astype(np.float32)
+    kernel[0, 1] = value
+    with pytest.raises(ArgumentError, match="`mask` must have the shape .* whose weights outside of it are zero"):
+        DenseWeights(kernel, np.zeros(2, np.float32), "relu", MASK)
+    # Inside it may be anything, zero too.
+    assert DenseWeights(np.zeros((4, 2), np.float32), np.zeros(2, np.float32), "relu", MASK).mask is MASK
+
+
+@pytest.mark.parametrize("units", [("one",), ("one", "two", "three"), ()])
+def test_each_unit_needs_a_name(units):
+    with pytest.raises(
+        ArgumentError, match=rf"`units` needs one name for each of the 2 units\. Received {len(units)}\."
+    ):
+        DenseWeights(MASK.astype(np.float32), np.zeros(2, np.float32), "relu", MASK, units)

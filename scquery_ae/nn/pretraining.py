@@ -67,7 +67,7 @@ def pretrain_stack(
         ``"tied"`` autoencoders, ``"untied"`` ones with kernels of their own for the decoder, or ``"rbm"``: restricted
         Boltzmann machines under CD-1, with Bernoulli visible units where all values are in [0, 1], else Gaussian ones
         with the standard deviation of the data, pooled over features. They are trained on clean rows: their sampling is
-        noise enough. To compare with, without training: ``"pca"`` starts from principal components and ``"random"`` from
+        noise enough. To compare with, without training: ``"pca"`` starts from principal components, ``"random"`` from
         random weights.
     activation, code_activation
         Of the hidden layers, and of the last, whose output is the code; a sequence given as `activation` holds that of

@@ -119,3 +119,38 @@ def test_rows_for_training_are_the_transform_of_the_counts():
     np.testing.assert_allclose(dense, logged[[7, 2, 2]] - logged.mean(axis=0), atol=1e-5)
     # What is stored stays as it is, however often it is centred.
     np.testing.assert_array_equal(rows.dense(taken), dense)
+
+
+# The counts that training restores.
+
+
+@pytest.mark.parametrize("logged", [False, True], ids=["counts", "log1p"])
+@pytest.mark.parametrize("fmt", ["dense", "csr", "csc"])
+def test_the_counts_come_back_from_the_normalised_values(fmt, logged):
+    matrix = np.random.default_rng(0).poisson(2.0, (40, 8)).astype(np.float32)
+    matrix[3, 1], matrix[5, [5, 0, 3]] = 30_000, 0
+    columns = np.array([5, 0, 3])
+    counts = matrix[:, columns]
+    cells = GeneColumns(MAKE[fmt](np.log1p(matrix) if logged else matrix), columns, logged=logged)
+    rows = CellRows.read(cells, Transform.fit(cells, np.array(["a", "b", "c"])))
+    received = rows.counts()
+    assert received.format == "csr"
+    assert received.dtype == np.float32
+    # Twice through float32, and a logarithm between them.
+    np.testing.assert_allclose(received.toarray(), counts, rtol=1e-5)
+    assert received.nnz == (counts > 0).sum()
+    np.testing.assert_allclose(rows.totals, counts.sum(axis=1, dtype=np.float64), rtol=1e-6)
+    assert rows.totals.dtype == np.float64
+    assert rows.totals[5] == 0
+    # What is stored stays as it is.
+    assert rows.logged.data.max() < np.log1p(30_000 / counts[3].sum() * rows.transform.target_sum) + 1e-4
+
+
+def test_counts_and_totals_by_chunks(monkeypatch):
+    matrix = matrix_of(23, 6)
+    cells = GeneColumns(sparse.csr_matrix(matrix), np.arange(6))
+    transform = Transform.fit(cells, np.array(list("abcdef")))
+    monkeypatch.setattr(GeneColumns.chunks, "__defaults__", (5,))
+    rows = CellRows.read(cells, transform)
+    np.testing.assert_allclose(rows.counts().toarray(), matrix, rtol=1e-5)
+    np.testing.assert_array_equal(rows.totals, matrix.sum(axis=1))
