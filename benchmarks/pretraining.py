@@ -1,6 +1,6 @@
 """What greedy denoising pretraining is worth, by data, labels, depth and noise.
 
-    python benchmarks/pretraining.py --data ../shared/data --seeds 5
+    KERAS_BACKEND=jax python benchmarks/pretraining.py --data ../shared/data --seeds 5
 
 One network, one budget of supervised steps, different starting weights: random, principal components, stacks of plain
 and of denoising autoencoders, of Boltzmann machines, and of untied autoencoders; beside them random weights with
@@ -251,9 +251,9 @@ def draw(table: pd.DataFrame) -> None:
     shown = ("PCA", "plain", "denoising 0.25", "untied 0.25", "Boltzmann", "random, noise in training")
     colours = dict(zip(shown, ("#999999", "#E69F00", "#0072B2", "#56B4E9", "#CC79A7", "#009E73"), strict=True))
     for ax, dataset in zip(axes[0], DATASETS, strict=True):
-        for start in shown:
+        for i, start in enumerate(shown):
             rows = table[(table["dataset"] == dataset) & (table["depth"] == 2) & (table["start"] == start)]
-            points(ax, [rows[rows["labels"] == n]["gain"] for n in LABELS], start, colours[start])
+            points(ax, [rows[rows["labels"] == n]["gain"] for n in LABELS], start, colours[start], 0.1 * (i - 2.5))
         ax.set_xticks(range(len(LABELS)), [str(n) if n else "all" for n in LABELS])
         ax.set(title=dataset, xlabel="labelled cells a type")
     for ax, dataset in zip(axes[1], DATASETS, strict=True):
@@ -261,9 +261,9 @@ def draw(table: pd.DataFrame) -> None:
         levels = ("plain", "denoising 0.1", "denoising 0.25", "denoising 0.4")
         series = [rows[(rows["depth"] == 2) & (rows["start"] == start)]["gain"] for start in levels]
         points(ax, series, "noise at depth 2", "#0072B2")
-        for start, colour in (("plain", "#E69F00"), ("denoising 0.25", "#D55E00")):
+        for offset, start, colour in ((4.4, "plain", "#E69F00"), (4.6, "denoising 0.25", "#D55E00")):
             series = [rows[(rows["depth"] == d) & (rows["start"] == start)]["gain"] for d in (1, 2, 3)]
-            points(ax, series, f"{start} at depth 1, 2, 3", colour, offset=4.5)
+            points(ax, series, f"{start} at depth 1, 2, 3", colour, offset)
         ax.set_xticks([0, 1, 2, 3, 4.5, 5.5, 6.5], ["0", ".1", ".25", ".4", "1", "2", "3"])
         ax.set(xlabel="share masked in pretraining   |   depth", title=f"{dataset}, 5 labels a type")
     for ax in axes.flat:

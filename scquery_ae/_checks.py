@@ -77,11 +77,11 @@ def check_range(low_name: str, high_name: str, low: Any, high: Any) -> tuple[flo
 
 
 def check_margin(margin: Any) -> np.ndarray:
-    """Return a margin as a float32 scalar or square matrix."""
+    """Return a margin as a float64 scalar or square matrix."""
     try:
-        array = np.asarray(margin, dtype=np.float32)
+        array = np.asarray(margin, dtype=np.float64)
     except (TypeError, ValueError):
-        array = np.full(1, np.nan, dtype=np.float32)
+        array = np.full(1, np.nan)
     if array.ndim not in (0, 2) or len(set(array.shape)) > 1 or not (np.isfinite(array) & (array >= 0)).all():
         msg = (
             "`margin` must be a number of at least 0, or a square matrix of such, one for each pair of types. "

@@ -79,6 +79,13 @@ def gene_set_mask(sets: Mapping[str, Sequence[str]], genes: np.ndarray, *, min_g
         If no set is left.
     """
     check_integer("min_genes", min_genes)
+    for name, members in sets.items():
+        if isinstance(members, str):
+            msg = f"The gene set {name!r} must be a sequence of genes. Received the text {members[:40]!r}."
+            raise ArgumentError(msg)
+    if not sets:
+        msg = "There are no gene sets. Expected at least one, by name, with its genes."
+        raise ArgumentError(msg)
     position = {str(gene): i for i, gene in enumerate(genes)}
     found = {
         str(name): sorted({position[g] for g in map(str, members) if g in position}) for name, members in sets.items()

@@ -50,8 +50,8 @@ class CellOntology:
             raise MissingKeyError(msg)
         try:
             full = obonet.read_obo(file)
-        except ValueError as error:
-            msg = f"{file} is no OBO file: {error}. Expected one such as cl-basic.obo of the Cell Ontology."
+        except (ValueError, KeyError) as error:
+            msg = f"{file} is no OBO file: {error!r}. Expected one such as cl-basic.obo of the Cell Ontology."
             raise ArgumentError(msg) from error
         graph = nx.DiGraph()
         graph.add_nodes_from((term, {"name": data.get("name", term)}) for term, data in full.nodes(data=True))

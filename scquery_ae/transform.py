@@ -111,6 +111,10 @@ class Transform:
         """Number of model genes."""
         return len(self.genes)
 
+    def target(self, present: np.ndarray | None = None) -> float:
+        """Return what cells are scaled to: the target sum, or the share of it that the genes that are there have."""
+        return self.target_sum if present is None else self.target_sum * float(self.fraction[present].sum())
+
     def log_normalize(self, counts: Any, present: np.ndarray | None = None) -> sparse.csr_matrix:
         """Return ``log1p`` of counts scaled to the target sum, CSR float32 ``(n, n_genes)``.
 
@@ -123,11 +127,8 @@ class Transform:
             Which model genes the query has, bool ``(n_genes,)``; None for all.
         """
         matrix = sparse.csr_matrix(counts, dtype=np.float32)
-        target = self.target_sum
-        if present is not None:
-            target *= float(self.fraction[present].sum())
         total = row_sums(matrix)
-        matrix = _scale_rows(matrix, target / np.where(total > 0, total, 1))
+        matrix = _scale_rows(matrix, self.target(present) / np.where(total > 0, total, 1))
         np.log1p(matrix.data, out=matrix.data)
         return matrix
 

@@ -224,7 +224,7 @@ def test_a_mask_of_another_shape_is_refused(mask):
 def test_a_weight_outside_of_the_mask_is_refused(value):
     kernel = MASK.astype(np.float32)
     kernel[0, 1] = value
-    with pytest.raises(ArgumentError, match="`mask` must have the shape .* whose weights outside of it are zero"):
+    with pytest.raises(ArgumentError, match=r"`mask` must have the shape .* whose weights outside of it are zero"):
         DenseWeights(kernel, np.zeros(2, np.float32), "relu", MASK)
     # Inside it may be anything, zero too.
     assert DenseWeights(np.zeros((4, 2), np.float32), np.zeros(2, np.float32), "relu", MASK).mask is MASK

@@ -1,4 +1,4 @@
-"""Terms of an ontology: names, ancestors and distances, worked out by hand on nine terms, and on the Cell Ontology."""
+"""Terms of an ontology: names, ancestors and distances by hand on a dozen terms, and on the Cell Ontology."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from scquery_ae.ontology import CellOntology
 #:  T cell    B cell |   /
 #:     |             dendritic (of two kinds)
 #:  CD4 T cell
-#: Monocytes are myeloid; T cells develop from a progenitor, which makes them none.
+#: Monocytes are myeloid too, and progenitors cells. That T cells develop from progenitors does not make them any.
 OBO = """format-version: 1.2
 ontology: small
 
@@ -264,5 +264,5 @@ def test_the_cell_ontology(shared_data):
     helper, killer = "CD4-positive, alpha-beta T cell", "CD8-positive, alpha-beta T cell"
     apart = cells.distance(helper, killer)
     assert 0 < apart < min(cells.distance(helper, "monocyte"), cells.distance(killer, "monocyte"))
-    margins = cells.margins({"CD4": helper, "CD8": killer, "Mono": "monocyte", "B": "B cell"}, margin=0.6)
-    assert margins.loc["CD4", "CD8"] < margins.loc["CD4", "B"] < margins.loc["CD4", "Mono"] <= 0.6
+    margins = cells.margins({"CD4": helper, "CD8": killer, "Mono": "monocyte"}, margin=0.6)
+    assert margins.loc["CD4", "CD8"] < margins.loc["CD4", "Mono"] <= 0.6

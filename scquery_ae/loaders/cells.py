@@ -83,18 +83,22 @@ class CellRows:
         What made them.
     totals
         Counts of each cell in the model genes, float64 ``(n_obs,)``.
+    target
+        What they were scaled to.
     """
 
     logged: sparse.csr_matrix
     transform: Transform
     totals: np.ndarray
+    target: float
 
     @classmethod
     def read(cls, cells: GeneColumns, transform: Transform) -> CellRows:
         """Normalise all `cells`, keeping only the model genes and those sparse."""
         parts = [(transform.log_normalize(chunk, cells.present), row_sums(chunk)) for chunk in cells.chunks()]
         logged, totals = zip(*parts, strict=True)
-        return cls(sparse.vstack(logged, format="csr"), transform, np.concatenate(totals))
+        target = transform.target(cells.present)
+        return cls(sparse.vstack(logged, format="csr"), transform, np.concatenate(totals), target)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,7 +111,7 @@ class CellRows:
 
     def counts(self) -> sparse.csr_matrix:
         """Return the counts that the log-normalised values were made of, CSR float32 ``(n_obs, n_genes)``."""
-        factors = np.repeat(self.totals / self.transform.target_sum, np.diff(self.logged.indptr))
+        factors = np.repeat(self.totals / self.target, np.diff(self.logged.indptr))
         counts = (np.expm1(self.logged.data) * factors).astype(np.float32)
         return sparse.csr_matrix((counts, self.logged.indices, self.logged.indptr), shape=self.logged.shape)
 

@@ -53,7 +53,7 @@ class Autoencoder(keras.layers.Layer):
     def encoder_model(self) -> keras.Model:
         """Return the encoder as a Keras model that owns (shares) this layer's variables."""
         self._require_built("encoder_model")
-        return _EncoderHalf(self)
+        return EncoderHalf(self)
 
     @property
     def codes_are_shares(self) -> bool:
@@ -130,26 +130,30 @@ class Autoencoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
-class _EncoderHalf(keras.Model):
-    """The encoder of a built autoencoder layer, sharing its variables."""
+class EncoderHalf(keras.Model):
+    """The encoder of a built autoencoder layer, sharing its variables; see :meth:`Autoencoder.encoder_model`."""
 
     def __init__(self, autoencoder: Autoencoder, **kwargs: Any) -> None:
         super().__init__(**{"dtype": autoencoder.dtype_policy, **kwargs})
         self.autoencoder = autoencoder
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the code of `inputs`."""
         return self.autoencoder._encode(inputs, training)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the code."""
         return self.autoencoder.code_shape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
+        """Return the configuration of the autoencoder beside the model's own."""
         config: dict[str, Any] = super().get_config()
         config["autoencoder"] = keras.saving.serialize_keras_object(self.autoencoder)
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> _EncoderHalf:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> EncoderHalf:
+        """Make the autoencoder and its encoder again."""
         config = dict(config)
         layer = keras.saving.deserialize_keras_object(config.pop("autoencoder"), custom_objects=custom_objects)
         return cls(layer, **config)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scquery_ae._checks import check_integer
 from scquery_ae.nn.batches import Batches
 from scquery_ae.nn.rows import Rows
 
@@ -25,9 +26,9 @@ class BalancedBatches(Batches):
     types
         Type of each of `indices`, int ``(len(indices),)``.
     batch_size
-        At most this many cells in a batch; the number of types is set by it.
+        Cells in a batch: at most, but for two types of two cells, the least that has a partner and a stranger for each.
     n_cells
-        Cells of each type in a batch, at least 2.
+        Cells of each type in a batch, at least 2; more where there are too few types to fill a batch.
     seed
         Seed of order and noise.
     **kwargs
@@ -45,6 +46,7 @@ class BalancedBatches(Batches):
         seed: int | Sequence[int],
         **kwargs: Any,
     ) -> None:
+        check_integer("n_cells", n_cells, 2)
         members = [np.flatnonzero(types == kind) for kind in np.unique(types)]
         self._members = members
         # Two types at least, so that there is a stranger; two cells, so that there is a partner.

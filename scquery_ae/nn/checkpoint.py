@@ -13,7 +13,7 @@ import numpy as np
 
 from scquery_ae._errors import ArgumentError
 from scquery_ae.nn.autoencoder import Autoencoder
-from scquery_ae.nn.rows import Rows
+from scquery_ae.nn.rows import MatrixRows, Rows
 
 #: Rows that stand for the data when a run is recognised.
 SAMPLED_ROWS = 64
@@ -69,7 +69,7 @@ class Checkpoint:
         return self.folder / f"layer_{depth}.json", self.folder / f"layer_{depth}.safetensors"
 
 
-def open_checkpoint(folder: Any, rows: Rows, settings: Any) -> Checkpoint | None:
+def open_checkpoint(folder: Any, rows: Rows, counts: Any, settings: Any) -> Checkpoint | None:
     """Return the checkpoint of a run in a folder, or None without a folder."""
     if folder is None:
         return None
@@ -83,5 +83,7 @@ def open_checkpoint(folder: Any, rows: Rows, settings: Any) -> Checkpoint | None
         raise ArgumentError(msg)
     chosen = np.unique(np.linspace(0, rows.shape[0] - 1, SAMPLED_ROWS).astype(int))
     digest = hashlib.sha256(np.ascontiguousarray(rows.dense(rows.take(chosen))).tobytes())
+    if counts is not None:
+        digest.update(np.ascontiguousarray(MatrixRows(counts).dense(counts[chosen])).tobytes())
     digest.update(json.dumps([list(rows.shape), keras.config.backend(), settings], default=str).encode())
     return Checkpoint(path, digest.hexdigest())

@@ -130,6 +130,7 @@ class ConvAutoencoder(TiedAutoencoder):
             data_format="channels_last",
             activation=self.activation,
             use_bias=self.use_bias,
+            dtype=self.dtype_policy,
         )
         biases = [self.encoder_bias] if self.use_bias else []
         return [ordinary_layer(layer, (None, *self._shape), [self.kernel, *biases])]

@@ -147,7 +147,7 @@ def get_corruption(corruption: str | Corruption, level: float) -> Corruption:
     level
         Share of the values, in [0, 1), or the standard deviation of Gaussian noise.
     """
-    if callable(corruption):
+    if callable(corruption) and not isinstance(corruption, type):
         return corruption
     check_choice("corruption", corruption, CORRUPTIONS)
     if corruption == "gaussian":

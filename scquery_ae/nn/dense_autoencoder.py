@@ -139,7 +139,9 @@ class DenseLayerAutoencoder(TiedAutoencoder):
                 self.decoder_biases.append(self._add_bias(f"decoder_bias_{i}", units, 2 * i + 1))
         if self.dropout:
             self._dropouts = [
-                keras.layers.Dropout(self.dropout, seed=None if self.seed is None else self.seed + i)
+                keras.layers.Dropout(
+                    self.dropout, seed=None if self.seed is None else self.seed + i, dtype=self.dtype_policy
+                )
                 for i in range(n_layers)
             ]
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: width})
@@ -152,11 +154,13 @@ class DenseLayerAutoencoder(TiedAutoencoder):
         for i, kernel in enumerate(self.kernels):
             width, units = kernel.shape
             biases = [self.encoder_biases[i]] if self.use_bias else []
-            dense = keras.layers.Dense(units, activation=self.activation, use_bias=self.use_bias)
+            dense = keras.layers.Dense(
+                units, activation=self.activation, use_bias=self.use_bias, dtype=self.dtype_policy
+            )
             layers.append(ordinary_layer(dense, (None, width), [kernel, *biases]))
             if self.dropout:
-                layers.append(keras.layers.Dropout(self.dropout, seed=self._dropouts[i].seed))
-        return [*layers, UnitNorm()] if self.unit_norm else layers
+                layers.append(keras.layers.Dropout(self.dropout, seed=self._dropouts[i].seed, dtype=self.dtype_policy))
+        return [*layers, UnitNorm(dtype=self.dtype_policy)] if self.unit_norm else layers
 
     def dense_weights(self) -> list[tuple[np.ndarray, np.ndarray, str]]:
         """Return kernel, bias (zeros without one) and name of the activation of each encoder layer."""

@@ -48,9 +48,9 @@ class GradientReversal(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Return `inputs`."""
-        turned = inputs * (1 + ops.cast(self.current, inputs.dtype))
-        # The bracket is zero in value, and minus one minus the strength in slope.
-        return inputs + (ops.stop_gradient(turned) - turned)
+        turned = inputs * ops.cast(self.current, inputs.dtype)
+        # The bracket is zero in value, and minus the strength in slope.
+        return ops.stop_gradient(inputs) + (ops.stop_gradient(turned) - turned)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """Return the shape of the input."""
@@ -75,6 +75,6 @@ class StrengthRamp(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Set the strength of the epoch."""
-        progress = epoch / max(self._epochs - 1, 1)
+        progress = epoch / (self._epochs - 1) if self._epochs > 1 else 1.0
         for layer in self._layers:
             layer.current.assign(layer.strength * (2 / (1 + np.exp(-10 * progress)) - 1))

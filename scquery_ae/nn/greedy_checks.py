@@ -19,13 +19,20 @@ def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSe
     """Raise or warn where layers, losses and noise do not go together."""
     inside_unit = False
     for depth, (entry, own) in enumerate(zip(entries, settings, strict=True)):
+        machine = entry.owns_loss if isinstance(entry, Autoencoder) else own.module == "rbm"
+        if machine and own.loss in COUNT_LOSSES:
+            msg = (
+                f"`loss={own.loss!r}` is that of an autoencoder, and layer {depth + 1} is a Boltzmann machine, which "
+                'brings its own. Leave `loss` out, or use `module="tied"`.'
+            )
+            raise ArgumentError(msg)
         if depth and own.loss in COUNT_LOSSES:
             msg = (
                 f"`loss={own.loss!r}` is a likelihood of counts, which only the first layer restores. Received it for "
                 f'layer {depth + 1}; give one loss a layer, such as `loss=("{own.loss}", "squared_error")`.'
             )
             raise ArgumentError(msg)
-        if depth and own.loss == "cross_entropy" and not inside_unit:
+        if depth and own.loss == "cross_entropy" and not (inside_unit or machine):
             msg = (
                 f'`loss="cross_entropy"` needs values in [0, 1], but layer {depth + 1} restores codes of another '
                 'range. Use `activation="sigmoid"` in the layer below, or `loss="squared_error"` here.'
@@ -66,21 +73,22 @@ def check_counts(counts: Any, loss: str, rows: Rows) -> Any:
 
 def check_range(entry: int | Autoencoder, own: LayerSettings, rows: Rows) -> bool:
     """Return whether all values are in [0, 1], where that matters; raise where the loss asks for it in vain."""
-    sigmoid = get_loss(own.loss, own.output_activation)[1] == "sigmoid" and not (
-        isinstance(entry, Autoencoder) and entry.owns_loss
-    )
-    if not sigmoid and own.module != "rbm":
+    given = isinstance(entry, Autoencoder)
+    machine = entry.owns_loss if isinstance(entry, Autoencoder) else own.module == "rbm"
+    wanted = ""
+    if machine and getattr(entry, "visible", "") == "bernoulli":
+        wanted, fix = "A Boltzmann machine with Bernoulli visible units", '`visible="gaussian"`'
+    elif not machine and get_loss(own.loss, own.output_activation)[1] == "sigmoid":
+        wanted = f"`loss={own.loss!r}`" if own.loss == "cross_entropy" else '`output_activation="sigmoid"`'
+        fix = '`loss="squared_error"` with a linear reconstruction'
+    if not wanted and (given or not machine):
         return False
     low = high = 0.0
     for chunk in chunks(rows):
         low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
     inside = low >= 0 and high <= 1
-    if sigmoid and own.module != "rbm" and not inside:
-        what = f"`loss={own.loss!r}`" if own.loss == "cross_entropy" else '`output_activation="sigmoid"`'
-        msg = (
-            f"{what} needs data in [0, 1]. Received values from {low:.4g} to {high:.4g}; scale them, or use "
-            '`loss="squared_error"` with a linear reconstruction.'
-        )
+    if wanted and not inside:
+        msg = f"{wanted} needs data in [0, 1]. Received values from {low:.4g} to {high:.4g}; scale them, or use {fix}."
         raise ArgumentError(msg)
     return inside
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from scquery_ae._checks import (
     check_integer,
     check_layer_sizes,
     check_number,
+    described,
     is_integer,
     plain,
 )
@@ -67,7 +68,8 @@ class LayerSettings:
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        return {name: value if not callable(value) else repr(value) for name, value in asdict(self).items()}
+        # Not `asdict`, which would take noises apart and forget their class.
+        return described({field.name: getattr(self, field.name) for field in fields(self)})
 
 
 def settings_by_layer(n_layers: int, settings: dict[str, Any]) -> list[LayerSettings]:
@@ -130,3 +132,9 @@ def make_layer(
         kernel_initializer=initializer,
         name=f"denoising_{depth}",
     )
+
+
+def describe_entry(entry: int | Autoencoder) -> Any:
+    """Return what tells a width or a layer from another, as plain values."""
+    # Keras numbers the layers of a process in their names.
+    return entry if isinstance(entry, int) else {**entry.get_config(), "name": type(entry).__name__}

@@ -159,8 +159,9 @@ class MaskedAutoencoder(TiedAutoencoder):
         scale = np.sqrt(width / self.mask.sum(axis=0)).astype(np.float32)
 
         def connected(_: Sequence[int], dtype: Any = None) -> Any:
-            kernel = ops.convert_to_numpy(draw(self.mask.shape, dtype="float32")) * scale
-            return ops.convert_to_tensor(kernel[self.mask], dtype=dtype)
+            kernel = ops.multiply(draw(self.mask.shape, dtype="float32"), ops.convert_to_tensor(scale))
+            chosen = ops.take(ops.reshape(kernel, (-1,)), np.flatnonzero(self.mask), axis=0)
+            return ops.cast(chosen, dtype or "float32")
 
         self.connected_weights = self._add_kernel("connected_weights", (len(self._connected),), initializer=connected)
         if self.free_units:
@@ -191,6 +192,7 @@ class MaskedAutoencoder(TiedAutoencoder):
             activation=self.activation,
             use_bias=self.use_bias,
             kernel_constraint=FixedZeros(self.full_mask),
+            dtype=self.dtype_policy,
         )
         return [ordinary_layer(dense, (None, len(kernel)), [kernel, bias] if self.use_bias else [kernel])]
 
@@ -226,7 +228,10 @@ class MaskedAutoencoder(TiedAutoencoder):
 
 
 def _check_mask(mask: Any) -> np.ndarray:
-    array = np.asarray(mask)
+    try:
+        array = np.asarray(mask)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0, dtype=object)
     numeric = array.dtype.kind in "biuf"
     if array.ndim != 2 or 0 in array.shape or not numeric or not np.isin(array, (0, 1)).all():
         msg = (

@@ -90,10 +90,10 @@ class TripletLoss(_MetricLoss):
 
 def distances(codes: Any) -> Any:
     """Return Euclidean distances of all pairs, ``(n, n)``; of equal codes zero, with gradient zero."""
-    squares = ops.sum(ops.square(codes), axis=1)
-    squared = ops.relu(squares[:, None] + squares[None, :] - 2 * ops.matmul(codes, ops.transpose(codes)))
+    # By differences: squares less products would leave equal codes a thousandth apart.
+    squared = ops.sum(ops.square(codes[:, None] - codes[None, :]), axis=-1)
     # The slope of a root is infinite at zero.
-    positive = squared > 1e-12
+    positive = squared > 0
     return ops.where(positive, ops.sqrt(ops.where(positive, squared, ops.ones_like(squared))), ops.zeros_like(squared))
 
 

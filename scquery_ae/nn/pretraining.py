@@ -15,7 +15,7 @@ from scquery_ae.nn.autoencoder import Autoencoder
 from scquery_ae.nn.checkpoint import open_checkpoint
 from scquery_ae.nn.corruption import Corruption
 from scquery_ae.nn.greedy_checks import check_chain, check_counts, check_range
-from scquery_ae.nn.greedy_settings import check_layers, make_layer, settings_by_layer
+from scquery_ae.nn.greedy_settings import check_layers, describe_entry, make_layer, settings_by_layer
 from scquery_ae.nn.layer_training import train_layer
 from scquery_ae.nn.losses import COUNT_LOSSES
 from scquery_ae.nn.rows import EncodedRows, Rows, as_rows, pooled_std
@@ -92,7 +92,8 @@ def pretrain_stack(
     validation_fraction
         Share of the rows, in [0, 1), that is held out; 0 trains for `epochs` on all.
     checkpoint
-        Folder that keeps finished layers. The same call with the same data goes on after the last of them.
+        Folder that keeps finished layers. The same call with the same data goes on after the last of them. A noise of
+        your own is told from another by its ``repr``.
     random_state
         Seed of the initial weights, the split, the order and the noise.
     progress
@@ -116,7 +117,7 @@ def pretrain_stack(
     entries = check_layers(layer_sizes)
     hidden = len(entries) - 1
     activations = [*[activation] * hidden, code_activation] if isinstance(activation, str) else activation
-    losses = [loss, *["squared_error"] * hidden] if loss in COUNT_LOSSES else loss
+    losses = [loss, *["squared_error"] * hidden] if isinstance(loss, str) and loss in COUNT_LOSSES else loss
     settings = settings_by_layer(
         len(entries),
         {
@@ -148,9 +149,8 @@ def pretrain_stack(
     check_chain(entries, settings, rows.shape[-1])
     counts = check_counts(counts, settings[0].loss, rows)
     binary = check_range(entries[0], settings[0], rows)
-    described = [own.describe() for own in settings]
-    names = [entry if isinstance(entry, int) else entry.get_config() for entry in entries]
-    saved = open_checkpoint(checkpoint, rows, [described, names, validation_fraction, random_state])
+    run = [own.describe() for own in settings], [describe_entry(entry) for entry in entries]
+    saved = open_checkpoint(checkpoint, rows, counts, [*run, validation_fraction, random_state])
 
     order = np.random.default_rng([random_state, 0]).permutation(n_rows)
     n_validation = min(round(validation_fraction * n_rows), n_rows - 1)

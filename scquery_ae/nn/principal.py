@@ -39,11 +39,15 @@ def principal_weights(rows: Rows, units: int) -> tuple[np.ndarray, np.ndarray]:
         )
         raise ArgumentError(msg)
     total, products = np.zeros(d), np.zeros((d, d))
+    # Near the mean, so that large means do not drown the variance.
+    offset = next(chunks(rows)).mean(axis=0, dtype=np.float64)
     for chunk in chunks(rows):
-        total += chunk.sum(axis=0, dtype=np.float64)
-        products += chunk.T @ chunk
+        near = (chunk - offset).astype(np.float32)
+        total += near.sum(axis=0, dtype=np.float64)
+        products += near.T @ near
     mean = total / n
     _, vectors = np.linalg.eigh(products / n - np.outer(mean, mean))
+    mean = mean + offset
     kernel = vectors[:, ::-1][:, :units]
     kernel *= np.sign(kernel[np.abs(kernel).argmax(axis=0), np.arange(units)])
     return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)

@@ -173,7 +173,7 @@ class RestrictedBoltzmannMachine(Autoencoder):
     def encoder_layers(self) -> list[keras.layers.Layer]:
         """Return a sigmoid :class:`keras.layers.Dense` that starts from copies of kernel and hidden biases."""
         self._require_built("encoder_layers")
-        dense = keras.layers.Dense(self.units, activation="sigmoid")
+        dense = keras.layers.Dense(self.units, activation="sigmoid", dtype=self.dtype_policy)
         return [ordinary_layer(dense, (None, *self._input_shape()), [self.kernel, self.hidden_bias])]
 
     def dense_weights(self) -> list[tuple[np.ndarray, np.ndarray, str]]:

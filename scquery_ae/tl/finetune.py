@@ -92,7 +92,8 @@ def finetune(
         such as that of :meth:`scquery_ae.ontology.CellOntology.margins`.
     batch_invariance
         Strength, at least 0, of a second head that learns to tell the batches of `batch_key` from the code, and whose
-        gradient is turned round so that the code unlearns it; 0 for none. Good where batches hold the same types.
+        gradient is turned round so that the code unlearns it; 0 for none. Try .2 to .5 first: much stronger
+        ones can leave the batch as readable as it was. Good where batches hold the same types.
     dropout
         Share of hidden values dropped while training, in [0, 1).
     epochs, patience
@@ -165,9 +166,9 @@ def finetune(
     if batch_key is not None:
         names = [str(batch) for batch in check_obs_key(adata, batch_key, "batch_key")]
         batches = np.unique(names, return_inverse=True)[1]
-    if batch_invariance and (batches is None or batches.max() == 0):
+    if batch_invariance and (batches is None or len(np.unique(batches[labelled])) < 2):
         msg = (
-            "`batch_invariance` needs a `batch_key` with at least two batches. "
+            "`batch_invariance` needs a `batch_key` with at least two batches of labelled cells. "
             f"Received {batch_key!r}{'' if batches is None else ' with one'}; name the column of the batches."
         )
         raise ArgumentError(msg)
@@ -225,6 +226,7 @@ def _margins(margin: float | pd.DataFrame, types: tuple[str, ...]) -> np.ndarray
 
     values: Any = margin
     if isinstance(margin, pd.DataFrame):
+        margin = margin.rename(index=str, columns=str)
         lacking = [kind for kind in types if kind not in margin.index or kind not in margin.columns]
         if lacking:
             msg = (
@@ -233,7 +235,14 @@ def _margins(margin: float | pd.DataFrame, types: tuple[str, ...]) -> np.ndarray
             )
             raise ArgumentError(msg)
         values = margin.loc[list(types), list(types)].to_numpy()
-    return check_margin(values)
+    margins = check_margin(values)
+    if margins.ndim == 2 and len(margins) != len(types):
+        msg = (
+            f"`margin` must have a row and a column for each of the {len(types)} types. Received {margins.shape}; "
+            "give a table with their names, or one number."
+        )
+        raise ArgumentError(msg)
+    return margins
 
 
 def _split_column(labelled: np.ndarray, held_out: np.ndarray, index: pd.Index) -> pd.Series:

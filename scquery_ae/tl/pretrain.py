@@ -75,7 +75,7 @@ def pretrain(
         Share of corrupted values, in [0, 1), or the standard deviation of Gaussian noise.
     gene_masking
         In half of the first layer's batches, a share of the genes drawn from 0 to this, or from a range ``(low, high)``
-        in [0, 1), is missing for the whole batch.
+        in [0, 1), is missing for the whole batch. For autoencoders.
     corrupted_weight, untouched_weight
         Weights in the loss of the values that the noise changed, and of those that it did not.
     gene_sets

@@ -88,9 +88,10 @@ def finetune_encoder(
     training = np.flatnonzero((labels >= 0) & ~held_out)
     validation = np.flatnonzero((labels >= 0) & held_out)
     counts = np.maximum(np.bincount(labels[training], minlength=n_types), 1).astype(float)
-    # Balanced batches read types equally often: the weight of a type's cells together stays the same.
-    weight = counts ** ((0 if objective.metric_loss is None else 1) - class_weight_power)
+    weight = counts**-class_weight_power
     weight /= weight[labels[training]].mean()
+    # Balanced batches read types equally often: the weight of a type's cells together stays the same.
+    balanced_weight = weight * counts / (weight * counts)[np.unique(labels[training])].mean()
     one_hot = np.eye(n_types, dtype=np.float32)
 
     model = build_classifier(
@@ -114,10 +115,11 @@ def finetune_encoder(
     )
 
     def read(indices: np.ndarray, stream: int, kind: type[Batches] = Batches, **kwargs: Any) -> Batches:
+        cell_weight = balanced_weight if kind is BalancedBatches else weight
         types_here = labels[indices]
         targets = objective.targets(one_hot[types_here], types_here, None if batches is None else batches[indices])
         weights = {name: np.ones(len(indices), np.float32) for name in targets}
-        weights["head"] = weight[types_here].astype(np.float32)
+        weights["head"] = cell_weight[types_here].astype(np.float32)
         return kind(
             cells,
             indices,

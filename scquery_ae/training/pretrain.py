@@ -41,15 +41,17 @@ def pretrain_encoder(
     **settings
         Those of :func:`scquery_ae.nn.pretrain_stack`.
     """
+    import keras
+
     from scquery_ae.nn import COUNT_LOSSES, MaskedAutoencoder, get_corruption, get_loss, pretrain_stack
 
-    hidden = [activation] if isinstance(activation, str) else list(activation or [""])
+    hidden = list(activation) if isinstance(activation, list | tuple) else [activation]
     for name in hidden:
         check_choice("activation", name, tuple(ACTIVATIONS))
     check_choice("code_activation", code_activation, tuple(ACTIVATIONS))
     entries: list[Any] = list(layer_sizes)
-    loss = settings.get("loss", "squared_error")
-    first_loss = loss if isinstance(loss, str) else loss[0]
+    loss: Any = settings.get("loss", "squared_error")
+    first_loss = loss[0] if isinstance(loss, list | tuple) and loss else loss
     if gene_sets is not None:
         entries.insert(
             0,
@@ -57,16 +59,19 @@ def pretrain_encoder(
                 gene_sets.mask,
                 gene_sets.names,
                 free_units,
-                activation=hidden[0],
+                activation=hidden[0] if hidden else None,
                 output_activation=get_loss(first_loss)[1],
+                kernel_initializer=keras.initializers.GlorotUniform(seed=settings.get("random_state", 0)),
                 name="gene_sets",
             ),
         )
     if gene_masking:
         noises = _by_layer(settings.get("corruption", "masking"), len(entries))
-        first = get_corruption(noises[0], _by_layer(settings.get("corruption_level", 0.3), len(entries))[0])
-        panels = PanelNoise(cells.transform, gene_masking, then=first, lowest=gene_masking_from)
-        settings["corruption"] = [panels, *noises[1:]]
+        levels = _by_layer(settings.get("corruption_level", 0.3), len(entries))
+        if noises and levels:  # of a wrong length otherwise, which is refused below
+            first = get_corruption(noises[0], levels[0])
+            panels = PanelNoise(cells.transform, gene_masking, then=first, lowest=gene_masking_from)
+            settings["corruption"] = [panels, *noises[1:]]
     stack = pretrain_stack(
         cells,
         entries,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scquery_ae.nn import Batches, GaussianNoise, MaskingNoise, as_rows
+from scquery_ae.nn import Batches, GaussianNoise, MaskingNoise, SquaredError, as_rows
 
 pytestmark = [
     pytest.mark.backend,
@@ -227,3 +227,137 @@ def test_fit_reads_every_row_once_an_epoch_and_moves_on():
             expected = [row_numbers(clean) for _, clean in epoch(alone)]
             assert [read[e][i] for i in range(spy.num_batches)] == expected
         alone.on_epoch_end()
+
+
+# Weights of elements
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("emphasis", [(1.0, 0.0), (2.0, 0.5), (0.0, 1.0)])
+def test_emphasis_weighs_what_the_noise_changed(container, emphasis):
+    x = X.copy()
+    x[np.random.default_rng(0).random(X.shape) < 0.3] = 0
+    changed, untouched = emphasis
+    seen = []
+    for noisy, clean, weight in epoch(batches(container(x), corruption=MaskingNoise(0.4), emphasis=emphasis)):
+        assert weight.shape == clean.shape
+        assert weight.dtype == np.float32
+        np.testing.assert_array_equal(weight[noisy != clean], changed)
+        # What was zero already has not changed, drawn or not.
+        np.testing.assert_array_equal(weight[noisy == clean], untouched)
+        assert (weight[clean == 0] == untouched).all()
+        seen.append(weight == changed)
+    low, high = 0.25, 0.55
+    assert low < np.concatenate(seen).sum() / (x != 0).sum() < high
+
+
+def test_emphasis_with_targets_of_their_own():
+    """The noise is told from the clean row; the target is what was given."""
+    kwargs = {"corruption": MaskingNoise(0.4), "emphasis": (3.0, 1.0)}
+    plain, other = batches(**kwargs), batches(targets=X * 100, **kwargs)
+    for (noisy, clean, weight), (same, target, same_weight) in zip(epoch(plain), epoch(other), strict=True):
+        np.testing.assert_array_equal(same, noisy)
+        np.testing.assert_array_equal(same_weight, weight)
+        np.testing.assert_array_equal(target, clean * 100)
+
+
+def test_emphasis_without_noise_is_all_untouched():
+    assert all((weight == 0.25).all() for _, _, weight in epoch(batches(emphasis=(1.0, 0.25))))
+    # Noise of real values changes every element.
+    noisy = batches(corruption=GaussianNoise(1.0), emphasis=(1.0, 0.25))
+    assert all((weight == 1).all() for _, _, weight in epoch(noisy))
+
+
+class MaskColumns:
+    """Noise that clears some columns of every batch, so that it is known which elements it never touches."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __call__(self, batch, rng):
+        noisy = batch.copy()
+        noisy[:, self.columns] = 0
+        return noisy
+
+
+def test_untouched_elements_of_weight_zero_have_gradient_zero():
+    class Biases(keras.layers.Layer):
+        """A linear model with fixed weights and trainable output biases."""
+
+        def build(self, input_shape):
+            self.bias = self.add_weight(shape=(6,), initializer="zeros")
+
+        def call(self, inputs):
+            return keras.ops.matmul(inputs, keras.ops.convert_to_tensor(fixed)) + self.bias
+
+    fixed = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+
+    def biases(emphasis):
+        model = keras.Sequential([keras.Input((6,)), Biases()])
+        model.compile(keras.optimizers.SGD(0.1), SquaredError(), run_eagerly=True)
+        b = batches(corruption=MaskColumns([1, 4]), emphasis=emphasis, batch_size=N)
+        model.fit(b, epochs=1, verbose=0, shuffle=False)
+        return model.get_weights()[0]
+
+    untouched = [0, 2, 3, 5]
+    moved = biases((1.0, 0.0))
+    np.testing.assert_array_equal(moved[untouched], 0)
+    noisy = X.copy()
+    noisy[:, [1, 4]] = 0
+    # By hand: minus the rate times the mean over all elements of twice the residual, for the changed ones.
+    expected = 0.1 * 2 * (X - noisy @ fixed).sum(axis=0) / X.size
+    np.testing.assert_allclose(moved[[1, 4]], expected[[1, 4]], rtol=1e-4)
+    assert np.abs(moved[[1, 4]]).min() > 1e-3
+    # With both weights at one all of them move, by what plain denoising moves them.
+    np.testing.assert_allclose(biases((1.0, 1.0)), expected, rtol=1e-4)
+    np.testing.assert_allclose(biases(None), expected, rtol=1e-4)
+    # And with the weights the other way round, the other ones.
+    other_way = biases((0.0, 1.0))
+    np.testing.assert_array_equal(other_way[[1, 4]], 0)
+    np.testing.assert_allclose(other_way[untouched], expected[untouched], rtol=1e-4)
+
+
+# Named and sparse targets
+
+
+def test_dictionaries_of_targets_and_weights():
+    chosen = np.array([20, 3, 7, 11, 0, 22, 9])
+    targets = {"head": np.eye(N, dtype=np.float32)[chosen], "batch": chosen % 2}
+    weights = {"head": chosen + 0.5, "batch": chosen * 2.0}
+    b = batches(indices=chosen, targets=targets, weights=weights, batch_size=3)
+    seen = []
+    for cells, target, weight in epoch(b):
+        rows = np.array(row_numbers(cells))
+        assert set(target) == set(weight) == {"head", "batch"}
+        np.testing.assert_array_equal(target["head"].argmax(axis=1), rows)
+        np.testing.assert_array_equal(target["batch"], rows % 2)
+        np.testing.assert_array_equal(weight["head"], rows + 0.5)
+        np.testing.assert_array_equal(weight["batch"], rows * 2.0)
+        seen += rows.tolist()
+    assert sorted(seen) == sorted(chosen)
+
+
+@pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array])
+def test_sparse_targets_come_dense(container):
+    chosen = np.array([20, 3, 7, 11, 0, 22, 9])
+    values = np.where(np.arange(6) % 2, X * 7, 0)
+    for targets in (container(values[chosen]), {"counts": container(values[chosen])}):
+        for cells, target in epoch(batches(indices=chosen, targets=targets, batch_size=3)):
+            found = target["counts"] if isinstance(target, dict) else target
+            assert isinstance(found, np.ndarray)
+            np.testing.assert_array_equal(found, values[row_numbers(cells)])
+
+
+def test_fit_takes_named_targets_and_weights():
+    """Keras gives each output its own target and weight: constant outputs of zero show them in the losses."""
+    inputs = keras.Input((6,))
+    zeros = [keras.layers.Dense(1, kernel_initializer="zeros", name=name)(inputs) for name in ("one", "two")]
+    model = keras.Model(inputs, {"one": zeros[0], "two": zeros[1]})
+    losses = {"one": SquaredError(), "two": SquaredError()}
+    model.compile(keras.optimizers.SGD(0.0), losses, run_eagerly=True)
+    rows = np.arange(N, dtype=np.float32)
+    targets = {"one": rows[:, None], "two": np.full((N, 1), 3.0)}
+    b = batches(targets=targets, weights={"one": rows, "two": np.ones(N)}, batch_size=N)
+    history = model.fit(b, epochs=1, verbose=0, shuffle=False).history
+    np.testing.assert_allclose(history["one_loss"][0], (rows * rows**2).mean(), rtol=1e-5)
+    np.testing.assert_allclose(history["two_loss"][0], 9, rtol=1e-5)

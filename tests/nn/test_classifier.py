@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from scquery_ae.nn import UnitNorm, build_classifier, read_classifier
+from scquery_ae.nn import FixedZeros, GradientReversal, UnitNorm, build_classifier, read_classifier
 
 pytestmark = [
     pytest.mark.backend,
@@ -128,3 +128,218 @@ def test_random_state():
 
     np.testing.assert_array_equal(noisy(3), noisy(3))
     assert np.abs(noisy(3) - noisy(4)).max() > 0.01
+
+
+# Masks
+
+
+def masks():
+    """Return a mask for the first of two layers, and none for the second."""
+    return [np.arange(9)[:, None] % 7 <= np.arange(7)[None], None]
+
+
+def masked_layers():
+    """Return the given layers with zeros where the mask has them."""
+    layers = given_layers()
+    kernel, bias, activation = layers[0]
+    return [(kernel * masks()[0], bias, activation), layers[1]]
+
+
+def test_masks_keep_zeros_through_training():
+    model = build_classifier(masked_layers(), N_TYPES, masks=masks())
+    assert isinstance(model.get_layer("encoder_0").kernel_constraint, FixedZeros)
+    assert model.get_layer("encoder_1").kernel_constraint is None
+    train(model)
+    hidden, _, _ = read_classifier(model, 2)
+    mask = masks()[0]
+    np.testing.assert_array_equal(hidden[0][0][~mask], 0)
+    # All others were trained, and none of them became zero.
+    assert (hidden[0][0][mask] != masked_layers()[0][0][mask]).all()
+    assert (hidden[0][0][mask] != 0).all()
+    # Without the mask the zeros are not kept.
+    free = build_classifier(masked_layers(), N_TYPES)
+    train(free)
+    assert np.abs(read_classifier(free, 2)[0][0][0][~mask]).max() > 1e-3
+
+
+def test_masks_are_one_for_each_layer():
+    with pytest.raises(ValueError, match=r"zip\(\) argument 2 is shorter than argument 1"):
+        build_classifier(given_layers(), N_TYPES, masks=[None])
+
+
+# Further outputs
+
+
+def test_outputs_have_names():
+    plain = build_classifier(given_layers(), N_TYPES)
+    assert not isinstance(plain.output, dict)
+    x = cells()
+    expected = plain.predict(x, verbose=0)
+    codes = numpy_codes([layer[:2] for layer in given_layers()], ("tanh", "linear"), x)
+    for kwargs, names in (
+        ({"with_code": True}, {"head", "code"}),
+        ({"n_batches": 3}, {"head", "batch"}),
+        ({"with_code": True, "n_batches": 3, "batch_invariance": 0.7, "detach_head": True}, {"head", "code", "batch"}),
+    ):
+        model = build_classifier(given_layers(), N_TYPES, **kwargs)
+        outputs = model.predict(x, verbose=0)
+        assert set(outputs) == names
+        # What else is asked for has no say in the head.
+        np.testing.assert_allclose(outputs["head"], expected, atol=1e-6)
+        if "code" in names:
+            np.testing.assert_allclose(outputs["code"], codes, atol=1e-5)
+        if "batch" in names:
+            assert outputs["batch"].shape == (20, 3)
+            np.testing.assert_allclose(outputs["batch"].sum(axis=1), 1, atol=1e-5)
+        hidden, _, _ = read_classifier(model, 2)
+        np.testing.assert_array_equal(hidden[1][0], given_layers()[1][0])
+
+
+def test_detached_code_alone_has_no_name():
+    assert not isinstance(build_classifier(given_layers(), N_TYPES, detach_head=True).output, dict)
+
+
+def test_batch_head_sees_code_and_predicted_types():
+    """Recomputed by NumPy: the code 16 times longer and the probabilities, one hidden layer, softmax."""
+    model = build_classifier(given_layers(), N_TYPES, n_batches=3, with_code=True)
+    x = cells()
+    outputs = model.predict(x, verbose=0)
+    kernel, bias = model.get_layer("adversary").get_weights()
+    assert kernel.shape == (5 + N_TYPES, 64)
+    hidden = np.maximum(np.concatenate([16 * outputs["code"], outputs["head"]], axis=1) @ kernel + bias, 0)
+    kernel, bias = model.get_layer("batch").get_weights()
+    np.testing.assert_allclose(outputs["batch"], special.softmax(hidden @ kernel + bias, axis=1), atol=1e-5)
+    assert np.ptp(outputs["batch"], axis=0).max() > 0.05, "all cells alike would show little"
+
+
+def test_random_state_of_the_batch_head():
+    def weights(random_state):
+        model = build_classifier(given_layers(), N_TYPES, n_batches=3, random_state=random_state)
+        return [model.get_layer(name).get_weights()[0] for name in ("adversary", "batch")]
+
+    for one, same, other in zip(weights(3), weights(3), weights(4), strict=True):
+        np.testing.assert_array_equal(one, same)
+        assert np.abs(one - other).max() > 0.05
+
+
+# Gradients
+
+ONE_HOT = np.eye(N_TYPES, dtype="float32")[np.random.default_rng(2).integers(0, N_TYPES, 20)]
+
+
+def encoder_weights(model):
+    return [np.copy(w) for i in range(2) for w in model.get_layer(f"encoder_{i}").get_weights()]
+
+
+def step(model, losses, weights, targets, rate=0.1):
+    """Take one step of gradient descent; return the encoder's weights before and after."""
+    before = encoder_weights(model)
+    model.compile(keras.optimizers.SGD(rate), losses, loss_weights=weights, run_eagerly=True)
+    model.train_on_batch(cells(), targets)
+    return before, encoder_weights(model)
+
+
+@pytest.mark.parametrize("detach_head", [False, True])
+def test_detached_head_gives_the_encoder_no_gradient(detach_head):
+    model = build_classifier(given_layers(), N_TYPES, with_code=True, detach_head=detach_head)
+    head = np.copy(model.get_layer("head").get_weights()[0])
+    # The code has a loss of weight zero, or Keras would warn that the encoder has no gradient at all.
+    targets = {"head": ONE_HOT, "code": np.ones((20, 5), "float32")}
+    losses = {"head": "categorical_crossentropy", "code": "mse"}
+    before, after = step(model, losses, {"head": 1.0, "code": 0.0}, targets)
+    # The head itself is trained either way.
+    assert np.abs(model.get_layer("head").get_weights()[0] - head).max() > 1e-3
+    for old, new in zip(before, after, strict=True):
+        if detach_head:
+            np.testing.assert_array_equal(new, old)
+        else:
+            assert np.abs(new - old).max() > 1e-4
+
+
+def test_detached_head_leaves_the_other_losses_their_gradient():
+    """With it the encoder goes where the loss on the code alone would take it."""
+    targets = {"head": ONE_HOT, "code": np.ones((20, 5), "float32")}
+    losses = {"head": "categorical_crossentropy", "code": "mse"}
+    weights = {"head": 1.0, "code": 1.0}
+    detached, joint = (
+        step(build_classifier(given_layers(), N_TYPES, with_code=True, detach_head=d), losses, weights, targets)[1]
+        for d in (True, False)
+    )
+    alone = build_classifier(given_layers(), N_TYPES, with_code=True)
+    before, expected = step(alone, losses, {"head": 0.0, "code": 1.0}, targets)
+    for old, new, wanted, both in zip(before, detached, expected, joint, strict=True):
+        np.testing.assert_allclose(new, wanted, atol=1e-6)
+        assert np.abs(new - old).max() > 1e-4
+        assert np.abs(both - wanted).max() > 1e-4
+
+
+def batch_losses(strength, *, rate=0.01, turned=True):
+    """Take a step on the batch loss alone with its head held fixed.
+
+    Returns the encoder's weights before and after, and the mean cross-entropy of the batches before and after.
+    """
+    kwargs = {"n_batches": 2, "batch_invariance": strength}
+    model = build_classifier(given_layers(), N_TYPES, **kwargs)
+    for name in ("adversary", "batch", "head"):
+        model.get_layer(name).trainable = False
+    if not turned:
+        # The reference: the same network with the gradient as it comes.
+        model.get_layer("reversal").current.assign(-1.0)
+    batch = np.arange(20) % 2
+
+    def cross_entropy():
+        return -np.log(model.predict(cells(), verbose=0)["batch"][np.arange(20), batch]).mean()
+
+    one_hot = np.eye(2, dtype="float32")[batch]
+    before_loss = cross_entropy()
+    losses = {"head": "categorical_crossentropy", "batch": "categorical_crossentropy"}
+    targets = {"head": ONE_HOT, "batch": one_hot}
+    before, after = step(model, losses, {"head": 0.0, "batch": 1.0}, targets, rate)
+    return before, after, before_loss, cross_entropy()
+
+
+def test_reversed_gradient_raises_the_batch_loss():
+    before, after, loss_before, loss_after = batch_losses(1.0)
+    assert loss_after > loss_before + 1e-4
+    for old, new in zip(before, after, strict=True):
+        assert np.abs(new - old).max() > 1e-5
+    # As it comes, the gradient lowers it, by a step of the same length the other way.
+    _, plain, _, loss_plain = batch_losses(1.0, turned=False)
+    assert loss_plain < loss_before - 1e-4
+    for old, new, other in zip(before, after, plain, strict=True):
+        np.testing.assert_allclose(new - old, -(other - old), atol=1e-6)
+    # Half the strength takes half the step.
+    _, half, _, _ = batch_losses(0.5)
+    for old, new, other in zip(before, after, half, strict=True):
+        np.testing.assert_allclose(2 * (other - old), new - old, atol=1e-6)
+
+
+def test_strength_zero_leaves_the_encoder_alone():
+    before, after, loss_before, loss_after = batch_losses(0.0, rate=1.0)
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(new, old)
+    assert loss_after == pytest.approx(loss_before, abs=1e-6)
+
+
+def test_batch_head_itself_goes_down():
+    """Behind the reversal nothing is turned: the head learns to tell batches apart, and not by way of the types."""
+    model = build_classifier(given_layers(), N_TYPES, n_batches=2, batch_invariance=0.0)
+    batch = np.arange(20) % 2
+    targets = {"head": ONE_HOT, "batch": np.eye(2, dtype="float32")[batch]}
+    losses = {"head": "categorical_crossentropy", "batch": "categorical_crossentropy"}
+    head = [np.copy(w) for w in model.get_layer("head").get_weights()]
+    before = model.predict(cells(), verbose=0)["batch"][np.arange(20), batch]
+    step(model, losses, {"head": 0.0, "batch": 1.0}, targets, 0.01)
+    after = model.predict(cells(), verbose=0)["batch"][np.arange(20), batch]
+    assert -np.log(after).mean() < -np.log(before).mean() - 1e-3
+    for old, new in zip(head, model.get_layer("head").get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_reversal_is_where_it_should_be():
+    model = build_classifier(given_layers(), N_TYPES, n_batches=2, batch_invariance=0.7)
+    [layer] = [layer for layer in model.layers if isinstance(layer, GradientReversal)]
+    assert layer.strength == 0.7
+    # Without batches there is nothing to turn.
+    none = build_classifier(given_layers(), N_TYPES, batch_invariance=0.7)
+    assert not any(isinstance(layer, GradientReversal) for layer in none.layers)

@@ -65,7 +65,7 @@ def test_cross_entropy():
     np.testing.assert_allclose(numpy(CrossEntropy().call(tensor(y), tensor(p))), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(float(CrossEntropy()(y, p)), expected.mean(), rtol=1e-5)
     # Worked by hand: log 2 whatever the truth, where the sigmoid does not know.
-    np.testing.assert_allclose(float(CrossEntropy()([[0.0, 1.0, 0.3]], [[0.5] * 3])), np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(float(CrossEntropy()(tensor([[0, 1, 0.3]]), tensor([[0.5] * 3]))), np.log(2), rtol=1e-6)
 
 
 def test_cross_entropy_of_a_sure_sigmoid_is_finite():

@@ -162,8 +162,8 @@ def test_distances(d):
     codes = codes_of(9, d)
     expected = np.linalg.norm(codes[:, None].astype("float64") - codes[None], axis=2)
     found = keras.ops.convert_to_numpy(distances(keras.ops.convert_to_tensor(codes)))
-    off = ~np.eye(9, dtype=bool)
-    np.testing.assert_allclose(found[off], expected[off], rtol=1e-4)
+    # By way of products, the squares are as exact as float32 lengths of one are, not the roots.
+    np.testing.assert_allclose(np.square(found), np.square(expected), atol=1e-6)
 
 
 @pytest.mark.parametrize("d", [2, 5, 64])
@@ -230,7 +230,7 @@ def test_a_step_pulls_types_together_and_pushes_them_apart(name):
 @pytest.mark.parametrize("margin", [0, 0.5, np.float32(0.25), 3, [[0, 1], [1, 0]], np.ones((3, 3))])
 def test_margins(margin):
     found = check_margin(margin)
-    assert found.dtype == np.float32
+    assert found.dtype == np.float64
     np.testing.assert_array_equal(found, margin)
 
 
@@ -276,6 +276,6 @@ def test_losses_are_made_again_from_their_config(kind, margin):
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert type(again) is kind
     assert (again.name, again.reduction) == ("mine", "sum")
-    np.testing.assert_array_equal(again.margin, np.asarray(margin, "float32"))
+    np.testing.assert_array_equal(again.margin, margin)
     types, codes = np.array([0, 1, 2, 3, 0, 1]), codes_of(6)
     np.testing.assert_array_equal(values(again, types, codes), values(loss, types, codes))

@@ -263,3 +263,188 @@ def test_numpy_scalars_are_recorded_as_plain_values(cells, encoder):
         **(QUICK | {"epochs": np.int64(1), "random_state": np.int64(0), "learning_rate": np.float32(1e-3)}),
     )
     assert json.loads(json.dumps(encoder.parameters))["finetune"]["epochs"] == 1
+
+
+# Losses beside the head's.
+
+
+@pytest.fixture
+def batches(cells):
+    """The cells, half of which come from another batch."""
+    cells.obs["donor"] = pd.Categorical(np.where(np.arange(60) < 30, "one", "two"))
+    return cells
+
+
+def recorded(encoder):
+    """Return the parameters after a round trip through JSON, as a saved reference has them."""
+    return json.loads(json.dumps(encoder.parameters))["finetune"]
+
+
+def test_without_further_losses_there_is_the_head_alone(cells, encoder, asked):
+    sq.tl.finetune(cells, encoder, **QUICK)
+    assert asked[0].objective.is_plain
+    assert asked[0].batches is None
+    kept = recorded(encoder)
+    assert (kept["metric_loss"], kept["batch_invariance"], kept["margin"]) == (None, 0, 0.5)
+
+
+def test_the_objective_is_passed_on_and_recorded(batches, encoder, asked):
+    settings = {"metric_loss": "contrastive", "metric_weight": 0.2, "margin": 0.3, "batch_invariance": 0.1}
+    sq.tl.finetune(batches, encoder, **QUICK, **settings, batch_key="donor")
+    objective = asked[0].objective
+    assert {name: getattr(objective, name) for name in settings} == pytest.approx(settings)
+    np.testing.assert_array_equal(asked[0].batches, np.repeat([0, 1], 30))
+    assert {name: recorded(encoder)[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("masking", "low", "high"), [(0.5, 0.0, 0.5), ((0.25, 0.75), 0.25, 0.75), ([0.5, 0.5], 0.5, 0.5), (0, 0, 0)]
+)
+def test_gene_masking_is_a_share_or_a_pair(cells, encoder, asked, masking, low, high):
+    sq.tl.finetune(cells, encoder, **QUICK, gene_masking=masking)
+    assert (asked[0].gene_masking_from, asked[0].gene_masking) == (low, high)
+    assert (recorded(encoder)["gene_masking_from"], recorded(encoder)["gene_masking"]) == (low, high)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("loss", ["triplet", "contrastive"])
+@pytest.mark.parametrize("weight", [0.5, 1])
+def test_metric_losses_train(cells, encoder, loss, weight):
+    before = copy.deepcopy(encoder)
+    sq.tl.finetune(cells, encoder, **QUICK, metric_loss=loss, metric_weight=weight)
+    losses = {"total_loss", "loss", "code_loss", "accuracy"}
+    assert set(encoder.history["finetune"]) == losses | {f"val_{name}" for name in losses}
+    assert all(np.isfinite(values).all() for values in encoder.history["finetune"].values())
+    assert all((a.kernel != b.kernel).any() for a, b in zip(encoder.layers, before.layers, strict=True))
+    assert encoder.head.types == ("type 0", "type 1", "type 2")
+    assert recorded(encoder)["metric_loss"] == loss
+
+
+@pytest.mark.usefixtures("eager")
+def test_batch_invariance_trains(batches, encoder):
+    before, other = copy.deepcopy(encoder), copy.deepcopy(encoder)
+    sq.tl.finetune(batches, encoder, **QUICK, batch_key="donor", batch_invariance=0.5)
+    losses = {"total_loss", "loss", "batch_loss", "accuracy"}
+    assert set(encoder.history["finetune"]) == losses | {f"val_{name}" for name in losses}
+    # What told batches apart is not kept.
+    assert [layer.kernel.shape for layer in encoder.layers] == [layer.kernel.shape for layer in before.layers]
+    assert encoder.head.kernel.shape == (3, 3)
+    sq.tl.finetune(batches, other, **QUICK, batch_key="donor")
+    assert not same(encoder, other)
+    assert set(other.history["finetune"]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+
+
+@pytest.mark.usefixtures("eager")
+def test_all_losses_at_once(batches, encoder):
+    sq.tl.finetune(
+        batches, encoder, **QUICK, metric_loss="triplet", margin=1.0, batch_key="donor", batch_invariance=0.5
+    )
+    assert {"total_loss", "loss", "code_loss", "batch_loss", "accuracy"} < set(encoder.history["finetune"])
+    assert json.loads(json.dumps(encoder.history)) == encoder.history
+
+
+def test_missing_labels_stay_out_of_balanced_batches(batches, encoder, asked):
+    labels = batches.obs["cell_type"].astype(object).to_numpy(copy=True)
+    labels[:7] = np.nan
+    batches.obs["cell_type"] = labels
+    sq.tl.finetune(batches, encoder, **QUICK, metric_loss="triplet", batch_key="donor", batch_invariance=1)
+    assert (asked[0].labels[:7] == -1).all()
+    assert len(asked[0].batches) == len(asked[0].labels) == 60
+
+
+TABLE = pd.DataFrame(
+    [[0, 1, 2, 9], [1, 0, 3, 9], [2, 3, 0, 9], [9, 9, 9, 0]],
+    index=["type 2", "type 0", "type 1", "other"],
+    columns=["type 2", "type 0", "type 1", "other"],
+    dtype=float,
+)
+
+
+def test_a_table_of_margins_is_put_in_the_order_of_the_types(cells, encoder, asked):
+    # The columns in yet another order than the rows, and a type that the labels lack.
+    table = TABLE[["other", "type 1", "type 2", "type 0"]]
+    sq.tl.finetune(cells, encoder, **QUICK, metric_loss="triplet", margin=table)
+    expected = [[0, 3, 1], [3, 0, 2], [1, 2, 0]]
+    np.testing.assert_array_equal(asked[0].objective.margin, expected)
+    assert recorded(encoder)["margin"] == expected
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_table_of_margins_trains(cells, encoder):
+    margins = {"number": 0.7, "table of one number": TABLE * 0 + 0.7, "wide": TABLE}
+    results = {name: copy.deepcopy(encoder) for name in margins}
+    for name, margin in margins.items():
+        sq.tl.finetune(cells, results[name], **QUICK, metric_loss="contrastive", margin=margin)
+    assert same(results["number"], results["table of one number"])
+    losses = {name: result.history["finetune"]["code_loss"][0] for name, result in results.items()}
+    assert losses["wide"] > losses["number"] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"metric_loss": "angular"}, "`metric_loss` must be one of 'triplet', 'contrastive'. Received 'angular'"),
+        ({"metric_loss": True}, "`metric_loss` must be one of 'triplet', 'contrastive'. Received True"),
+        (
+            {"metric_loss": "triplet", "metric_weight": 0},
+            r"`metric_weight` must be in \(0, 1\]\. Received 0; leave `metric_loss` out for the head's loss alone",
+        ),
+        ({"metric_weight": 1.5}, r"`metric_weight` must be a number in \[0, 1\]\. Received 1\.5"),
+        ({"metric_weight": "half"}, r"`metric_weight` must be a number in \[0, 1\]\. Received 'half'"),
+        ({"margin": -0.5}, r"`margin` must be a number of at least 0, or a square matrix of such.*Received -0\.5"),
+        ({"margin": "wide"}, "`margin` must be a number of at least 0, .*Received 'wide'"),
+        ({"margin": float("nan")}, "`margin` must be a number of at least 0, .*Received nan"),
+        ({"margin": None}, "`margin` must be a number of at least 0, .*Received None"),
+        ({"margin": [0.1, 0.2, 0.3]}, r"`margin` must be a number of at least 0, .*Received \[0\.1, 0\.2, 0\.3\]"),
+        ({"margin": np.ones((3, 2))}, "`margin` must be a number of at least 0, .*Received array"),
+        ({"margin": np.ones((2, 2)), "metric_loss": "triplet"}, "`margin`"),
+        ({"margin": TABLE - 1}, "`margin` must be a number of at least 0, or a square matrix of such, one for each"),
+        ({"margin": TABLE.iloc[1:, 1:]}, "`margin` needs a row and a column for each type. Received none for 'type 2'"),
+        ({"margin": TABLE.iloc[:, [0, 3]]}, "Received none for 'type 0', 'type 1'; add them, or give one number"),
+        ({"margin": TABLE.iloc[[0, 1], :]}, "`margin` needs a row and a column .* Received none for 'type 1'; add"),
+        ({"batch_invariance": -1}, r"`batch_invariance` must be a number in \[0, inf\)\. Received -1"),
+        ({"batch_invariance": np.inf}, r"`batch_invariance` must be a number in \[0, inf\)\. Received inf"),
+        ({"batch_invariance": True}, r"`batch_invariance` must be a number in \[0, inf\)\. Received True"),
+        (
+            {"batch_invariance": 0.5},
+            "`batch_invariance` needs a `batch_key` with at least two batches of labelled cells. Received None; name",
+        ),
+        (
+            {"batch_invariance": 0.5, "batch_key": "one"},
+            "`batch_invariance` needs a `batch_key` with at least two batches of labelled cells. Received 'one' with",
+        ),
+        ({"gene_masking": 1.0}, r"`gene_masking` must be a number in \[0, 1\)\. Received 1\.0"),
+        (
+            {"gene_masking": (0.6, 0.3)},
+            r"`gene_masking\[0\]` must not be above `gene_masking\[1\]`\. Received 0\.6",
+        ),
+        ({"gene_masking": (0.6, 1)}, r"`gene_masking\[1\]` must be a number in \[0, 1\)\. Received 1"),
+        ({"gene_masking": (0.1, 0.2, 0.3)}, r"`gene_masking` must be a share in \[0, 1\), or a pair of the least"),
+    ],
+)
+def test_wrong_losses_are_refused(cells, encoder, arguments, match):
+    cells.obs["one"] = "batch"
+    refused(cells, encoder, sq.ArgumentError, match, **arguments)
+
+
+def test_batches_of_cells_that_are_not_trained_on_are_no_batches(batches, encoder):
+    # The second batch has no label: there is nothing to be unlearnt.
+    labels = batches.obs["cell_type"].astype(object).to_numpy(copy=True)
+    labels[30:] = np.nan
+    batches.obs["cell_type"] = labels
+    refused(
+        batches,
+        encoder,
+        sq.ArgumentError,
+        "`batch_invariance` needs a `batch_key` with at least two batches",
+        batch_key="donor",
+        batch_invariance=0.5,
+    )
+
+
+def test_labels_that_are_not_text_have_margins_too(cells, encoder, asked):
+    cells.obs["cluster"] = cells.obs["cell_type"].cat.codes.astype(int) + 9
+    table = pd.DataFrame([[0, 1, 2], [1, 0, 3], [2, 3, 0]], index=[9, 10, 11], columns=[9, 10, 11], dtype=float)
+    sq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "cluster"}), metric_loss="triplet", margin=table)
+    # In the order of text: 10, 11, 9.
+    np.testing.assert_array_equal(asked[0].objective.margin, [[0, 3, 1], [3, 0, 2], [1, 2, 0]])

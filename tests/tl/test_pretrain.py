@@ -1,14 +1,18 @@
 """``tl.pretrain`` as a call: what it reads, what it leaves alone, what it refuses."""
 
 import dataclasses
+import hashlib
 import importlib
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special, stats
 
 import scquery_ae as sq
+from scquery_ae.nn import GaussianNoise, MaskingNoise, NoCorruption, SaltAndPepperNoise
+from scquery_ae.training import PanelNoise
 
 QUICK = {"layer_sizes": (6, 3), "epochs": 1, "batch_size": 32, "progress": False}
 
@@ -184,3 +188,502 @@ def test_what_is_no_anndata_is_refused():
         sq.ArgumentError, match=r"`tl\.pretrain` takes an AnnData as its first argument\. Received ndarray"
     ):
         sq.tl.pretrain(np.ones((3, 3)), **QUICK)
+
+
+# One value for all layers, or one a layer.
+
+
+def counts_of(adata):
+    return adata[:, adata.var["highly_variable"]].layers["counts"].toarray().astype(np.float64)
+
+
+def inputs_of(adata):
+    """Return what the network sees of the cells, worked out from the counts."""
+    counts = counts_of(adata)
+    totals = counts.sum(axis=1, keepdims=True)
+    logged = np.log1p(counts / totals * np.median(totals))
+    return logged - logged.mean(axis=0)
+
+
+def recorded(encoder):
+    """Return the parameters after a round trip through JSON, as a saved reference has them."""
+    return json.loads(json.dumps(encoder.parameters))["pretrain"]
+
+
+@pytest.mark.usefixtures("eager")
+def test_settings_of_each_layer(normalized):
+    settings = {
+        "module": ("tied", "untied"),
+        "activation": ("tanh", "sigmoid"),
+        "loss": ("squared_error", "squared_error"),
+        "corruption": ("gaussian", "none"),
+        "corruption_level": (0.1, 0.0),
+        "corrupted_weight": (1.0, 2.0),
+        "untouched_weight": (0.5, 1.0),
+        "epochs": (2, 1),
+        "patience": (1, 2),
+        "batch_size": (30, 60),
+        "learning_rate": (1e-3, 2e-3),
+    }
+    encoder = sq.tl.pretrain(normalized, layer_sizes=(6, 3), validation_fraction=0, progress=False, **settings)
+    assert [layer.activation for layer in encoder.layers] == ["tanh", "sigmoid"]
+    assert [len(layer["loss"]) for layer in encoder.history["pretrain"]] == [2, 1]
+    kept = recorded(encoder)
+    assert {name: tuple(kept[name]) for name in settings} == settings
+    # NumPy arrays are as good as tuples.
+    again = sq.tl.pretrain(
+        normalized,
+        layer_sizes=(6, 3),
+        validation_fraction=0,
+        progress=False,
+        **{name: np.array(value) for name, value in settings.items()},
+    )
+    assert same(encoder, again)
+    assert recorded(again) == kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"epochs": (1, 1, 1)}, r"`epochs` must be one value, or one for each of the 2 layers\. Received 3 values"),
+        ({"activation": ("relu",)}, r"`activation` must be one value, or one for each of the 2 layers\. Received 1"),
+        ({"module": "forest"}, "`module` must be one of 'tied', 'untied', 'rbm', 'pca', 'random'. Received 'forest'"),
+        ({"module": ("tied", None)}, "`module` must be one of .*Received None"),
+        ({"activation": ("relu", "swoosh")}, "`activation` must be one of 'linear', .*Received 'swoosh'"),
+        ({"activation": ()}, "`activation` must be one (of|value).*Received"),
+        ({"loss": None}, "`loss` must be one of 'squared_error', .*Received None"),
+        ({"loss": ()}, "`loss` must be one value, or one for each of the 2 layers. Received 0 values"),
+        ({"corruption": (), "gene_masking": 0.5}, "`corruption` must be one value, or one for each of the 2 layers"),
+        ({"loss": "absolute"}, "`loss` must be one of 'squared_error', .*Received 'absolute'"),
+        ({"loss": ("squared_error", "poisson")}, "`loss='poisson'` is a likelihood of counts, which only the first"),
+        ({"loss": "cross_entropy"}, r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 restores codes'),
+        ({"loss": ("cross_entropy", "squared_error")}, r"`loss='cross_entropy'` needs data in \[0, 1\]\. Received"),
+        ({"corruption": ("masking", "salt")}, "`corruption` must be one of .*Received 'salt'"),
+        ({"corruption_level": (0.1, 1.0)}, r"`corruption_level` must be .*Received 1\.0"),
+        ({"corrupted_weight": 0, "untouched_weight": 0}, "`corrupted_weight` and `untouched_weight` are both 0"),
+        ({"learning_rate": (1e-3, 0)}, r"`learning_rate` must be a number in \(0, inf\)\. Received 0"),
+        ({"layer_sizes": (21, 3), "module": "pca"}, r"Principal components cannot fill a layer of 21 units.*20 \("),
+    ],
+)
+def test_wrong_settings_of_layers_are_refused(normalized, arguments, match):
+    with pytest.raises(sq.ArgumentError, match=match):
+        sq.tl.pretrain(normalized, **(QUICK | arguments))
+
+
+# Modules.
+
+
+@pytest.mark.usefixtures("eager")
+def test_untied_decoders_give_other_weights(normalized, first):
+    encoder = sq.tl.pretrain(normalized, **QUICK, module="untied")
+    assert [layer.activation for layer in encoder.layers] == ["relu", "linear"]
+    assert all((a.kernel != b.kernel).any() for a, b in zip(encoder.layers, first.layers, strict=True))
+
+
+@pytest.mark.usefixtures("eager")
+def test_boltzmann_machines_have_sigmoids(normalized):
+    encoder = sq.tl.pretrain(normalized, **QUICK, module="rbm")
+    assert [layer.activation for layer in encoder.layers] == ["sigmoid", "sigmoid"]
+    assert [layer.kernel.shape for layer in encoder.layers] == [(20, 6), (6, 3)]
+    assert all(np.isfinite(values).all() for layer in encoder.history["pretrain"] for values in layer.values())
+    assert recorded(encoder)["module"] == "rbm"
+
+
+def test_principal_components_are_those_of_a_decomposition(normalized):
+    encoder = sq.tl.pretrain(normalized, layer_sizes=(4,), module="pca", progress=False)
+    x = inputs_of(normalized)
+    _, _, axes = np.linalg.svd(x, full_matrices=False)
+    kernel = encoder.layers[0].kernel
+    np.testing.assert_allclose(np.abs(np.diag(axes[:4] @ kernel)), 1, rtol=1e-3)
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(4), atol=1e-5)
+    scores = x @ kernel + encoder.layers[0].bias
+    codes = encoder.encode(counts_of(normalized))
+    np.testing.assert_allclose(codes, scores / np.linalg.norm(scores, axis=1, keepdims=True), atol=1e-4)
+    # Nothing is trained.
+    assert encoder.history["pretrain"] == [{"loss": []}]
+
+
+def test_random_weights_are_not_trained(normalized):
+    # On cells of noise alone, the weights are the same: the data have no say.
+    noise = normalized.copy()
+    noise.layers["counts"] = np.random.default_rng(0).poisson(1.0, noise.shape).astype(np.float32)
+    one, other = (sq.tl.pretrain(adata, **QUICK, module="random") for adata in (normalized, noise))
+    assert same(one, other)
+    assert one.history["pretrain"] == [{"loss": []}] * 2
+    assert not same(sq.tl.pretrain(normalized, **QUICK, module="random", random_state=1), one)
+
+
+# Likelihoods of counts.
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("loss", ["poisson", "negative_binomial"])
+def test_likelihood_of_the_counts(normalized, loss):
+    # A learning rate so low that the loss is that of the weights which come back.
+    encoder = sq.tl.pretrain(
+        normalized,
+        layer_sizes=(6,),
+        loss=loss,
+        corruption="none",
+        code_activation="tanh",
+        epochs=1,
+        batch_size=60,
+        learning_rate=1e-9,
+        validation_fraction=0,
+        progress=False,
+    )
+    counts = counts_of(normalized)
+    kernel, bias = encoder.layers[0].kernel, encoder.layers[0].bias
+    share = (counts.sum(axis=0) + 1) / (counts.sum(axis=0) + 1).sum()
+    logits = np.tanh(inputs_of(normalized) @ kernel + bias) @ kernel.T + np.log(share)
+    mean = counts.sum(axis=1, keepdims=True) * special.softmax(logits, axis=1)
+    counts = counts.round()
+    likelihood = (
+        stats.poisson.logpmf(counts, mean) if loss == "poisson" else stats.nbinom.logpmf(counts, 1, 1 / (1 + mean))
+    )
+    np.testing.assert_allclose(encoder.history["pretrain"][0]["loss"], [-likelihood.mean()], rtol=1e-4)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("loss", ["poisson", "negative_binomial", ("negative_binomial", "squared_error")])
+def test_a_likelihood_is_for_the_first_layer(normalized, first, loss):
+    encoder = sq.tl.pretrain(normalized, **QUICK, loss=loss)
+    assert not same(encoder, first)
+    assert np.isfinite([values for layer in encoder.history["pretrain"] for values in layer.values()]).all()
+    assert recorded(encoder)["loss"] == (loss if isinstance(loss, str) else list(loss))
+
+
+# Corruption.
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Instead of training, keep what the stack was asked for."""
+    calls = []
+
+    class Asked(Exception):  # noqa: N818 (it is no error)
+        pass
+
+    def keep(rows, entries, **settings):
+        calls.append((rows, entries, settings))
+        raise Asked
+
+    monkeypatch.setattr(sq.nn, "pretrain_stack", keep)
+
+    def ask(adata, **arguments):
+        with pytest.raises(Asked):
+            sq.tl.pretrain(adata, **(QUICK | arguments))
+        return calls[-1]
+
+    return ask
+
+
+@pytest.mark.usefixtures("eager")
+def test_salt_and_pepper(normalized, first):
+    encoder = sq.tl.pretrain(normalized, **QUICK, corruption="salt_and_pepper")
+    assert not same(encoder, first)
+    assert same(encoder, sq.tl.pretrain(normalized, **QUICK, corruption=SaltAndPepperNoise(0.3)))
+    assert recorded(encoder)["corruption"] == "salt_and_pepper"
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_corruption_of_ones_own_is_recorded_as_text(normalized, first):
+    encoder = sq.tl.pretrain(normalized, **QUICK, corruption=MaskingNoise(0.3), corruption_level=0)
+    # The level of the call has no say.
+    assert same(encoder, sq.tl.pretrain(normalized, **QUICK, corruption="masking", corruption_level=0.3))
+    assert recorded(encoder)["corruption"] == "MaskingNoise(level=0.3)"
+    seen = []
+
+    def noise(batch, rng):
+        seen.append(batch.shape)
+        return batch
+
+    encoder = sq.tl.pretrain(normalized, **QUICK, corruption=("masking", noise))
+    assert {width for _, width in seen} == {6}
+    masking, text = recorded(encoder)["corruption"]
+    assert masking == "masking"
+    assert "noise" in text
+
+
+@pytest.mark.parametrize(
+    ("masking", "low", "high"), [(0.5, 0.0, 0.5), ((0.2, 0.6), 0.2, 0.6), ([0.4, 0.4], 0.4, 0.4), (0.9, 0.0, 0.9)]
+)
+def test_whole_genes_are_masked_in_the_first_layer(normalized, asked, masking, low, high):
+    rows, _, settings = asked(normalized, gene_masking=masking, corruption=("gaussian", "none"), corruption_level=0.2)
+    panels, above = settings["corruption"]
+    assert isinstance(panels, PanelNoise)
+    assert (panels.lowest, panels.highest) == (low, high)
+    assert panels.then == GaussianNoise(0.2)
+    assert panels.transform is rows.transform
+    assert above == "none"
+    (_, _, settings) = asked(normalized, gene_masking=masking, corruption="none")
+    assert settings["corruption"][0].then == NoCorruption()
+    assert settings["corruption"][1] == "none"
+
+
+@pytest.mark.parametrize("masking", [0, 0.0, (0.0, 0.0)])
+def test_without_gene_masking_there_is_masking_alone(normalized, asked, masking):
+    assert asked(normalized, gene_masking=masking)[2]["corruption"] == "masking"
+
+
+@pytest.mark.usefixtures("eager")
+def test_gene_masking_trains_and_is_recorded(normalized, first):
+    encoder = sq.tl.pretrain(normalized, **QUICK, gene_masking=(0.2, 0.6))
+    assert not same(encoder, first)
+    assert recorded(encoder)["gene_masking"] == [0.2, 0.6]
+    assert recorded(first)["gene_masking"] == [0, 0]
+    assert recorded(sq.tl.pretrain(normalized, **QUICK, gene_masking=0.5))["gene_masking"] == [0, 0.5]
+
+
+WRONG_SHARES = [
+    (1.0, r"`gene_masking` must be a number in \[0, 1\)\. Received 1\.0"),
+    (-0.1, r"`gene_masking` must be a number in \[0, 1\)\. Received -0\.1"),
+    ("half", r"`gene_masking` must be a number in \[0, 1\)\. Received 'half'"),
+    ((0.5, 0.2), r"`gene_masking\[0\]` must not be above `gene_masking\[1\]`\. Received 0\.5 and 0\.2"),
+    ((0.5, 1.0), r"`gene_masking\[1\]` must be a number in \[0, 1\)\. Received 1\.0"),
+    ((None, 0.5), r"`gene_masking\[0\]` must be a number in \[0, 1\)\. Received None"),
+    ((0.1, 0.2, 0.3), r"`gene_masking` must be a share in \[0, 1\), or a pair of the least and the largest\. Received"),
+    ((0.1,), r"`gene_masking` must be a share in \[0, 1\), or a pair"),
+]
+
+
+@pytest.mark.parametrize(("masking", "match"), WRONG_SHARES)
+def test_wrong_shares_of_genes_are_refused(normalized, masking, match):
+    with pytest.raises(sq.ArgumentError, match=match):
+        sq.tl.pretrain(normalized, **QUICK, gene_masking=masking)
+
+
+# Gene sets.
+
+
+@pytest.fixture(scope="module")
+def sets(normalized):
+    """Three sets of model genes that overlap, with genes that the model lacks among them."""
+    genes = list(normalized.uns["scquery_transform"]["genes"])
+    return {
+        "pathway one": [*genes[:6], "ELSEWHERE1"],
+        "pathway two": [genes[12], genes[4], genes[9]],
+        "targets": ["ELSEWHERE2", *genes[15:]],
+    }
+
+
+def mask_of(sets, genes, free_units):
+    groups = np.array([[gene in members for members in sets.values()] for gene in genes])
+    return np.hstack([groups, np.ones((len(genes), free_units), bool)])
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("free_units", [0, 2])
+def test_units_stand_for_gene_sets(normalized, sets, tmp_path, free_units):
+    encoder = sq.tl.pretrain(normalized, **QUICK, activation="tanh", gene_sets=sets, free_units=free_units)
+    bottom, *above = encoder.layers
+    width = 3 + free_units
+    assert bottom.units == ("pathway one", "pathway two", "targets", "free_0", "free_1")[:width]
+    mask = mask_of(sets, encoder.genes, free_units)
+    np.testing.assert_array_equal(bottom.mask, mask)
+    np.testing.assert_array_equal(bottom.kernel != 0, mask)
+    # The sizes are those of the layers above.
+    assert [layer.kernel.shape for layer in encoder.layers] == [(20, width), (width, 6), (6, 3)]
+    assert [layer.activation for layer in encoder.layers] == ["tanh", "tanh", "linear"]
+    assert all((layer.mask, layer.units) == (None, None) for layer in above)
+    assert len(encoder.history["pretrain"]) == 3
+    kept = recorded(encoder)
+    assert (kept["n_gene_sets"], kept["free_units"], kept["layer_sizes"]) == (3, free_units, [6, 3])
+    # The same sets from a file.
+    path = tmp_path / "sets.gmt"
+    path.write_text("".join("\t".join([name, "", *members]) + "\n" for name, members in sets.items()))
+    source = str(path) if free_units else path
+    again = sq.tl.pretrain(normalized, **QUICK, activation="tanh", gene_sets=source, free_units=free_units)
+    assert same(again, encoder)
+    assert again.layers[0].units == bottom.units
+
+
+@pytest.mark.usefixtures("eager")
+def test_settings_of_each_layer_count_that_of_the_gene_sets(normalized, sets):
+    encoder = sq.tl.pretrain(
+        normalized,
+        **(QUICK | {"epochs": (2, 1, 1), "validation_fraction": 0}),
+        activation=("sigmoid", "tanh", "linear"),
+        loss=("poisson", "squared_error", "squared_error"),
+        gene_sets=sets,
+        gene_masking=0.5,
+    )
+    assert [layer.activation for layer in encoder.layers] == ["sigmoid", "tanh", "linear"]
+    assert [len(layer["loss"]) for layer in encoder.history["pretrain"]] == [2, 1, 1]
+    with pytest.raises(
+        sq.ArgumentError, match=r"`epochs` must be one value, or one for each of the 3 layers\. Received"
+    ):
+        sq.tl.pretrain(normalized, **(QUICK | {"epochs": (1, 1)}), gene_sets=sets)
+
+
+@pytest.mark.usefixtures("eager")
+def test_zeros_outlast_fine_tuning(normalized, sets):
+    adata = normalized.copy()
+    encoder = sq.tl.pretrain(adata, **QUICK, gene_sets=sets, free_units=1)
+    before = encoder.layers[0]
+    sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=2, batch_size=30, learning_rate=0.01, progress=False)
+    after = encoder.layers[0]
+    assert after.units == before.units
+    np.testing.assert_array_equal(after.mask, before.mask)
+    assert (after.kernel[~after.mask] == 0).all()
+    assert (np.abs(after.kernel - before.kernel)[after.mask] > 1e-4).all()
+
+
+@pytest.mark.usefixtures("eager")
+def test_small_sets_are_left_out_with_a_warning(normalized, sets):
+    genes = list(normalized.uns["scquery_transform"]["genes"])
+    more = {"small": genes[:2], **sets, "elsewhere": ["X", "Y", "Z"]}
+    with pytest.warns(
+        sq.ScqueryWarning, match=r"2 of 5 gene sets hold fewer than three model genes and are left out\."
+    ) as caught:
+        encoder = sq.tl.pretrain(normalized, **QUICK, gene_sets=more)
+    assert [w.filename for w in caught if w.category is sq.ScqueryWarning] == [__file__]
+    assert encoder.layers[0].units == tuple(sets)
+    assert recorded(encoder)["n_gene_sets"] == 3
+
+
+def test_wrong_gene_sets_are_refused(normalized, sets, tmp_path):
+    for error, arguments, match in (
+        (
+            sq.ArgumentError,
+            {"free_units": 2},
+            "`free_units` stand beside units of gene sets. Received free_units=2 without `gene_sets`",
+        ),
+        (sq.ArgumentError, {"gene_sets": sets, "free_units": -1}, "`free_units` must be an integer of at least 0"),
+        (sq.ArgumentError, {"gene_sets": [["A", "B"]]}, "`gene_sets` must be the path of a GMT .*Received list"),
+        (sq.MissingKeyError, {"gene_sets": tmp_path / "nowhere.gmt"}, "There is no file of gene sets at .*nowhere"),
+        (
+            sq.GeneOverlapError,
+            {"gene_sets": {"mouse": ("Actb", "Gapdh", "Cd3e")}},
+            "None of the 1 gene sets holds 3 of the 20 model genes. Received sets of genes such as 'Actb'",
+        ),
+    ):
+        with pytest.raises(error, match=match):
+            sq.tl.pretrain(normalized, **QUICK, **arguments)
+
+
+def part_of(path, part):
+    manifest = json.loads((path / "manifest.json").read_text())
+    return path / manifest["parts"][part]["file"]
+
+
+def without_units(path):
+    """Make of a bundle one of the time before gene sets, whose model has no ``units``."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    old = part_of(path, "model")
+    model = json.loads(old.read_text())
+    del model["units"]
+    content = json.dumps(model).encode()
+    checksum = hashlib.sha256(content).hexdigest()
+    new = path / f"model.{checksum[:16]}.json"
+    old.unlink()
+    new.write_bytes(content)
+    manifest["parts"]["model"] = {"file": new.name, "bytes": len(content), "sha256": checksum}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_reference_keeps_its_gene_sets(normalized, sets, tmp_path):
+    adata = normalized.copy()
+    encoder = sq.tl.pretrain(adata, **QUICK, gene_sets=sets, free_units=1)
+    sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False)
+    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    reference.save(tmp_path / "sets.scq")
+    loaded = sq.Reference.load(tmp_path / "sets.scq").encoder
+    bottom, above = loaded.layers[0], loaded.layers[1:]
+    assert bottom.units == (*sets, "free_0")
+    assert bottom.mask.dtype == bool
+    np.testing.assert_array_equal(bottom.mask, mask_of(sets, encoder.genes, 1))
+    assert [(layer.mask, layer.units) for layer in above] == [(None, None)] * 2
+    assert same(loaded, encoder)
+    assert loaded.parameters == json.loads(json.dumps(encoder.parameters))
+    # What was loaded can be trained further, under the same mask.
+    sq.tl.finetune(adata, loaded, label_key="cell_type", epochs=1, progress=False)
+    assert (loaded.layers[0].kernel[~bottom.mask] == 0).all()
+    assert not same(loaded, encoder)
+
+
+def test_references_of_the_time_before_gene_sets_are_read(reference, tmp_path):
+    path = tmp_path / "old.scq"
+    reference.save(path)
+    without_units(path)
+    loaded = sq.Reference.load(path).encoder
+    assert [(layer.mask, layer.units) for layer in loaded.layers] == [(None, None)] * 2
+    assert same(loaded, reference.encoder)
+
+
+# Checkpoints.
+
+
+@pytest.fixture
+def layers_trained(monkeypatch):
+    """Record which layers are trained; ``layers_trained.fail_at`` stops the run before one of them."""
+    module = importlib.import_module("scquery_ae.nn.pretraining")
+    train = module.train_layer
+
+    class Trained(list):
+        fail_at = None
+
+    record = Trained()
+
+    def spy(layer, *args, **kwargs):
+        if record.fail_at == layer.name:
+            raise KeyboardInterrupt
+        record.append(layer.name)
+        return train(layer, *args, **kwargs)
+
+    monkeypatch.setattr(module, "train_layer", spy)
+    return record
+
+
+@pytest.mark.usefixtures("eager")
+def test_an_interrupted_run_goes_on(normalized, sets, layers_trained, tmp_path):
+    arguments = QUICK | {"gene_sets": sets, "gene_masking": 0.5, "loss": "negative_binomial"}
+    whole = sq.tl.pretrain(normalized, **arguments)
+    assert layers_trained == ["gene_sets", "denoising_1", "denoising_2"]
+    layers_trained.clear()
+    layers_trained.fail_at = "denoising_2"
+    with pytest.raises(KeyboardInterrupt):
+        sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path / "run")
+    assert layers_trained == ["gene_sets", "denoising_1"]
+    layers_trained.clear()
+    layers_trained.fail_at = None
+    resumed = sq.tl.pretrain(normalized, **arguments, checkpoint=str(tmp_path / "run"))
+    assert layers_trained == ["denoising_2"]
+    layers_trained.clear()
+    again = sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path / "run")
+    assert layers_trained == []
+    for encoder in (resumed, again):
+        assert same(encoder, whole)
+        assert encoder.history == whole.history
+        assert encoder.layers[0].units == whole.layers[0].units
+        # Where it was kept is not what it is.
+        assert recorded(encoder) == recorded(whole)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"random_state": 1}),
+        ({}, {"gene_masking": 0.5}),
+        ({"gene_masking": 0.5}, {"gene_masking": (0.1, 0.5)}),
+        # Noise of another kind at the same level.
+        ({"corruption": "masking"}, {"corruption": "gaussian"}),
+        ({"corruption": MaskingNoise(0.3)}, {"corruption": GaussianNoise(0.3)}),
+        ({"gene_masking": 0.5, "corruption": "masking"}, {"gene_masking": 0.5, "corruption": "gaussian"}),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(normalized, tmp_path, before, after):
+    arguments = QUICK | {"layer_sizes": (3,), "checkpoint": tmp_path}
+    sq.tl.pretrain(normalized, **(arguments | before))
+    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` holds another run: .*layer_0\.json was made with"):
+        sq.tl.pretrain(normalized, **(arguments | after))
+
+
+def test_what_is_no_folder_is_refused_as_checkpoint(normalized, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*, which is"):
+        sq.tl.pretrain(normalized, **QUICK, checkpoint=tmp_path / "file")
+    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be the path of a folder, or None\. Received 3"):
+        sq.tl.pretrain(normalized, **QUICK, checkpoint=3)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
+from scquery_ae.encoder import DenseWeights, Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import MaskingNoise, NoCorruption
-from scquery_ae.training import PanelNoise
+from scquery_ae.training import PanelNoise, finetune_encoder
 from scquery_ae.transform import Transform
 
 
@@ -84,3 +85,90 @@ def test_the_clean_batch_is_left_alone(cells):
     for seed in range(6):
         PanelNoise(rows.transform, 0.5, then=MaskingNoise(0.3))(batch, np.random.default_rng(seed))
     assert (batch != before).nnz == 0
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(0.3, 0.8), (0.5, 0.5), (0.0, 0.2)])
+def test_shares_lie_between_the_lowest_and_the_highest(cells, lowest, highest):
+    _, rows = cells
+    noise = PanelNoise(rows.transform, highest, then=NoCorruption(), lowest=lowest)
+    batch = rows.take(np.arange(30))
+    results = [noise(batch, np.random.default_rng(seed)) for seed in range(300)]
+    shares = [np.mean(np.all(r == rows.transform.mean, axis=0)) for r in results if isinstance(r, np.ndarray)]
+    # Each of the 200 genes is drawn by itself: at a share of one half, four standard deviations are 0.14.
+    assert lowest - 0.14 < min(shares) < lowest + 0.08
+    assert highest - 0.08 < max(shares) < highest + 0.14
+    # Evenly in between.
+    spread = np.hypot((highest - lowest) / np.sqrt(12), 0.035)
+    assert abs(np.mean(shares) - (lowest + highest) / 2) < 4 * spread / np.sqrt(len(shares))
+
+
+# What it is for.
+
+N_GENES, N_TYPES = 300, 5
+
+
+def redundant(n, seed):
+    """Return counts of types with sixty markers each, a gene marking several of them, and the types."""
+    biology = np.random.default_rng(99)
+    rates = np.tile(biology.gamma(1.0, 1.0, N_GENES) + 0.1, (N_TYPES, 1))
+    for i in range(N_TYPES):
+        rates[i, biology.permutation(N_GENES)[:60]] *= 4
+    types = np.arange(n) % N_TYPES
+    return np.random.default_rng(seed).poisson(rates[types]).astype("float32"), types
+
+
+def losses_of_accuracy(seed):
+    """Return how much accuracy is lost when a query has a tenth of the genes, without and with masked panels."""
+    counts, types = redundant(250, seed)
+    columns = GeneColumns(sparse.csr_matrix(counts), np.arange(N_GENES))
+    genes = np.array([f"g{i}" for i in range(N_GENES)], dtype=object)
+    rows = CellRows.read(columns, Transform.fit(columns, genes))
+    rng = np.random.default_rng(seed)
+    kernels = [(rng.normal(size=(d, k)) / np.sqrt(d)).astype("float32") for d, k in ((N_GENES, 32), (32, 8))]
+    layers = tuple(
+        DenseWeights(kernel, np.zeros(kernel.shape[1], "float32"), activation)
+        for kernel, activation in zip(kernels, ("relu", "linear"), strict=True)
+    )
+    start = Encoder(rows.transform, layers)
+    query, expected = redundant(500, seed + 50)
+    panels = [np.random.default_rng([seed, panel]).random(N_GENES) < 0.1 for panel in range(10)]
+    lost = []
+    for masking in (0.0, 0.9):
+        result = finetune_encoder(
+            start,
+            rows,
+            types,
+            np.zeros(len(types), bool),
+            tuple("abcde"),
+            class_weight_power=0.5,
+            label_smoothing=0.1,
+            corruption_level=0.3,
+            gene_masking=masking,
+            gene_masking_from=0.0,
+            dropout=0.0,
+            epochs=12,
+            patience=5,
+            batch_size=25,
+            learning_rate=3e-3,
+            random_state=seed,
+            progress=False,
+        )
+        encoder = Encoder(start.transform, result.layers, result.head)
+        whole = (encoder.classify(encoder.encode(query)).argmax(axis=1) == expected).mean()
+        assert whole > 0.97, "with all genes there is nothing to be lost"
+        cut = [
+            (encoder.classify(encoder.encode(np.where(panel, query, 0), panel)).argmax(axis=1) == expected).mean()
+            for panel in panels
+        ]
+        lost.append(whole - np.mean(cut))
+    return lost
+
+
+@pytest.mark.slow
+@pytest.mark.backend
+def test_less_is_lost_with_a_small_panel():
+    without, masked = np.array([losses_of_accuracy(seed) for seed in range(3)]).T
+    # A tenth of the genes does not give the types away: there is something to be gained.
+    assert without.min() > 0.1, without
+    assert (without - masked).min() > 0, (without, masked)
+    assert (without - masked).mean() > 0.04, (without, masked)

@@ -1,0 +1,818 @@
+"""Greedy pretraining of all kinds of modules: what goes together, what is refused, and what a checkpoint keeps."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from scipy import sparse, special, stats
+from sklearn.decomposition import PCA
+
+from scquery_ae._errors import ArgumentError, ScqueryWarning
+from scquery_ae.nn import (
+    MODULES,
+    DenseLayerAutoencoder,
+    FeatureMaskingNoise,
+    GaussianNoise,
+    MaskedAutoencoder,
+    MaskingNoise,
+    RestrictedBoltzmannMachine,
+    pretrain_stack,
+)
+
+pytestmark = pytest.mark.backend
+
+
+def shares(n=48, d=12, seed=0):
+    """Return values in [0, 1], some of them zero, with a structure of rank 3."""
+    rng = np.random.default_rng(seed)
+    x = special.expit(rng.normal(size=(n, 3)) @ rng.normal(size=(3, d)) + 0.2 * rng.normal(size=(n, d)))
+    x[rng.random(x.shape) < 0.15] = 0
+    return x.astype("float32")
+
+
+def reals(n=48, d=12, seed=0):
+    return (6 * shares(n, d, seed) - 2).astype("float32")
+
+
+def counts_and_logs(n=60, d=12, seed=0):
+    """Return counts of genes of very unlike means, and the logs of what each cell's share of them is."""
+    rng = np.random.default_rng(seed)
+    profiles = rng.gamma(1.0, 4.0, (2, d)) + 0.5
+    means = profiles[np.arange(n) % 2] * rng.uniform(0.5, 2, (n, 1))
+    counts = rng.poisson(rng.gamma(3.0, means / 3.0)).astype("float32")
+    counts[counts.sum(axis=1) == 0, 0] = 1
+    return counts, np.log1p(counts / counts.sum(axis=1, keepdims=True) * 50).astype("float32")
+
+
+def groups(d=12):
+    return np.arange(d)[:, None] % 3 == np.arange(3)[None]
+
+
+def pretrain(x, layer_sizes=(5,), **kwargs):
+    kwargs = {"epochs": 2, "batch_size": 64, "learning_rate": 0.01, "progress": False, **kwargs}
+    return pretrain_stack(x, layer_sizes, **kwargs)
+
+
+def numpy_codes(stack, x):
+    functions = {
+        "linear": np.asarray,
+        "relu": lambda v: np.maximum(v, 0),
+        "tanh": np.tanh,
+        "sigmoid": special.expit,
+    }
+    for kernel, bias, activation in stack.dense_weights:
+        x = functions[activation](x @ kernel + bias)
+    return x
+
+
+def reconstruction(layer, x):
+    return np.asarray(keras.ops.convert_to_numpy(layer(x)))
+
+
+def all_weights(stack):
+    return [weight for layer in stack.layers for weight in layer.get_weights()]
+
+
+def assert_equal_stacks(one, other):
+    for first, second in zip(all_weights(one), all_weights(other), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert one.history == other.history
+
+
+# One setting a layer
+
+
+@pytest.fixture
+def fits(monkeypatch, eager):
+    """Record of each ``fit`` its model, optimiser, loss, batches and number of epochs."""
+    record = []
+    fit = keras.Model.fit
+
+    def spied(self, training, **kwargs):
+        record.append({"model": self, "training": training, **kwargs})
+        return fit(self, training, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", spied)
+    return record
+
+
+def test_each_layer_has_its_own_settings(fits):
+    stack = pretrain(
+        shares(),
+        (6, 5, 4),
+        module=("tied", "untied", "tied"),
+        activation=("sigmoid", "tanh", "linear"),
+        output_activation=[None, "sigmoid", None],
+        loss=("cross_entropy", "squared_error", "squared_error"),
+        corruption=["masking", GaussianNoise(0.25), "salt_and_pepper"],
+        corruption_level=np.array([0.2, 0.5, 0.1]),
+        corrupted_weight=(1, 2.0, 1),
+        untouched_weight=(1, 0.5, 1),
+        epochs=(1, 2, 3),
+        patience=(3, 4, 5),
+        batch_size=np.array([20, 30, 40]),
+        learning_rate=[0.01, 0.02, 0.03],
+    )
+    assert [layer.tied for layer in stack.layers] == [True, False, True]
+    assert [layer.activation.__name__ for layer in stack.layers] == ["sigmoid", "tanh", "linear"]
+    assert [layer.output_activation.__name__ for layer in stack.layers] == ["sigmoid", "sigmoid", "linear"]
+    assert [type(fit["model"].loss).__name__ for fit in fits] == ["CrossEntropy", "SquaredError", "SquaredError"]
+    noises = [fit["training"].corruption for fit in fits]
+    assert [type(noise).__name__ for noise in noises] == ["MaskingNoise", "GaussianNoise", "SaltAndPepperNoise"]
+    # A noise of one's own has its own level.
+    assert [noise.level for noise in noises] == [0.2, 0.25, 0.1]
+    assert [fit["training"].emphasis for fit in fits] == [None, (2.0, 0.5), None]
+    assert [fit["training"].batch_size for fit in fits] == [20, 30, 40]
+    assert [fit["epochs"] for fit in fits] == [1, 2, 3]
+    assert [len(history["loss"]) for history in stack.history] == [1, 2, 3]
+    np.testing.assert_allclose([float(fit["model"].optimizer.learning_rate) for fit in fits], [0.01, 0.02, 0.03])
+    stopping = [c for fit in fits for c in fit["callbacks"] if isinstance(c, keras.callbacks.EarlyStopping)]
+    assert [c.patience for c in stopping] == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("module", ("tied",)),
+        ("activation", ("relu", "relu", "linear")),
+        ("output_activation", (None, None, None)),
+        ("loss", ["squared_error"] * 3),
+        ("corruption", ("masking",)),
+        ("corruption_level", np.array([0.1, 0.2, 0.3])),
+        ("corrupted_weight", ()),
+        ("untouched_weight", (1,)),
+        ("epochs", [1, 2, 3]),
+        ("patience", (1,)),
+        ("batch_size", np.array([8])),
+        ("learning_rate", (0.1,) * 5),
+    ],
+)
+def test_sequences_need_one_value_a_layer(name, values):
+    message = rf"`{name}` must be one value, or one for each of the 2 layers\. Received {len(values)} values"
+    with pytest.raises(ArgumentError, match=message):
+        pretrain(shares(), (6, 4), **{name: values})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("module", ("tied", "deep"), r"`module` must be one of 'tied', .*'random'\. Received 'deep'"),
+        ("epochs", (1, 0), r"`epochs` must be an integer of at least 1\. Received 0"),
+        ("corruption_level", (0.1, 1.0), r"`corruption_level` must be a number in \[0, 1\)\. Received 1\.0"),
+        ("corrupted_weight", -1, r"`corrupted_weight` must be a number in \[0, inf\)\. Received -1"),
+        ("untouched_weight", float("inf"), r"`untouched_weight` must be a number in \[0, inf\)\. Received inf"),
+        ("learning_rate", (0.1, -1), r"`learning_rate` must be a number in \(0, inf\)\. Received -1"),
+        ("loss", ("squared_error", "mae"), r"`loss` must be one of 'squared_error', .*\. Received 'mae'"),
+    ],
+)
+def test_bad_values(name, values, message):
+    with pytest.raises(ArgumentError, match=message):
+        pretrain(shares(), (6, 4), **{name: values})
+
+
+@pytest.mark.usefixtures("eager")
+def test_losses_may_come_as_an_array():
+    """As the other settings do: an array is a sequence."""
+    stack = pretrain(shares(), (6, 4), epochs=1, loss=np.array(["squared_error", "squared_error"]))
+    assert len(stack.layers) == 2
+
+
+# Modules, one upon the other
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("module", MODULES)
+def test_each_module(module):
+    x = shares()
+    stack = pretrain(x, (6, 4), module=module, activation="sigmoid")
+    assert [layer.code_shape((None, 1))[-1] for layer in stack.layers] == [6, 4]
+    kind = RestrictedBoltzmannMachine if module == "rbm" else DenseLayerAutoencoder
+    assert all(isinstance(layer, kind) for layer in stack.layers)
+    if kind is DenseLayerAutoencoder:
+        assert {layer.tied for layer in stack.layers} == {module != "untied"}
+        assert len(stack.layers[0].get_weights()) == (4 if module == "untied" else 3)
+    for history in stack.history:
+        if module in ("pca", "random"):
+            assert history == {"loss": []}
+        else:
+            names = {"loss", "val_loss"} | ({"free_energy_gap"} if module == "rbm" else set())
+            assert set(history) == names
+            assert all(len(values) == 2 and np.isfinite(values).all() for values in history.values())
+    codes = stack.encode(x)
+    assert codes.shape == (48, 4)
+    np.testing.assert_allclose(codes, numpy_codes(stack, x), atol=1e-5)
+
+
+@pytest.mark.usefixtures("eager")
+def test_modules_layers_and_widths_mix():
+    x = reals()
+    given = MaskedAutoencoder(groups(), free_units=3, activation="sigmoid", name="genes")
+    machine = RestrictedBoltzmannMachine(5, seed=0, name="machine")
+    stack = pretrain(
+        x, [given, machine, 4, 3, 2], module=("pca", "pca", "untied", "rbm", "pca"), activation="tanh", epochs=1
+    )
+    # A layer that was given is trained as it is, whatever `module` says.
+    assert stack.layers[0] is given
+    assert stack.layers[1] is machine
+    assert given.count_params() == 12 + 12 * 3 + 6 + 12
+    assert [type(layer).__name__ for layer in stack.layers[2:]] == [
+        "DenseLayerAutoencoder",
+        "RestrictedBoltzmannMachine",
+        "DenseLayerAutoencoder",
+    ]
+    assert [len(history["loss"]) for history in stack.history] == [1, 1, 1, 1, 0]
+    assert [name for *_, name in stack.dense_weights] == ["sigmoid", "sigmoid", "tanh", "sigmoid", "linear"]
+    kernel = stack.dense_weights[0][0]
+    np.testing.assert_array_equal(kernel[:, :3] != 0, groups())
+    np.testing.assert_allclose(stack.encode(x), numpy_codes(stack, x), atol=1e-5)
+
+
+@pytest.mark.usefixtures("eager")
+def test_boltzmann_machines_fit_the_range_of_what_they_see():
+    binary, real = shares(), reals()
+    assert pretrain(binary, (4,), module="rbm", epochs=1).layers[0].visible == "bernoulli"
+    assert pretrain(sparse.csr_matrix(binary), (4,), module="rbm", epochs=1).layers[0].visible == "bernoulli"
+    layer = pretrain(real, (4,), module="rbm", epochs=1).layers[0]
+    assert layer.visible == "gaussian"
+    np.testing.assert_allclose(layer.visible_std, np.sqrt(real.var(axis=0).mean()), rtol=1e-4)
+    # Upon a sigmoid it sees shares, upon another activation real values.
+    for activation, visible in (("sigmoid", "bernoulli"), ("tanh", "gaussian")):
+        stack = pretrain(real, (5, 4), module=("tied", "rbm"), activation=activation, epochs=1)
+        assert stack.layers[1].visible == visible
+    upon_codes = pretrain(real, (5, 4), module=("tied", "rbm"), activation="tanh", epochs=1)
+    codes = np.tanh(real @ upon_codes.weights[0][0] + upon_codes.weights[0][1])
+    np.testing.assert_allclose(upon_codes.layers[1].visible_std, np.sqrt(codes.var(axis=0).mean()), rtol=1e-3)
+
+
+def test_boltzmann_machines_are_trained_on_clean_rows(fits):
+    stack = pretrain(shares(), (6,), module="rbm", corruption_level=0.5, untouched_weight=0.0)
+    noisy, clean, *weights = fits[0]["training"][0]
+    np.testing.assert_array_equal(noisy, clean)
+    assert not weights
+    # The history is that of reconstruction: the squared error on the held-out rows at the best epoch.
+    _, held_out = fits[0]["validation_data"][0]
+    best = min(stack.history[0]["val_loss"])
+    np.testing.assert_allclose(np.square(reconstruction(stack.layers[0], held_out) - held_out).mean(), best, rtol=1e-4)
+
+
+def test_boltzmann_machines_learn():
+    """Rows are one of three patterns, with a few values flipped: features that go together, which a code can tell."""
+    rng = np.random.default_rng(0)
+    x = (rng.random((3, 16)) < 0.5)[rng.integers(3, size=128)] ^ (rng.random((128, 16)) < 0.05)
+    x = x.astype("float32")
+    history = pretrain(x, (8,), module="rbm", epochs=15, patience=15, batch_size=16, learning_rate=0.05).history[0]
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    # Who gives the mean of each feature errs by its variance.
+    assert min(history["val_loss"]) < 0.8 * x.var(axis=0).mean()
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix])
+def test_principal_components_are_those_of_sklearn(container):
+    x = reals(n=80)
+    stack = pretrain(container(x), (4,), module="pca")
+    pca = PCA(4).fit(x)
+    largest = np.abs(pca.components_).argmax(axis=1)
+    signs = np.sign(pca.components_[np.arange(4), largest])
+    np.testing.assert_allclose(stack.encode(x), pca.transform(x) * signs, atol=1e-4)
+    kernel, bias = stack.weights[0]
+    np.testing.assert_allclose(kernel, (pca.components_ * signs[:, None]).T, atol=1e-4)
+    np.testing.assert_allclose(bias, -x.mean(axis=0) @ kernel, atol=1e-4)
+    assert stack.history == [{"loss": []}]
+
+
+def test_principal_components_of_codes():
+    """The second layer takes those of what the first one gives."""
+    x = reals(n=80)
+    stack = pretrain(x, (6, 3), module="pca", activation="relu")
+    hidden = np.maximum(x @ stack.weights[0][0] + stack.weights[0][1], 0)
+    expected = PCA(3).fit_transform(hidden)
+    np.testing.assert_allclose(np.abs(stack.encode(x)), np.abs(expected), atol=1e-4)
+
+
+def test_more_units_than_components():
+    with pytest.raises(ArgumentError, match=r"cannot fill a layer of 13 units: there are at most 12 \(48 rows of 12"):
+        pretrain(reals(), (13,), module="pca")
+    with pytest.raises(ArgumentError, match=r"layer of 8 units: there are at most 5 \(5 rows of 12 features\)"):
+        pretrain(reals(n=5), (8,), module="pca")
+
+
+def test_random_layers_are_glorot_uniform():
+    x = np.zeros((4, 120), "float32")
+    stack = pretrain(x, (60, 40), module="random", random_state=3)
+    for (kernel, bias), (fan_in, fan_out) in zip(stack.weights, [(120, 60), (60, 40)], strict=True):
+        assert kernel.shape == (fan_in, fan_out)
+        limit = np.sqrt(6 / (fan_in + fan_out))
+        assert np.abs(kernel).max() <= limit
+        assert stats.kstest(kernel.ravel(), stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-4
+        np.testing.assert_array_equal(bias, 0)
+    assert stack.history == [{"loss": []}, {"loss": []}]
+    again, other = (pretrain(x, (60, 40), module="random", random_state=seed) for seed in (3, 4))
+    assert_equal_stacks(again, stack)
+    assert np.abs(other.weights[0][0] - stack.weights[0][0]).max() > 0.05
+
+
+@pytest.mark.usefixtures("eager")
+def test_trained_and_random_layers_start_from_the_same_weights():
+    """Or they could not be compared: a step too small to be seen leaves the trained one where it began."""
+    x = reals()
+    start = pretrain(x, (6, 4), module="random").weights
+    for module in ("tied", "untied", "rbm"):
+        weights = pretrain(x, (6, 4), module=module, learning_rate=1e-12, epochs=1).weights
+        for (kernel, _), (expected, _) in zip(weights, start, strict=True):
+            np.testing.assert_allclose(kernel, expected, atol=1e-6)
+
+
+# The network that a stack starts
+
+
+def mixed_stack(x):
+    given = MaskedAutoencoder(groups(), activation="sigmoid", name="genes")
+    return pretrain(x, [given, 6, 4, 3], module=("tied", "rbm", "untied", "pca"), activation="relu", epochs=1)
+
+
+@pytest.mark.usefixtures("eager")
+def test_encoder_is_an_ordinary_network():
+    x = reals()
+    stack = mixed_stack(x)
+    encoder = stack.encoder()
+    assert type(encoder) is keras.Sequential
+    assert encoder.name == "encoder"
+    assert stack.encoder(name="mine").name == "mine"
+    assert [type(layer) for layer in encoder.layers] == [keras.layers.Dense] * 4
+    weights = encoder.get_weights()
+    assert len(weights) == 8
+    for i, (kernel, bias, activation) in enumerate(stack.dense_weights):
+        np.testing.assert_array_equal(weights[2 * i], kernel)
+        np.testing.assert_array_equal(weights[2 * i + 1], bias)
+        assert keras.activations.serialize(encoder.layers[i].activation) == activation
+    codes = encoder.predict(x, verbose=0)
+    np.testing.assert_allclose(codes, stack.encode(x), atol=1e-5)
+    np.testing.assert_allclose(codes, numpy_codes(stack, x), atol=1e-5)
+
+
+@pytest.mark.usefixtures("eager")
+def test_training_the_encoder_leaves_the_stack_alone():
+    x = reals()
+    stack = mixed_stack(x)
+    before, codes = [np.copy(w) for w in all_weights(stack)], stack.encode(x)
+    encoder = stack.encoder()
+    first = [np.copy(w) for w in encoder.get_weights()]
+    encoder.compile(keras.optimizers.Adam(0.05), "mse", run_eagerly=True)
+    for _ in range(2):
+        encoder.train_on_batch(x, np.random.default_rng(1).normal(size=(48, 3)).astype("float32"))
+    assert all(np.abs(w - old).max() > 1e-3 for w, old in zip(encoder.get_weights(), first, strict=True))
+    # A mask holds on in the ordinary network.
+    np.testing.assert_array_equal(encoder.get_weights()[0][~groups()], 0)
+    for weight, old in zip(all_weights(stack), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    np.testing.assert_array_equal(stack.encode(x), codes)
+    # The next encoder starts from the stack again.
+    for weight, old in zip(stack.encoder().get_weights(), first, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
+# What does not go together
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"x": reals(), "loss": "cross_entropy"},
+            r"`loss='cross_entropy'` needs data in \[0, 1\]\. Received values from -2 to \d",
+        ),
+        (
+            {"x": shares() * 3, "loss": "cross_entropy"},
+            r"`loss='cross_entropy'` needs data in \[0, 1\]\. Received values from 0 to [23]",
+        ),
+        (
+            {"x": reals(), "output_activation": "sigmoid"},
+            r'`output_activation="sigmoid"` needs data in \[0, 1\]\. Received values from -2 to',
+        ),
+        (
+            {"layer_sizes": (6, 4), "loss": "cross_entropy"},
+            r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 restores codes of another range\. Use '
+            r'`activation="sigmoid"`',
+        ),
+        (
+            {"layer_sizes": (6, 5, 4), "activation": ("sigmoid", "tanh", "linear"), "loss": "cross_entropy"},
+            r"but layer 3 restores codes of another range",
+        ),
+        (
+            {"loss": "cross_entropy", "output_activation": "linear"},
+            r"`loss='cross_entropy'` is defined on a sigmoid reconstruction\. Received `output_activation='linear'`",
+        ),
+        (
+            {"loss": "poisson", "output_activation": "relu"},
+            r"`loss='poisson'` is defined on a linear reconstruction",
+        ),
+        (
+            {"layer_sizes": (6, 4), "loss": ("squared_error", "poisson")},
+            r"`loss='poisson'` is a likelihood of counts, which only the first layer restores\. Received it for layer 2"
+            r'; give one loss a layer, such as `loss=\("poisson", "squared_error"\)`',
+        ),
+        (
+            {"layer_sizes": (6, 4), "loss": ["poisson", "negative_binomial"]},
+            r"`loss='negative_binomial'` is a likelihood of counts, which only the first layer",
+        ),
+        ({"loss": "poisson"}, r"`loss='poisson'` needs `counts` of shape \(48, 12\), that of `x`\. Received None"),
+        (
+            {"loss": "negative_binomial", "counts": np.ones((48, 11))},
+            r"`loss='negative_binomial'` needs `counts` of shape \(48, 12\), that of `x`\. Received \(48, 11\)",
+        ),
+        (
+            {"loss": "poisson", "counts": sparse.csr_matrix(np.ones((47, 12)))},
+            r"needs `counts` of shape \(48, 12\), that of `x`\. Received \(47, 12\)",
+        ),
+        (
+            {"counts": np.ones((48, 12))},
+            r'`counts` are restored under a likelihood of them only\. Received `loss="squared_error"`',
+        ),
+        (
+            {"loss": "poisson", "counts": -np.ones((48, 12))},
+            r"`counts` must be finite and not negative\. Received other values; give raw counts",
+        ),
+        (
+            {"loss": "poisson", "counts": sparse.csr_matrix(np.where(np.eye(48, 12) > 0, -1.0, 0.0))},
+            r"`counts` must be finite and not negative",
+        ),
+        (
+            {"loss": "poisson", "counts": np.full((48, 12), np.nan)},
+            r"`counts` must be finite and not negative",
+        ),
+        (
+            {"corrupted_weight": 0, "untouched_weight": 0},
+            r"`corrupted_weight` and `untouched_weight` are both 0: nothing would be learnt\. Set one above 0",
+        ),
+        (
+            {"layer_sizes": (6, 4), "corrupted_weight": (1, 0), "untouched_weight": (0, 0)},
+            r"`corrupted_weight` and `untouched_weight` are both 0",
+        ),
+    ],
+)
+def test_mismatches(kwargs, message):
+    kwargs = {"x": shares(), "layer_sizes": (5,), **kwargs}
+    with pytest.raises(ArgumentError, match=message):
+        pretrain(kwargs.pop("x"), kwargs.pop("layer_sizes"), **kwargs)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "negative_binomial"])
+def test_boltzmann_machines_cannot_restore_counts(loss):
+    """They bring their own loss, so that the likelihood would have no say."""
+    counts, logs = counts_and_logs()
+    with pytest.raises(ArgumentError, match=rf"`loss='{loss}'`"):
+        pretrain(logs, (5,), module="rbm", loss=loss, counts=counts, epochs=1)
+    with pytest.raises(ArgumentError, match=rf"`loss='{loss}'`"):
+        pretrain(logs, [RestrictedBoltzmannMachine(5, "gaussian")], loss=loss, counts=counts, epochs=1)
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_goes_together_is_trained():
+    x = shares()
+    # Cross-entropy upon sigmoids, and upon the probabilities of a Boltzmann machine.
+    pretrain(x, (6, 4), loss="cross_entropy", activation="sigmoid", epochs=1)
+    pretrain(x, (6, 4), loss="cross_entropy", module=("rbm", "tied"), epochs=1)
+    pretrain(
+        x, [MaskedAutoencoder(groups(), activation="sigmoid"), 4], loss=("squared_error", "cross_entropy"), epochs=1
+    )
+    # A squared error has any activation.
+    assert pretrain(x, output_activation="sigmoid", epochs=1).layers[0].output_activation.__name__ == "sigmoid"
+    # One weight may be zero.
+    for weights in ({"untouched_weight": 0}, {"corrupted_weight": 0}):
+        assert np.isfinite(pretrain(x, epochs=1, **weights).history[0]["loss"]).all()
+
+
+def test_layers_that_were_given_have_to_fit_their_loss():
+    linear = MaskedAutoencoder(groups(), name="genes")
+    message = (
+        r"`loss='cross_entropy'` is defined on a sigmoid reconstruction, but layer 1 \('genes'\) has "
+        r"`output_activation='linear'`\. Make the layer with `output_activation='sigmoid'`"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        pretrain(shares(), [linear], loss="cross_entropy")
+    counts, logs = counts_and_logs()
+    bent = MaskedAutoencoder(groups(), output_activation="relu", name="genes")
+    with pytest.raises(ArgumentError, match=r"`loss='poisson'` is defined on a linear reconstruction, but layer 1"):
+        pretrain(logs, [bent], loss="poisson", counts=counts)
+    second = DenseLayerAutoencoder([3], name="upper")
+    with pytest.raises(ArgumentError, match=r"but layer 2 \('upper'\) has `output_activation='linear'`"):
+        pretrain(shares(), [6, second], activation=("sigmoid", "linear"), loss="cross_entropy")
+
+
+def test_layers_that_cannot_be_trained():
+    built = DenseLayerAutoencoder([4], name="used")
+    built.build((None, 12))
+    with pytest.raises(ArgumentError, match=r"needs layers that were not built before\. Received 'used'; make a new"):
+        pretrain(shares(), [built])
+    for entry in (keras.layers.Dense(4, name="dense"), keras.Sequential(name="network")):
+        with pytest.raises(
+            ArgumentError, match=r"may hold widths and autoencoder layers .*ordinary Keras layer cannot"
+        ):
+            pretrain(shares(), [6, entry])
+    for entry in (0, -3, 2.5, "4", None, True):
+        with pytest.raises(ArgumentError, match=r"`layer_sizes` may hold widths and autoencoder layers"):
+            pretrain(shares(), [MaskedAutoencoder(groups()), entry])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "layer", "units", "width"), [((12,), 1, 12, 12), ((14, 5), 1, 14, 12), ((4, 6), 2, 6, 4)]
+)
+@pytest.mark.parametrize("module", ["tied", "untied"])
+@pytest.mark.usefixtures("eager")
+def test_overcomplete_layers_without_noise_warn(sizes, layer, units, width, module):
+    message = rf"Layer {layer} is at least as wide as its input \({units} units, {width} features\) and sees no corr"
+    with pytest.warns(ScqueryWarning, match=message) as caught:
+        pretrain(shares(), sizes, module=module, corruption="none", epochs=1)
+    assert len([w for w in caught if w.category is ScqueryWarning]) == 1
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.usefixtures("eager")
+def test_other_wide_layers_do_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ScqueryWarning)
+        pretrain(shares(), (14,), epochs=1)
+        pretrain(shares(), (11,), corruption="none", epochs=1)
+        pretrain(shares(), (14,), corruption="none", module="rbm", epochs=1)
+        pretrain(shares(), (14,), corruption="none", module="random", epochs=1)
+
+
+# Counts
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(("loss", "container"), [("poisson", np.asarray), ("negative_binomial", sparse.csr_matrix)])
+def test_count_losses_learn_the_means(loss, container):
+    counts, logs = counts_and_logs(n=96)
+    settings = {"epochs": (15, 1), "batch_size": 16, "learning_rate": 0.02, "patience": 15, "activation": "tanh"}
+    stack = pretrain(logs, (5, 3), counts=container(counts), loss=loss, **settings)
+    history = stack.history[0]
+    assert history["loss"][-1] < history["loss"][0]
+    assert min(history["val_loss"][1:]) < history["val_loss"][0]
+    predicted = counts.sum(axis=1, keepdims=True) * special.softmax(reconstruction(stack.layers[0], logs), axis=1)
+    assert np.abs(np.log(predicted.mean(axis=0) / counts.mean(axis=0))).max() < np.log(1.5)
+    # It tells the two types of cells apart: better than shares that are the same for all cells.
+    same = counts.sum(axis=1, keepdims=True) * (counts.sum(axis=0) / counts.sum())
+    assert stats.poisson.logpmf(counts, predicted).mean() > stats.poisson.logpmf(counts, same).mean() + 0.05
+    # The second layer restores codes.
+    assert type(stack.layers[1]).__name__ == "DenseLayerAutoencoder"
+    assert stack.encode(logs).shape == (96, 3)
+
+
+@pytest.mark.usefixtures("eager")
+def test_poisson_loss_is_that_of_scipy():
+    """The validation loss without noise and of a layer that hardly moved: the mean negative log-likelihood."""
+    counts, logs = counts_and_logs()
+    stack = pretrain(
+        logs, (5,), counts=counts, loss="poisson", corruption="none", learning_rate=1e-12, epochs=1, random_state=2
+    )
+    held_out = np.sort(np.random.default_rng([2, 0]).permutation(60)[:6])
+    logits = reconstruction(stack.layers[0], logs[held_out])
+    means = counts[held_out].sum(axis=1, keepdims=True) * special.softmax(logits, axis=1)
+    expected = -stats.poisson.logpmf(counts[held_out], means).mean()
+    np.testing.assert_allclose(stack.history[0]["val_loss"], expected, rtol=1e-3)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("loss", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("masked", [False, True])
+def test_first_reconstruction_is_the_mean_share(loss, container, masked):
+    """Of a code of zeros, before anything is learnt; one is added to each sum, so that no share is zero."""
+    counts, logs = counts_and_logs()
+    counts[:, 3] = 0
+    layers = [MaskedAutoencoder(groups())] if masked else (5,)
+    stack = pretrain(logs, layers, counts=container(counts), loss=loss, learning_rate=1e-12, epochs=1)
+    width = 3 if masked else 5
+    logits = np.asarray(keras.ops.convert_to_numpy(stack.layers[0].decode(np.zeros((1, width), "float32"))))[0]
+    expected = (counts.sum(axis=0) + 1) / (counts.sum() + 12)
+    np.testing.assert_allclose(special.softmax(logits), expected, rtol=1e-4)
+    np.testing.assert_allclose(logits, np.log(expected), atol=1e-4)
+
+
+@pytest.mark.usefixtures("eager")
+def test_counts_of_integers_do():
+    counts, logs = counts_and_logs()
+    one, other = (
+        pretrain(logs, (4,), counts=c, loss="poisson", epochs=1)
+        for c in (counts, sparse.csr_matrix(counts.astype("i8")))
+    )
+    for first, second in zip(all_weights(one), all_weights(other), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+# Checkpoints
+
+SETTINGS = {"module": ("tied", "rbm", "untied"), "activation": "sigmoid", "epochs": (2, 1, 1)}
+
+
+def forbid_training(monkeypatch):
+    def fit(*args, **kwargs):
+        pytest.fail("a finished layer was trained again")
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+
+
+def interrupt_before_fit(monkeypatch, number):
+    """Let training stop where the ``number``-th ``fit`` would begin."""
+    fit, calls = keras.Model.fit, []
+
+    def interrupted(self, *args, **kwargs):
+        calls.append(self)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", interrupted)
+    return calls
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_finished_run_is_read_and_not_trained_again(tmp_path, monkeypatch):
+    x = shares()
+    first = pretrain(x, (6, 5, 4), checkpoint=tmp_path / "run", **SETTINGS)
+    assert_equal_stacks(pretrain(x, (6, 5, 4), **SETTINGS), first)
+    forbid_training(monkeypatch)
+    # A path as text will do, and rows as CSR are the same rows.
+    for again in (
+        pretrain(x, (6, 5, 4), checkpoint=str(tmp_path / "run"), **SETTINGS),
+        pretrain(sparse.csr_matrix(x), (6, 5, 4), checkpoint=tmp_path / "run", **SETTINGS),
+    ):
+        assert_equal_stacks(again, first)
+        np.testing.assert_array_equal(again.encode(x), first.encode(x))
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("finished", [1, 2])
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, finished):
+    x = shares()
+    expected = pretrain(x, (6, 5, 4), **SETTINGS)
+    with monkeypatch.context() as patch:
+        interrupt_before_fit(patch, finished + 1)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(x, (6, 5, 4), checkpoint=tmp_path, **SETTINGS)
+    assert sorted(p.name for p in tmp_path.glob("*.json")) == [f"layer_{i}.json" for i in range(finished)]
+    calls = interrupt_before_fit(monkeypatch, 100)
+    resumed = pretrain(x, (6, 5, 4), checkpoint=tmp_path, **SETTINGS)
+    assert len(calls) == 3 - finished
+    assert_equal_stacks(resumed, expected)
+
+
+@pytest.mark.usefixtures("eager")
+def test_untrained_layers_are_kept_as_well(tmp_path):
+    x = reals()
+    run = {"module": ("pca", "random", "tied"), "epochs": 1}
+    first = pretrain(x, (6, 5, 4), checkpoint=tmp_path, **run)
+    assert_equal_stacks(pretrain(x, (6, 5, 4), checkpoint=tmp_path, **run), first)
+
+
+OTHER_RUNS = [
+    {"epochs": 3},
+    {"learning_rate": 0.02},
+    {"corruption_level": 0.2},
+    {"corruption": "gaussian"},
+    {"corruption": MaskingNoise(0.3)},
+    {"untouched_weight": 0.5},
+    {"activation": "tanh"},
+    {"code_activation": "tanh"},
+    {"module": "untied"},
+    {"output_activation": "sigmoid"},
+    {"batch_size": 16},
+    {"patience": 7},
+    {"random_state": 1},
+    {"validation_fraction": 0.3},
+    {"layer_sizes": (6, 5)},
+    {"layer_sizes": (6, 4, 3)},
+]
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    pretrain(shares(), (6, 4), epochs=1, module="random", checkpoint=folder)
+    return folder
+
+
+REFUSED = r"`checkpoint` holds another run: .*layer_0\.json was made with other settings or other data\. Expected those"
+
+
+@pytest.mark.parametrize("other", OTHER_RUNS, ids=lambda other: "-".join(map(str, other)))
+def test_other_settings_are_refused(one_run, other):
+    kwargs = {"layer_sizes": (6, 4), "epochs": 1, "module": "random", **other}
+    with pytest.raises(ArgumentError, match=REFUSED):
+        pretrain(shares(), kwargs.pop("layer_sizes"), checkpoint=one_run, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "other", [shares(seed=1), shares() + np.eye(48, 12, dtype="float32"), shares(n=47), shares()[::-1]]
+)
+def test_other_data_are_refused(one_run, other):
+    with pytest.raises(ArgumentError, match=REFUSED):
+        pretrain(other, (6, 4), epochs=1, module="random", checkpoint=one_run)
+
+
+@pytest.mark.usefixtures("eager")
+def test_other_counts_are_refused(tmp_path):
+    """They are data as well: what the first layer was trained to restore."""
+    counts, logs = counts_and_logs()
+    run = {"loss": "poisson", "epochs": 1, "checkpoint": tmp_path}
+    pretrain(logs, (4,), counts=counts, **run)
+    with pytest.raises(ArgumentError, match=REFUSED):
+        pretrain(logs, (4,), counts=counts + 1, **run)
+
+
+@pytest.mark.parametrize("other", [GaussianNoise(0.3), MaskingNoise(0.2), FeatureMaskingNoise(0.3, 0.3)])
+def test_another_noise_object_is_refused(tmp_path, other):
+    run = {"module": "random", "checkpoint": tmp_path}
+    pretrain(shares(), (4,), corruption=MaskingNoise(0.3), **run)
+    pretrain(shares(), (4,), corruption=MaskingNoise(0.3), **run)
+    with pytest.raises(ArgumentError, match=REFUSED):
+        pretrain(shares(), (4,), corruption=other, **run)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_run_with_given_layers_goes_on(tmp_path, monkeypatch):
+    """A layer can be built once only, so each call has a new one: what Keras called it is no setting."""
+
+    def layers(**kwargs):
+        seeded = keras.initializers.GlorotUniform(seed=1)
+        return [MaskedAutoencoder(groups(), activation="sigmoid", kernel_initializer=seeded, **kwargs), 2]
+
+    x = shares()
+    first = pretrain(x, layers(), checkpoint=tmp_path, epochs=1)
+    forbid_training(monkeypatch)
+    assert_equal_stacks(pretrain(x, layers(), checkpoint=tmp_path, epochs=1), first)
+    with pytest.raises(ArgumentError, match=REFUSED):
+        pretrain(x, layers(free_units=1), checkpoint=tmp_path, epochs=1)
+
+
+@pytest.mark.usefixtures("eager")
+def test_half_written_layers_are_trained_again(tmp_path):
+    """Weights without their record, and what a broken write leaves, count for nothing."""
+    x = shares()
+    expected = pretrain(x, (6, 4), checkpoint=tmp_path)
+    (tmp_path / "layer_1.json").unlink()
+    (tmp_path / "layer_1.safetensors").write_bytes(b"half of it")
+    (tmp_path / "layer_1.part").write_bytes(b"and less")
+    assert_equal_stacks(pretrain(x, (6, 4), checkpoint=tmp_path), expected)
+    # It was written again, as a whole.
+    assert_equal_stacks(pretrain(x, (6, 4), checkpoint=tmp_path), expected)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "layer_0.json",
+        "layer_0.safetensors",
+        "layer_1.json",
+        "layer_1.safetensors",
+    ]
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_write_that_breaks_leaves_no_finished_layer(tmp_path, monkeypatch):
+    x = shares()
+    expected = pretrain(x, (6, 4))
+    with monkeypatch.context() as patch:
+
+        def full(*args, **kwargs):
+            raise OSError(28, "disk full")
+
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="disk full"):
+            pretrain(x, (6, 4), checkpoint=tmp_path)
+    assert not list(tmp_path.glob("*.json"))
+    assert_equal_stacks(pretrain(x, (6, 4), checkpoint=tmp_path), expected)
+
+
+@pytest.mark.usefixtures("eager")
+def test_nothing_is_pickled(tmp_path, monkeypatch):
+    from safetensors.numpy import load_file
+
+    def forbidden(*args, **kwargs):
+        pytest.fail("a checkpoint is read or written by pickle")
+
+    for name in ("dump", "dumps", "load", "loads", "Pickler", "Unpickler"):
+        monkeypatch.setattr(pickle, name, forbidden)
+    folder = tmp_path / "a" / "b"
+    stack = pretrain(shares(), (6, 4), checkpoint=folder)
+    pretrain(shares(), (6, 4), checkpoint=folder)
+    assert {p.suffix for p in folder.iterdir()} == {".json", ".safetensors"}
+    for i, layer in enumerate(stack.layers):
+        record = json.loads((folder / f"layer_{i}.json").read_text(encoding="utf-8"))
+        assert set(record) == {"fingerprint", "history"}
+        assert record["history"] == stack.history[i]
+        saved = load_file(folder / f"layer_{i}.safetensors")
+        for j, weight in enumerate(layer.get_weights()):
+            np.testing.assert_array_equal(saved[str(j)], weight)
+
+
+def test_bad_checkpoint(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*file, which is a"):
+        pretrain(shares(), checkpoint=path)
+    with pytest.raises(ArgumentError, match=r"`checkpoint` must be the path of a folder, or None\. Received 3"):
+        pretrain(shares(), checkpoint=3)

@@ -1,0 +1,305 @@
+"""Losses beside the head's: which there are, what they weigh, and what they do to the code."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+from scipy import sparse
+
+import scquery_ae.nn
+from scquery_ae.encoder import DenseWeights, Encoder
+from scquery_ae.loaders import CellRows, GeneColumns
+from scquery_ae.nn import ContrastiveLoss, TripletLoss
+from scquery_ae.training import Objective, finetune_encoder, stratified_split
+from scquery_ae.training.objective import plain_history
+from scquery_ae.transform import Transform
+
+pytestmark = pytest.mark.backend
+
+ONE_HOT = np.eye(3, dtype=np.float32)[[2, 0, 1, 1]]
+TYPES_OF_CELLS, BATCHES_OF_CELLS = np.array([2, 0, 1, 1]), np.array([1, 0, 0, 1])
+
+# By hand.
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "plain", "detached"),
+    [
+        ({}, {"head": 1}, True, False),
+        # Without a metric loss its weight has no say.
+        ({"metric_weight": 1}, {"head": 1}, True, False),
+        ({"batch_invariance": 0.3}, {"head": 1, "batch": 1}, False, False),
+        ({"metric_loss": "triplet"}, {"head": 0.5, "code": 0.5}, False, False),
+        ({"metric_loss": "contrastive", "metric_weight": 0.2}, {"head": 0.8, "code": 0.2}, False, False),
+        # The head learns at full weight, and the code does not hear of it.
+        ({"metric_loss": "triplet", "metric_weight": 1}, {"head": 1, "code": 1}, False, True),
+        (
+            {"metric_loss": "triplet", "metric_weight": 0.25, "batch_invariance": 2},
+            {"head": 0.75, "code": 0.25, "batch": 1},
+            False,
+            False,
+        ),
+    ],
+)
+def test_weights_losses_and_targets_are_of_the_same_outputs(settings, weights, plain, detached):
+    objective = Objective(**settings)
+    assert objective.weights() == pytest.approx(weights)
+    assert (objective.is_plain, objective.detach_head) == (plain, detached)
+    head = keras.losses.CategoricalCrossentropy()
+    losses = objective.losses(head)
+    targets = objective.targets(ONE_HOT, TYPES_OF_CELLS, BATCHES_OF_CELLS)
+    assert set(losses) == set(targets) == set(weights)
+    assert losses["head"] is head
+    assert targets["head"] is ONE_HOT
+    if "code" in weights:
+        assert type(losses["code"]) is {"triplet": TripletLoss, "contrastive": ContrastiveLoss}[objective.metric_loss]
+        assert targets["code"] is TYPES_OF_CELLS
+    if "batch" in weights:
+        assert targets["batch"] is BATCHES_OF_CELLS
+        # Of the number of a batch, not of its indicator: minus the log of what the right one got.
+        probabilities = np.array([[0.5, 0.5], [0.8, 0.2], [0.4, 0.6], [0.9, 0.1]], np.float32)
+        expected = -np.log([0.5, 0.8, 0.4, 0.1]).mean()
+        np.testing.assert_allclose(float(losses["batch"](BATCHES_OF_CELLS, probabilities)), expected, rtol=1e-5)
+
+
+def test_the_margin_reaches_the_metric_loss():
+    margins = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]], np.float32)
+    loss = Objective("contrastive", margin=margins).losses(None)["code"]
+    # Two cells of types 0 and 2 at distance 0.5: each falls short of its margin of 2 by 1.5.
+    codes = np.array([[0.0, 0.0], [0.5, 0.0]], np.float32)
+    np.testing.assert_allclose(float(loss(np.array([0, 2]), codes)), 1.5**2, rtol=1e-5)
+    number = Objective("contrastive", margin=0.75).losses(None)["code"]
+    np.testing.assert_allclose(float(number(np.array([0, 2]), codes)), 0.25**2, rtol=1e-5)
+
+
+def test_without_batches_there_is_nothing_to_tell_apart():
+    assert set(Objective(batch_invariance=1).targets(ONE_HOT, TYPES_OF_CELLS, None)) == {"head"}
+
+
+def test_a_history_of_many_outputs_reads_as_that_of_one():
+    history = {
+        "loss": [5.0],
+        "head_loss": [1.0],
+        "code_loss": [2.0],
+        "batch_loss": [3.0],
+        "head_accuracy": [0.5],
+        "val_loss": [6.0],
+        "val_head_loss": [1.5],
+        "val_code_loss": [2.5],
+        "val_batch_loss": [3.5],
+        "val_head_accuracy": [0.4],
+    }
+    assert plain_history(history) == {
+        "total_loss": [5.0],
+        "loss": [1.0],
+        "code_loss": [2.0],
+        "batch_loss": [3.0],
+        "accuracy": [0.5],
+        "val_total_loss": [6.0],
+        "val_loss": [1.5],
+        "val_code_loss": [2.5],
+        "val_batch_loss": [3.5],
+        "val_accuracy": [0.4],
+    }
+
+
+def test_a_history_of_one_output_stays_as_it_is():
+    history = {"loss": [1.0], "accuracy": [0.5], "val_loss": [2.0], "val_accuracy": [0.4]}
+    assert plain_history(history) == history
+
+
+# Fine-tuning.
+
+N_GENES, TYPES = 60, ("alpha", "beta", "gamma")
+#: What the second batch does to each gene: most are told apart by their batch more easily than by their type.
+SHIFT = np.exp(np.random.default_rng(7).standard_normal(N_GENES))
+
+
+def simulate(n_per_type=(80, 80, 80), seed=0, *, shift=SHIFT):
+    """Return counts of types with eight marker genes each in two batches, the types and the batches."""
+    rng = np.random.default_rng(seed)
+    types = rng.permutation(np.repeat(np.arange(3), n_per_type))
+    batches = rng.permutation(np.arange(len(types)) % 2)
+    rates = np.full((3, N_GENES), 2.0)
+    for i in range(3):
+        rates[i, 8 * i : 8 * i + 8] = 8
+    counts = rng.poisson(rates[types] * np.where(batches[:, None] == 1, shift, 1))
+    return counts.astype("float32"), types, batches
+
+
+def as_cells(counts):
+    columns = GeneColumns(sparse.csr_matrix(counts), np.arange(N_GENES))
+    return CellRows.read(columns, Transform.fit(columns, np.array([f"g{i}" for i in range(N_GENES)], dtype=object)))
+
+
+def an_encoder(cells, seed=0):
+    rng = np.random.default_rng(seed)
+    widths = (N_GENES, 24, 8)
+    kernels = [(rng.normal(size=s) / np.sqrt(s[0])).astype("float32") for s in pairwise(widths)]
+    layers = (
+        DenseWeights(k, np.zeros(k.shape[1], "float32"), a) for k, a in zip(kernels, ("relu", "linear"), strict=True)
+    )
+    return Encoder(cells.transform, tuple(layers))
+
+
+def finetune(encoder, cells, types, held_out=None, **settings):
+    defaults = {
+        "class_weight_power": 0.5,
+        "label_smoothing": 0.1,
+        "corruption_level": 0.2,
+        "gene_masking": 0.0,
+        "dropout": 0.0,
+        "epochs": 1,
+        "patience": 5,
+        "batch_size": 24,
+        "learning_rate": 2e-3,
+        "random_state": 0,
+        "progress": False,
+    }
+    held_out = np.zeros(len(types), bool) if held_out is None else held_out
+    return finetune_encoder(encoder, cells, types, held_out, TYPES, **{**defaults, **settings})
+
+
+def trained(encoder, result):
+    return Encoder(encoder.transform, result.layers, result.head)
+
+
+def accuracy(encoder, counts, types):
+    return (encoder.classify(encoder.encode(counts)).argmax(axis=1) == types).mean()
+
+
+def predictability(codes, groups):
+    """Return how often a cell's group is told from its code by a regression on other cells."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return cross_val_score(make_pipeline(StandardScaler(), LogisticRegression()), codes, groups, cv=5).mean()
+
+
+@pytest.mark.slow
+def test_codes_unlearn_the_batch():
+    batch, kind = {0.0: [], 0.2: []}, {0.0: [], 0.2: []}
+    for seed in range(3):
+        counts, types, batches = simulate((160, 160, 160), seed)
+        cells = as_cells(counts)
+        encoder = an_encoder(cells, seed)
+        fresh, fresh_types, fresh_batches = simulate(seed=seed + 100)
+        for strength, found in batch.items():
+            result = finetune(
+                encoder,
+                cells,
+                types,
+                epochs=20,
+                batch_size=60,
+                random_state=seed,
+                objective=Objective(batch_invariance=strength),
+                batches=batches,
+            )
+            new = trained(encoder, result)
+            found.append(predictability(new.encode(fresh), fresh_batches))
+            kind[strength].append(accuracy(new, fresh, fresh_types))
+    # Without it most cells betray their batch; of two batches one half is chance.
+    assert min(batch[0.0]) > 0.75, batch
+    gain = np.subtract(batch[0.0], batch[0.2])
+    # Cross-validation on 240 cells is known to within 0.03.
+    assert gain.min() > 0.05, batch
+    assert gain.mean() > 0.12, batch
+    # The types are told apart as before, to within three cells of a hundred.
+    assert np.mean(kind[0.0]) > 0.95, kind
+    assert np.mean(kind[0.2]) > np.mean(kind[0.0]) - 0.03, kind
+
+
+@pytest.mark.parametrize("loss", ["triplet", "contrastive"])
+def test_a_metric_loss_alone_separates_the_types(loss):
+    from sklearn.metrics import silhouette_score
+
+    counts, types, _ = simulate(shift=1)
+    cells = as_cells(counts)
+    encoder = an_encoder(cells)
+    result = finetune(
+        encoder, cells, types, epochs=12, learning_rate=5e-3, objective=Objective(loss, metric_weight=1, margin=0.8)
+    )
+    new = trained(encoder, result)
+    fresh, fresh_types, _ = simulate(seed=9, shift=1)
+    before, after = (silhouette_score(e.encode(fresh), fresh_types) for e in (encoder, new))
+    assert before < 0.35
+    assert after > before + 0.3
+    # The head reads a code that it did not shape.
+    assert accuracy(new, fresh, fresh_types) > 0.95
+    assert set(result.history) == {"total_loss", "loss", "code_loss", "accuracy"}
+    assert result.history["code_loss"][-1] < result.history["code_loss"][0] / 2
+
+
+@pytest.mark.usefixtures("eager")
+def test_with_a_metric_weight_of_one_the_head_is_a_probe():
+    """Other class weights and smoothing change the head and not the code; with a smaller weight they change both."""
+    counts, types, _ = simulate((40, 20, 20))
+    cells = as_cells(counts)
+    encoder = an_encoder(cells)
+
+    def both(weight):
+        objective = Objective("triplet", metric_weight=weight)
+        one = finetune(encoder, cells, types, objective=objective)
+        return one, finetune(encoder, cells, types, objective=objective, label_smoothing=0.4, class_weight_power=0.0)
+
+    one, other = both(1)
+    for a, b in zip(one.layers, other.layers, strict=True):
+        np.testing.assert_allclose(a.kernel, b.kernel, atol=1e-6)
+    assert np.abs(one.head.kernel - other.head.kernel).max() > 1e-3
+    one, other = both(0.5)
+    assert all(np.abs(a.kernel - b.kernel).max() > 1e-3 for a, b in zip(one.layers, other.layers, strict=True))
+
+
+# What a type weighs.
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Keep the batches of an epoch, those to learn from and those to stop by."""
+    epochs = []
+    fit = scquery_ae.nn.fit
+
+    def keep(model, training, validation, **kwargs):
+        epochs.append([[batches[i] for i in range(batches.num_batches)] for batches in (training, validation)])
+        return fit(model, training, validation, **kwargs)
+
+    monkeypatch.setattr(scquery_ae.nn, "fit", keep)
+    return epochs
+
+
+def totals(batches):
+    """Return for each type how many cells are read, and what they weigh in the loss of the head."""
+    seen = []
+    for _, target, weight in batches:
+        if isinstance(weight, dict):
+            assert all((w == 1).all() for name, w in weight.items() if name != "head")
+            target, weight = target["head"], weight["head"]
+        seen.append((target.argmax(axis=1), weight))
+    types, weights = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    return np.bincount(types, minlength=3), np.bincount(types, weights, minlength=3)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_a_type_weighs_the_same_in_balanced_batches(read, power):
+    counts, types, _ = simulate((60, 24, 6))
+    cells = as_cells(counts)
+    encoder, held_out = an_encoder(cells), stratified_split(types, 0.2, 0)
+    for loss in (None, "triplet"):
+        finetune(encoder, cells, types, held_out, class_weight_power=power, objective=Objective(loss))
+    n = np.bincount(types[~held_out])
+    (plain, plain_held_out), (balanced, balanced_held_out) = [[totals(part) for part in epoch] for epoch in read]
+    np.testing.assert_array_equal(plain[0], n)
+    # Three batches of eight cells of each type: as many in all.
+    np.testing.assert_array_equal(balanced[0], n.sum() / 3)
+    expected = n ** (1 - power) / (n ** (1 - power)).sum() * n.sum()
+    np.testing.assert_allclose(plain[1], expected, rtol=1e-4)
+    np.testing.assert_allclose(balanced[1], expected, rtol=1e-4)
+    # Held-out cells are read one by one in either case, so that early stopping watches the same loss.
+    np.testing.assert_array_equal(balanced_held_out[0], plain_held_out[0])
+    np.testing.assert_allclose(balanced_held_out[1], plain_held_out[1], rtol=1e-4)
