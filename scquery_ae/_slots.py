@@ -44,6 +44,11 @@ class Slots:
         return f"{self.prefix}_label_set"
 
     @property
+    def label_coarse(self) -> str:
+        """``obs``: categorical, one name for each label set, from the Cell Ontology."""
+        return f"{self.prefix}_label_coarse"
+
+    @property
     def split(self) -> str:
         """``obs``: categorical, ``train`` or ``validation`` in fine-tuning, missing for unlabelled cells."""
         return f"{self.prefix}_split"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy import sparse, special
 
 from scquery_ae._checks import check_choice
 from scquery_ae._errors import ArgumentError, NotFittedError
@@ -24,6 +24,17 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "selu": lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(x, 0))),
     "tanh": np.tanh,
     "sigmoid": special.expit,
+}
+
+
+#: Their derivatives.
+SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": np.ones_like,
+    "relu": lambda x: (x > 0).astype(x.dtype),
+    "elu": lambda x: np.where(x > 0, 1, np.exp(np.minimum(x, 0))),
+    "selu": lambda x: _SELU_SCALE * np.where(x > 0, 1, _SELU_ALPHA * np.exp(np.minimum(x, 0))),
+    "tanh": lambda x: 1 - np.tanh(x) ** 2,
+    "sigmoid": lambda x: special.expit(x) * special.expit(-x),
 }
 
 
@@ -95,7 +106,11 @@ class Head:
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """Return the probability of each type, ``(n, n_types)``."""
-        return np.asarray(special.softmax(codes @ self.kernel + self.bias, axis=1))
+        return np.asarray(special.softmax(self.logits(codes), axis=1))
+
+    def logits(self, codes: np.ndarray) -> np.ndarray:
+        """Return what the softmax is taken of, ``(n, n_types)``."""
+        return np.asarray(codes @ self.kernel + self.bias)
 
 
 @dataclass
@@ -116,6 +131,8 @@ class Encoder:
         Losses by epoch: ``"pretrain"`` a list with one dictionary a layer, ``"finetune"`` a dictionary.
     parameters
         What each training step was called with.
+    pretrained
+        The layers that fine-tuning started from; None before it, and in a reference that was loaded.
     """
 
     transform: Transform
@@ -123,6 +140,7 @@ class Encoder:
     head: Head | None = None
     history: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
+    pretrained: tuple[DenseWeights, ...] | None = None
 
     def __post_init__(self) -> None:
         widths = [len(self.transform.genes), *(layer.kernel.shape[1] for layer in self.layers)]
@@ -140,6 +158,35 @@ class Encoder:
     def n_latent(self) -> int:
         """Width of the embedding."""
         return int(self.layers[-1].kernel.shape[1])
+
+    def gene_gradient(self, x: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Return how the unit-length code of one input moves along a direction with each gene, float32 ``(n_genes,)``.
+
+        The direction goes back through the transposed kernels and the slopes of the activations at the input; the
+        length of the code is taken as it is, not as something that moves too. Times the
+        input, summed up, and with the part of the biases it is the code's product with the direction, where
+        activations are linear by pieces.
+
+        Parameters
+        ----------
+        x
+            Network input: log-normalised less the mean, ``(n_genes,)``.
+        direction
+            ``(n_latent,)``.
+        """
+        slopes = []
+        for layer in self.layers:
+            before = x @ layer.kernel + layer.bias
+            slopes.append(SLOPES[layer.activation](before))
+            x = ACTIVATIONS[layer.activation](before)
+        back = direction / max(float(np.linalg.norm(x)), 1e-12)
+        for layer, slope in zip(reversed(self.layers), reversed(slopes), strict=True):
+            back = layer.kernel @ (back * slope)
+        return np.asarray(back, dtype=np.float32)
+
+    def gene_weights(self) -> np.ndarray:
+        """Return how much each model gene weighs in the first layer, float32 ``(n_genes,)``: the length of its row."""
+        return np.asarray(np.linalg.norm(self.layers[0].kernel, axis=1))
 
     @property
     def genes(self) -> np.ndarray:
@@ -162,10 +209,13 @@ class Encoder:
                 f"(n, {self.transform.n_genes}). Received {np.shape(counts)}; align the genes first."
             )
             raise ArgumentError(msg)
+        return self.encode_logged(self.transform.log_normalize(counts, present), present)
+
+    def encode_logged(self, logged: sparse.csr_matrix, present: np.ndarray | None = None) -> np.ndarray:
+        """Return the codes of log-normalised rows, as :meth:`encode` does of counts."""
         first, *rest = self.layers
         transform = self.transform
         # (z - mean) @ W = z @ W - mean @ W: the product stays sparse.
-        logged = transform.log_normalize(counts, present)
         mean = transform.mean if present is None else np.where(present, transform.mean, np.float32(0))
         x = ACTIVATIONS[first.activation](logged @ first.kernel + (first.bias - mean @ first.kernel))
         for layer in rest:

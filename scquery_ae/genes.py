@@ -31,6 +31,10 @@ class GeneMatch:
         Model genes whose name the query has more than once; the first column was taken.
     examples
         Some of the query's names under `key`.
+    sample
+        More of them, spread over all, for telling the species.
+    guessed
+        Whether `key` was chosen among several.
     """
 
     genes: np.ndarray
@@ -38,6 +42,8 @@ class GeneMatch:
     key: str
     ambiguous: tuple[str, ...]
     examples: tuple[str, ...]
+    sample: tuple[str, ...] = ()
+    guessed: bool = False
 
     @property
     def n_found(self) -> int:
@@ -60,6 +66,7 @@ class GeneMatch:
             "n_genes": len(self.genes),
             "n_found": self.n_found,
             "key": self.key,
+            "guessed": self.guessed,
             "missing": [str(gene) for gene in self.missing],
             "ambiguous": list(self.ambiguous),
         }
@@ -73,7 +80,13 @@ class GeneMatch:
         return text
 
 
-def match_genes(genes: Any, candidates: Mapping[str, Any]) -> GeneMatch:
+def match_genes(
+    genes: Any,
+    candidates: Mapping[str, Any],
+    *,
+    ignore_case: bool = False,
+    orthologs: Mapping[str, str] | None = None,
+) -> GeneMatch:
     """Find the model genes among a query's names.
 
     Names match when they are equal, letter case included; the version suffix of an Ensembl id is dropped on
@@ -86,14 +99,23 @@ def match_genes(genes: Any, candidates: Mapping[str, Any]) -> GeneMatch:
     candidates
         The query's names under each key that may be used, each ``(n_vars,)``. The key that finds most genes is
         taken, the first of equals.
+    ignore_case
+        Match names that differ in case alone: ``Gcg`` of the mouse and ``GCG`` of man, which mostly are orthologs.
+    orthologs
+        For a query gene the name that the reference has for it; others keep their names.
     """
     genes = np.asarray(genes, dtype=object)
-    wanted = [_bare(gene) for gene in genes]
+
+    def plain(name: Any) -> str:
+        return _bare(name).casefold() if ignore_case else _bare(name)
+
+    renamed = {} if orthologs is None else {plain(own): plain(other) for own, other in orthologs.items()}
+    wanted = [plain(gene) for gene in genes]
     best: GeneMatch | None = None
     for key, names in candidates.items():
         first: dict[str, int] = {}
         repeated: set[str] = set()
-        for column, name in enumerate(map(_bare, names)):
+        for column, name in enumerate(renamed.get(name, name) for name in map(plain, names)):
             if name in first:
                 repeated.add(name)
             else:
@@ -101,7 +123,9 @@ def match_genes(genes: Any, candidates: Mapping[str, Any]) -> GeneMatch:
         columns = np.array([first.get(gene, -1) for gene in wanted], dtype=np.int64)
         if best is None or (columns >= 0).sum() > best.n_found:
             ambiguous = tuple(str(gene) for gene, bare in zip(genes, wanted, strict=True) if bare in repeated)
-            best = GeneMatch(genes, columns, key, ambiguous, tuple(str(name) for name in list(names)[:5]))
+            examples = tuple(str(name) for name in list(names)[:5])
+            spread = tuple(str(name) for name in list(names)[:: max(len(names) // 500, 1)])
+            best = GeneMatch(genes, columns, key, ambiguous, examples, spread, guessed=len(candidates) > 1)
     if best is None:
         msg = "There are no gene names to match: `candidates` is empty."
         raise GeneOverlapError(msg)
@@ -120,6 +144,25 @@ def require_overlap(match: GeneMatch, minimum: float) -> None:
         f"If `query.var` has a column of {kind}, pass `gene_key=`; see `sq.pp.check(query, reference)`."
     )
     raise GeneOverlapError(msg)
+
+
+def likely_species(names: Any) -> str:
+    """Return ``"human"``, ``"mouse"``, or ``""``, told from Ensembl prefixes or from how symbols are written.
+
+    Human symbols are in capitals (``GAPDH``), those of mouse and rat have one (``Gapdh``).
+    """
+    names = [str(name) for name in names]
+    for species, prefix in (("human", "ENSG0"), ("mouse", "ENSMUSG0")):
+        if sum(name.startswith(prefix) for name in names) > len(names) / 2:
+            return species
+    if sum(bool(_ENSEMBL.match(name)) for name in names) > len(names) / 2:
+        return ""
+    words = [name for name in names if len(name) > 2 and name[:3].isalpha()]
+    capitals = sum(name[:3].isupper() for name in words)
+    titles = sum(name[0].isupper() and name[1:3].islower() for name in words)
+    if not words or max(capitals, titles) < 0.8 * len(words):
+        return ""
+    return "human" if capitals > titles else "mouse"
 
 
 def _bare(name: Any) -> str:

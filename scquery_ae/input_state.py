@@ -12,7 +12,10 @@ from scipy import sparse
 from scquery_ae._checks import shown
 from scquery_ae._errors import InputStateError
 
-Kind = Literal["counts", "normalized", "log1p", "scaled"]
+Kind = Literal["counts", "normalized", "log1p", "log2p1", "scaled", "unknown"]
+
+#: Bases of the logarithms that are told apart, and undone.
+BASES: dict[Kind, float] = {"log1p": np.e, "log2p1": 2.0}
 
 #: Cells that the decision looks at, spread evenly over the matrix.
 SAMPLE = 512
@@ -27,6 +30,12 @@ MAX_LOGGED = 21.0
 #: counts taken for logarithms vary by more than their mean.
 MAX_LOGGED_SPREAD = 0.6
 
+#: Sums of CPM and TPM vary by rounding; those of RPKM by a tenth or so, and of counts by half.
+EQUAL_SUMS, ALIKE_SUMS = 0.02, 0.2
+
+#: Share of whole multiples under the right base (nearly all), well above that under a wrong one (a tenth).
+MOSTLY_WHOLE = 0.8
+
 
 @dataclass(frozen=True)
 class InputState:
@@ -35,8 +44,9 @@ class InputState:
     Attributes
     ----------
     kind
-        ``"counts"`` (whole or fractional, not normalised), ``"normalized"`` (equal sums, as CPM or TPM, not logged),
-        ``"log1p"`` or ``"scaled"`` (with negative values).
+        ``"counts"`` (whole, or fractional with sums that differ, as estimated counts and RPKM have them),
+        ``"normalized"`` (equal sums, as CPM or TPM, not logged), ``"log1p"`` (natural logarithm of one plus either),
+        ``"log2p1"`` (the same to base 2), ``"scaled"`` (with negative values) or ``"unknown"``.
     evidence
         What was seen, in words.
     certain
@@ -59,7 +69,8 @@ def detect_state(matrix: Any) -> InputState:
     n = matrix.shape[0]
     rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
     sample = sparse.csr_matrix(matrix[rows])
-    values = sample.data[sample.data != 0]
+    sample.eliminate_zeros()
+    values = sample.data
     if not len(values):
         return InputState("counts", "all sampled values are zero")
     if values.min() < 0:
@@ -68,19 +79,59 @@ def detect_state(matrix: Any) -> InputState:
     if np.all(values == np.round(values)):
         return InputState("counts", f"all values are whole numbers (largest {top:g})")
     if top <= MAX_LOGGED:
-        sample.data = np.expm1(sample.data, dtype=np.float64)
-        spread, _ = _spread_of_sums(sample)
-        evidence = (
-            f"values are fractions and none is above {top:.3g}; with the logarithm undone, sums of cells vary by "
-            f"{spread:.0%}"
-        )
-        return InputState("log1p", evidence, certain=spread < MAX_LOGGED_SPREAD)
+        return _logged_state(sample, top)
     spread, sums = _spread_of_sums(sample)
-    if spread < 0.02:
+    if spread < EQUAL_SUMS:
         return InputState("normalized", f"values are fractions and every cell sums to about {np.median(sums):.4g}")
+    if spread < ALIKE_SUMS:
+        evidence = f"values are fractions up to {top:.4g}, and sums of cells vary by {spread:.0%} only, as with RPKM"
+        return InputState("normalized", evidence)
     return InputState(
         "counts", f"values are fractions up to {top:.4g} and cells sum to {sums.min():.4g} to {sums.max():.4g}"
     )
+
+
+def _logged_state(sample: sparse.csr_matrix, top: float) -> InputState:
+    """Tell the base of the logarithm: undone rightly, cells are made of whole multiples, or have equal sums."""
+    undone = {name: _undo(sample, base) for name, base in BASES.items()}
+    words: dict[Kind, str] = {"log1p": "natural logarithms", "log2p1": "logarithms to base 2"}
+    whole = {name: _whole_multiples(matrix) for name, matrix in undone.items()}
+    best = max(whole, key=whole.__getitem__)
+    if whole[best] > MOSTLY_WHOLE:
+        evidence = f"values are fractions up to {top:.3g}; as {words[best]}, cells hold whole multiples of their least"
+        return InputState(best, evidence)
+    spreads = {name: _spread_of_sums(matrix)[0] for name, matrix in undone.items()}
+    best = min(spreads, key=spreads.__getitem__)
+    if spreads[best] < EQUAL_SUMS:
+        evidence = f"values are fractions up to {top:.3g}; as {words[best]}, the sums of cells are equal once undone"
+        return InputState(best, evidence)
+    spread = spreads["log1p"]
+    evidence = (
+        f"values are fractions and none is above {top:.3g}; with the logarithm undone, sums of cells vary by "
+        f"{spread:.0%}"
+    )
+    if spread >= MAX_LOGGED_SPREAD:
+        return InputState("unknown", evidence, certain=False)
+    return InputState("log1p", evidence + ", and the base cannot be told", certain=False)
+
+
+def _undo(sample: sparse.csr_matrix, base: float) -> sparse.csr_matrix:
+    undone = sample.copy()
+    undone.data = np.expm1(sample.data.astype(np.float64) * np.log(base))
+    return undone
+
+
+def _whole_multiples(matrix: sparse.csr_matrix) -> float:
+    """Return the share of values that are whole multiples of their cell's least, among those well above it.
+
+    A cell's least value is one count nearly always, whatever the counts were scaled by.
+    """
+    filled = np.flatnonzero(np.diff(matrix.indptr))
+    least = np.minimum.reduceat(matrix.data, matrix.indptr[filled]) if len(filled) else np.ones(0)
+    ratio = matrix.data / np.repeat(least, np.diff(matrix.indptr)[filled])
+    # Above 50, rounding of the stored logarithm and whole numbers can no longer be told apart.
+    ratio = ratio[(ratio > 1.5) & (ratio < 50)]
+    return float((np.abs(ratio - np.round(ratio)) < 0.02).mean()) if len(ratio) else 0.0
 
 
 def _spread_of_sums(sample: sparse.csr_matrix) -> tuple[float, np.ndarray]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from scquery_ae import ArgumentError, NotFittedError
-from scquery_ae.encoder import ACTIVATIONS, DenseWeights, Encoder, Head
+from scquery_ae.encoder import ACTIVATIONS, SLOPES, DenseWeights, Encoder, Head
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.transform import Transform
 
@@ -195,6 +195,97 @@ print(e.encode(np.ones((1, 2))).shape, [m for m in ("keras", "tensorflow", "scan
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "(1, 2) []"
+
+
+# Which genes move a code.
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_slopes_by_differences(name):
+    # Away from zero, where some have a corner.
+    x, step = np.array([-3.0, -1.0, -0.2, 0.3, 1.5, 4.0]), 1e-6
+    expected = (ACTIVATIONS[name](x + step) - ACTIVATIONS[name](x - step)) / (2 * step)
+    np.testing.assert_allclose(SLOPES[name](x), expected, rtol=1e-6, atol=1e-9)
+    far = SLOPES[name](np.array([-1e4, 1e4], dtype=np.float32))
+    assert np.isfinite(far).all()
+    assert far.dtype == np.float32
+
+
+def test_every_activation_has_a_slope():
+    assert set(SLOPES) == set(ACTIVATIONS)
+
+
+def double(n_genes, activations, bias=0.3, seed=0):
+    """Return an encoder in float64, for differences."""
+    rng = np.random.default_rng(seed)
+    widths = (n_genes, *(9 - i for i in range(len(activations))))
+    layers = tuple(
+        DenseWeights(rng.standard_normal((a, b)) / np.sqrt(a), bias * rng.standard_normal(b), activation)
+        for a, b, activation in zip(widths[:-1], widths[1:], activations, strict=True)
+    )
+    genes = np.array([f"g{i}" for i in range(n_genes)], dtype=object)
+    return Encoder(Transform(genes, 1e3, np.zeros(n_genes, np.float32), np.full(n_genes, 1 / n_genes, "f4")), layers)
+
+
+def through(encoder, x):
+    for layer in encoder.layers:
+        x = layer(x)
+    return x
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("depth", [1, 3])
+def test_gene_gradient_by_differences(activation, depth):
+    encoder = double(12, (activation,) * depth)
+    rng = np.random.default_rng(1)
+    x, direction = rng.standard_normal(12), rng.standard_normal(encoder.n_latent)
+    code = through(encoder, x)
+    assert np.abs(code).max() > 0.01
+    step = 1e-6
+    steps = step * np.eye(12)
+    # The code's length is that at x throughout.
+    difference = (through(encoder, x + steps) - through(encoder, x - steps)) @ direction / (2 * step)
+    received = encoder.gene_gradient(x, direction)
+    np.testing.assert_allclose(received, difference / np.linalg.norm(code), rtol=1e-4, atol=1e-6)
+    assert received.dtype == np.float32
+    assert np.abs(received).max() > 0.001
+
+
+@pytest.mark.parametrize("activations", [("linear",), ("relu", "linear"), ("relu", "relu", "linear")])
+def test_gradient_times_input_is_the_similarity_without_biases(activations):
+    encoder = double(12, activations, bias=0.0)
+    rng = np.random.default_rng(2)
+    x, direction = rng.standard_normal(12), rng.standard_normal(encoder.n_latent)
+    code = through(encoder, x)
+    expected = code @ direction / np.linalg.norm(code)
+    assert encoder.gene_gradient(x, direction) @ x == pytest.approx(expected, abs=1e-5)
+    # Biases have a part of their own.
+    biased = double(12, activations)
+    code = through(biased, x)
+    assert abs(biased.gene_gradient(x, direction) @ x - code @ direction / np.linalg.norm(code)) > 1e-3
+
+
+def test_a_code_of_zero_has_a_finite_gradient():
+    encoder = double(4, ("relu",), bias=0.0)
+    received = encoder.gene_gradient(np.zeros(4), np.ones(encoder.n_latent))
+    np.testing.assert_array_equal(received, np.zeros(4))
+
+
+def test_gene_weights_are_the_lengths_of_rows():
+    genes = np.array(["a", "b", "c"], dtype=object)
+    kernel = np.array([[3, 4], [0, 0], [-5, 12]], dtype=np.float32)
+    transform = Transform(genes, 1.0, np.zeros(3, np.float32), np.full(3, 1 / 3, np.float32))
+    encoder = Encoder(transform, (DenseWeights(kernel, np.zeros(2, np.float32), "linear"),))
+    np.testing.assert_allclose(encoder.gene_weights(), [5, 0, 13])
+
+
+def test_logits_are_what_the_softmax_is_taken_of(make_adata, make_encoder):
+    encoder = make_encoder(make_adata(10, 25))
+    codes = encoder.encode(make_adata(10, 25).X)
+    expected = codes.astype(float) @ encoder.head.kernel + encoder.head.bias
+    np.testing.assert_allclose(encoder.fitted_head.logits(codes), expected, atol=1e-6)
+    odds = np.exp(expected)
+    np.testing.assert_allclose(encoder.classify(codes), odds / odds.sum(axis=1, keepdims=True), atol=1e-6)
 
 
 # Units that stand for gene sets.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from scquery_ae import GeneOverlapError
-from scquery_ae.genes import match_genes, require_overlap
+from scquery_ae.genes import likely_species, match_genes, require_overlap
 from scquery_ae.loaders import GeneColumns
 
 GENES = [f"G{i}" for i in range(20)]
@@ -84,9 +84,105 @@ def test_report_in_words_and_as_plain_values():
         "n_genes": 4,
         "n_found": 2,
         "key": "var_names",
+        "guessed": False,
         "missing": ["B", "C"],
         "ambiguous": ["A"],
     }
+
+
+def test_a_key_is_guessed_where_there_are_several():
+    assert not match_genes(["A"], {"symbol": ["A"]}).guessed
+    assert match_genes(["A"], {"var_names": ["A"], "symbol": ["B"]}).guessed
+
+
+def test_letter_case_may_be_ignored():
+    names = ["Cd3d", "CD8A", "cd3D", "Ins1"]
+    match = match_genes(["CD3D", "Cd8a", "INS"], {"var_names": names}, ignore_case=True)
+    np.testing.assert_array_equal(match.columns, [0, 1, -1])
+    # Names that differ in case alone have become one.
+    assert match.ambiguous == ("CD3D",)
+    # The model's own names are given back.
+    assert list(match.genes) == ["CD3D", "Cd8a", "INS"]
+
+
+def test_ensembl_versions_are_dropped_whatever_the_case():
+    match = match_genes(["ENSG00000141510.1"], {"var_names": ["ENSG00000141510.16"]}, ignore_case=True)
+    assert match.columns[0] == 0
+
+
+def test_orthologs_rename_the_querys_genes():
+    table = {"Ins2": "INS", "H2-K1": "HLA-A", "Gone": "GCG"}
+    match = match_genes(["INS", "HLA-A", "GCG", "PPY"], {"var_names": ["H2-K1", "Ins2", "PPY"]}, orthologs=table)
+    # Genes outside the table keep their names.
+    np.testing.assert_array_equal(match.columns, [1, 0, -1, 2])
+    assert match.examples == ("H2-K1", "Ins2", "PPY")
+    np.testing.assert_array_equal(
+        match_genes(["INS"], {"var_names": ["INS2"]}, orthologs=table, ignore_case=True).columns, [0]
+    )
+    assert match_genes(["INS"], {"var_names": ["INS2"]}, orthologs=table).n_found == 0
+
+
+def test_orthologs_by_ensembl_id_of_any_version():
+    table = {"ENSMUSG00000000215": "ENSG00000129965.15"}
+    match = match_genes(["ENSG00000129965"], {"var_names": ["ENSMUSG00000000215.12"]}, orthologs=table)
+    assert match.columns[0] == 0
+
+
+def test_two_genes_with_one_ortholog_are_ambiguous():
+    match = match_genes(["INS"], {"var_names": ["Ins1", "Ins2"]}, orthologs={"Ins1": "INS", "Ins2": "INS"})
+    assert match.columns[0] == 0
+    assert match.ambiguous == ("INS",)
+
+
+def test_a_sample_of_the_names_is_spread_over_all():
+    names = [f"G{i}" for i in range(5000)]
+    sample = match_genes(["G7"], {"var_names": names}).sample
+    assert sample[0] == "G0"
+    assert 400 < len(sample) < 600
+    assert int(sample[-1][1:]) > 4900
+    assert match_genes(["A"], {"var_names": ["A", "B"]}).sample == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("names", "species"),
+    [
+        (["ENSG00000141510.16", "ENSG00000254647"], "human"),
+        (["ENSMUSG00000059552", "ENSMUSG00000000215.8"], "mouse"),
+        (["GAPDH", "INS", "HLA-A", "C9orf72", "MIR21", "A1BG"], "human"),
+        (["Gapdh", "Ins2", "H2-K1", "Cd8a", "mt-Nd1", "Gcg", "Ppy", "Sst", "Pyy"], "mouse"),
+        # Half and half, numbers, nothing, and a kind of neither.
+        (["GAPDH", "Gapdh"], ""),
+        (["1", "2007", "12_x"], ""),
+        ([], ""),
+        (["gapdh", "insl5a"], ""),
+    ],
+)
+def test_species_told_from_names(names, species):
+    assert likely_species(names) == species
+
+
+@pytest.mark.parametrize("prefix", ["ENSDARG", "ENSRNOG", "ENSSSCG"])
+def test_ids_of_other_species_are_neither(prefix):
+    assert likely_species([f"{prefix}{i:011d}" for i in range(10)]) == ""
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "species"),
+    [
+        ("pancreas_baron_human1", "human"),
+        ("pbmc_kang_ctrl_8donor", "human"),
+        ("paul15_mouse_bm", "mouse"),
+        ("mouse_endocrinogenesis_e15_supercell", "mouse"),
+    ],
+)
+def test_species_of_real_files(shared_data, name, species):
+    import anndata
+
+    backed = anndata.read_h5ad(shared_data / f"{name}.h5ad", backed="r")
+    names = list(backed.var_names)
+    backed.file.close()
+    assert likely_species(match_genes(["A"], {"var_names": names}).sample) == species
 
 
 def test_no_names_to_match_is_refused():

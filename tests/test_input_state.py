@@ -9,7 +9,7 @@ import scquery_ae as sq
 from scquery_ae import InputStateError
 from scquery_ae.input_state import SAMPLE, check_expression, detect_state
 
-#: What each real file holds, from its README. RPKM of the embryo data have unequal sums: a linear scale like counts.
+#: What each real file holds, from its README. TPM and RPKM both have sums that are alike.
 REAL = {
     "pancreas_baron_human1": "counts",
     "pancreas_panc8_small_5study": "counts",
@@ -23,8 +23,14 @@ REAL = {
     "mouse_endocrinogenesis_e15_supercell": "counts",
     "zeisel_mouse_3type_descend": "counts",
     "pollen_human": "normalized",
-    "yan_human_embryo": "counts",
+    "yan_human_embryo": "normalized",
 }
+
+#: Files without whole multiples: two protocols estimate their counts, and lengths of genes went into the TPM.
+#: Once some genes are cut away, sums differ too, and nothing is left to tell the base by.
+NO_MULTIPLES = ("pancreas_panc8_small_5study", "pollen_human")
+
+LOGARITHMS = {"log1p": 1.0, "log2p1": float(np.log(2))}
 
 
 def per_cell(matrix, target):
@@ -34,34 +40,87 @@ def per_cell(matrix, target):
     return matrix
 
 
+def logged(matrix, kind):
+    """Return the logarithm of one plus the values, natural or to base 2."""
+    return sparse.csr_matrix(matrix, dtype=np.float32).log1p() / np.float32(LOGARITHMS[kind])
+
+
 def scaled(matrix):
     dense = np.asarray(matrix[:300].todense(), dtype=np.float32)
     return (dense - dense.mean(axis=0)) / (dense.std(axis=0) + 1e-3)
 
 
+@pytest.fixture(scope="module")
+def real(shared_data):
+    """Read some cells of a file on a linear scale, each file once."""
+    read = {}
+
+    def get(name):
+        if name not in read:
+            backed = anndata.read_h5ad(shared_data / f"{name}.h5ad", backed="r")
+            # Every third cell or so is plenty, and spread over the file like the sample itself.
+            matrix = sparse.csr_matrix(backed.X[:: max(1, backed.n_obs // 500)])
+            backed.file.close()
+            received = detect_state(matrix)
+            if REAL[name] == "log1p":
+                matrix.data = np.expm1(matrix.data)
+            read[name] = received, matrix
+        return read[name]
+
+    return get
+
+
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", sorted(REAL))
-def test_real_files_and_their_transformed_copies(shared_data, name):
-    backed = anndata.read_h5ad(shared_data / f"{name}.h5ad", backed="r")
-    # Every third cell is plenty, and spread over the file like the sample itself.
-    matrix = backed.X[:: max(1, backed.n_obs // 700)]
-    assert detect_state(matrix).kind == REAL[name]
-    backed.file.close()
-    if REAL[name] == "log1p":
-        back = matrix.copy()
-        back.data = np.expm1(back.data)
-        assert detect_state(back).kind in ("counts", "normalized")
-        return
-    cpm, medians = per_cell(matrix, 1e6), per_cell(matrix, float(np.median(np.asarray(matrix.sum(axis=1)))))
-    assert detect_state(cpm).kind == "normalized"
-    assert detect_state(cpm.log1p()).kind == "log1p"
-    assert detect_state(medians).kind == "normalized"
-    assert detect_state(medians.log1p()).kind == "log1p"
-    assert detect_state(per_cell(matrix, 1e4).log1p()).kind == "log1p"
-    # log1p of raw values, without scaling first, and log2, whose values are larger.
-    assert detect_state(matrix.astype(np.float64).log1p()).kind == "log1p"
-    assert detect_state(cpm.log1p() / np.float32(np.log(2))).kind == "log1p"
-    assert detect_state(scaled(cpm.log1p())).kind == "scaled"
+def test_real_files_as_they_are(real, name):
+    state, _ = real(name)
+    assert (state.kind, state.certain) == (REAL[name], True)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_transformed_copies_of_real_files(real, name):
+    _, matrix = real(name)
+    median = float(np.median(np.asarray(matrix.sum(axis=1))))
+    for target in (1e6, 1e4, median):
+        normalized = per_cell(matrix, target)
+        assert detect_state(normalized).kind == "normalized", target
+        for kind in LOGARITHMS:
+            state = detect_state(logged(normalized, kind))
+            assert (state.kind, state.certain) == (kind, True), (target, kind)
+    assert detect_state(scaled(logged(per_cell(matrix, 1e6), "log1p"))).kind == "scaled"
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_logarithms_of_raw_values(real, name):
+    _, matrix = real(name)
+    for kind in LOGARITHMS:
+        state = detect_state(logged(matrix, kind))
+        # Estimated counts of five studies: neither whole multiples nor equal sums.
+        expected = ("unknown", False) if name == "pancreas_panc8_small_5study" else (kind, True)
+        assert (state.kind, state.certain) == expected, kind
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("share", [0.5, 0.1])
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_part_of_the_genes_of_real_files(real, name, share):
+    _, matrix = real(name)
+    n = matrix.shape[1]
+    genes = np.sort(np.random.default_rng(0).choice(n, int(share * n), replace=False))
+    for target in (1e6, float(np.median(np.asarray(matrix.sum(axis=1))))):
+        some = sparse.csr_matrix(per_cell(matrix, target)[:, genes])
+        # Their sums differ, so that they may look like counts; either is read as a linear scale.
+        assert detect_state(some).kind in ("counts", "normalized")
+        for kind in LOGARITHMS:
+            state = detect_state(logged(some, kind))
+            if name in NO_MULTIPLES:
+                assert not state.certain
+                assert state.kind in ("log1p", "unknown")
+            else:
+                assert (state.kind, state.certain) == (kind, True), (target, kind)
+    assert detect_state(matrix[:, genes]).kind in ("counts", "normalized")
 
 
 @pytest.mark.realdata
@@ -83,9 +142,16 @@ def test_made_up_states(make_adata, fmt):
     convert = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": lambda m: m.toarray()}[fmt]
     normalized = per_cell(counts, 1e4)
     fractional = sparse.csr_matrix(counts)
-    fractional.data = fractional.data + np.float32(0.37) + 20
+    # Depths differ by a third and more, as those of estimated counts do.
+    fractional.data = (fractional.data + np.float32(0.37)) * 20
+    fractional = sparse.diags(np.linspace(0.5, 2, 50)) @ fractional
     assert detect_state(convert(normalized)).kind == "normalized"
-    assert detect_state(convert(normalized.log1p())).kind == "log1p"
+    for kind in LOGARITHMS:
+        state = detect_state(convert(logged(normalized, kind)))
+        assert (state.kind, state.certain) == (kind, True)
+        # The same without equal sums, by whole multiples alone.
+        state = detect_state(convert(logged(counts, kind)))
+        assert (state.kind, state.certain) == (kind, True)
     assert detect_state(convert(fractional)).kind == "counts"
     assert detect_state(scaled(normalized.log1p())).kind == "scaled"
 
@@ -94,11 +160,38 @@ def test_hand_worked_evidence():
     assert detect_state(np.array([[1.0, -0.5]])).evidence == "there are negative values (least -0.5)"
     assert detect_state(np.array([[3.0, 0.0]])).evidence == "all values are whole numbers (largest 3)"
     assert detect_state(np.array([[3.5, 0.0]])).evidence == (
-        "values are fractions and none is above 3.5; with the logarithm undone, sums of cells vary by 0%"
+        "values are fractions up to 3.5; as natural logarithms, the sums of cells are equal once undone"
+    )
+    # Counts of 1 to 3, times a half in one cell and a third in the other.
+    counts = np.array([[1.0, 2.0, 3.0], [1.0, 0.0, 2.0]]) * [[1 / 2], [1 / 3]]
+    assert detect_state(np.log2(1 + counts)).evidence == (
+        "values are fractions up to 1.32; as logarithms to base 2, cells hold whole multiples of their least"
     )
     assert detect_state(np.zeros((2, 2))).evidence == "all sampled values are zero"
     assert "every cell sums to about 100" in detect_state(np.array([[99.5, 0.5], [40.25, 59.75]])).evidence
     assert "cells sum to 50 to 100" in detect_state(np.array([[99.5, 0.5], [40.25, 9.75]])).evidence
+    # 90 and 110 vary by a tenth of their mean.
+    alike = detect_state(np.array([[89.5, 0.5], [109.5, 0.5]]))
+    assert (alike.kind, alike.certain) == ("normalized", True)
+    assert alike.evidence == "values are fractions up to 109.5, and sums of cells vary by 10% only, as with RPKM"
+
+
+@pytest.mark.parametrize(("spread", "kind"), [(0.19, "normalized"), (0.21, "counts")])
+def test_how_alike_sums_of_rpkm_are(spread, kind):
+    # The coefficient of variation of 1 - s and 1 + s is s.
+    sums = 100 * np.array([1 - spread, 1 + spread])
+    assert detect_state(np.stack([sums - 0.25, [0.25, 0.25]], axis=1)).kind == kind
+
+
+def test_without_multiples_and_with_sums_that_differ_the_base_is_a_guess_or_unknown():
+    rng = np.random.default_rng(0)
+    values = rng.gamma(2.0, 3.0, (100, 40))
+    values /= values.sum(axis=1, keepdims=True)
+    for spread, kind in ((0.3, "log1p"), (0.9, "unknown")):
+        depth = np.where(np.arange(100) % 2, 1 - spread, 1 + spread)[:, None]
+        state = detect_state(np.log1p(values * 500 * depth))
+        assert (state.kind, state.certain) == (kind, False)
+        assert f"sums of cells vary by {spread:.0%}" in state.evidence
 
 
 def test_stored_zeros_and_booleans_do_not_disturb():
@@ -144,22 +237,54 @@ def test_text_is_refused():
         check_expression(np.array([["1", "2"]], dtype=object), ["a", "b"], "f")
 
 
+@pytest.mark.parametrize("kind", sorted(LOGARITHMS))
 @pytest.mark.parametrize("share", [1.0, 0.1])
-def test_logged_values_are_certain_also_over_a_part_of_the_genes(make_adata, share):
+def test_logged_values_are_certain_also_over_a_part_of_the_genes(make_adata, share, kind):
     adata = make_adata(200, 400)
     counts = adata.X.toarray()
-    logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
-    state = detect_state(logged[:, : int(share * 400)])
-    assert (state.kind, state.certain) == ("log1p", True)
+    values = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4) / LOGARITHMS[kind]
+    state = detect_state(values[:, : int(share * 400)])
+    assert (state.kind, state.certain) == (kind, True)
 
 
-def test_small_fractional_counts_are_a_guess_and_said_to_be(make_adata, reference):
-    query = make_adata(30, 120)
+def unknown_values(query):
+    """Make small fractions of the counts of a query that are of no kind."""
     query.X = query.X.multiply(0.37).tocsr()
     query.X.data = np.minimum(query.X.data, 20.0)
+    return query
+
+
+def test_values_of_no_kind_are_refused_until_the_user_says_what_they_are(make_adata, reference):
+    query = unknown_values(make_adata(30, 120))
+    assert (detect_state(query.X).kind, detect_state(query.X).certain) == ("unknown", False)
+    for call in (sq.tl.query, sq.pp.check):
+        with pytest.raises(
+            InputStateError,
+            match=r"cannot tell what the values are: values are fractions and none is above 20; with the logarithm "
+            r"undone, sums of cells vary by \d+%\. .*Pass `input_state=\"counts\"` \(for any linear scale\), \"log1p\"",
+        ):
+            call(query, reference)
+    assert len(query.obsm) == 0
+    sq.tl.query(query, reference, input_state="counts")
+    assert query.uns["scquery"]["parameters"]["input_state"] == "counts"
+
+
+def test_a_guess_of_the_base_is_said_to_be_one(make_adata, reference):
+    query = make_adata(30, 120)
+    rng = np.random.default_rng(0)
+    depth = np.where(np.arange(30) % 2, 0.7, 1.3)[:, None]
+    values = query.X.toarray() * rng.uniform(0.7, 1.3, query.shape)
+    query.X = np.log1p(values / values.sum(axis=1, keepdims=True) * depth * 3000)
     assert not detect_state(query.X).certain
-    with pytest.warns(sq.ScqueryWarning, match="takes the values for log-normalised, which is a guess"):
+    with pytest.warns(
+        sq.ScqueryWarning,
+        match=r"`tl\.query` takes the values for log-normalised, which is a guess: .*the base cannot be told\. Pass "
+        r"`input_state=\"counts\"`, \"log1p\" or \"log2p1\"",
+    ):
         sq.tl.query(query, reference)
+    assert query.uns["scquery"]["parameters"]["input_state"] == "log1p"
+    # Who says it is not warned, which would be an error here.
+    sq.tl.query(query, reference, input_state="log2p1")
 
 
 def test_half_precision_is_refused(make_adata):

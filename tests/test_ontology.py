@@ -205,6 +205,64 @@ def test_terms_without_a_shared_ancestor_are_refused(ontology):
         ontology.distance("T cell", "epithelium")
 
 
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        (["T cell"], "T:3"),
+        (["T cell", "CD4 T cell"], "T:3"),
+        (["T cell", "B cell"], "T:1"),
+        (["CD4 T cell", "B cell", "monocyte"], "T:0"),
+        (["dendritic cell", "monocyte"], "T:2"),
+        (["dendritic cell", "secretory cell"], "T:10"),
+        (["T:7", "T:6", "T:2"], "T:2"),
+        (["T cell", "epithelium"], None),
+    ],
+)
+def test_closest_common_ancestor_by_hand(ontology, terms, expected):
+    assert ontology.closest_common_ancestor(terms) == expected
+    assert ontology.closest_common_ancestor(terms[::-1]) == expected
+
+
+def test_of_two_ancestors_the_one_with_fewer_terms_below_is_closest(tmp_path):
+    # a and b are both p and q; below p is one term more. Of r and q, which are equals, the first by id.
+    path = tmp_path / "two.obo"
+    parents = {"p": (), "q": (), "a": ("p", "q"), "b": ("p", "q"), "c": ("p",)}
+    text = "\n".join(
+        f"[Term]\nid: {term}\nname: {term}\n" + "".join(f"is_a: {parent}\n" for parent in up)
+        for term, up in parents.items()
+    )
+    path.write_text("format-version: 1.2\n\n" + text)
+    assert CellOntology.read(path).closest_common_ancestor(["a", "b"]) == "q"
+    path.write_text("format-version: 1.2\n\n" + text.replace("[Term]\nid: c\nname: c\nis_a: p\n", ""))
+    assert CellOntology.read(path).closest_common_ancestor(["a", "b"]) == "p"
+
+
+def test_similarity_by_hand(ontology):
+    # Twelve terms: T:0 to T:7, T:9, T:10, X:0, X:1. A term with n below it informs 1 - log(n + 1) / log(12).
+    def information(n_below):
+        return 1 - np.log(n_below + 1) / np.log(12)
+
+    below = {"T:0": 9, "T:1": 3, "T:2": 2, "T:3": 1, "T:10": 1}
+    leaf = information(0)
+    assert leaf == 1
+    expected = {
+        ("T cell", "B cell"): 2 * information(below["T:1"]) / (information(below["T:3"]) + leaf),
+        ("CD4 T cell", "T cell"): 2 * information(below["T:3"]) / (information(below["T:3"]) + leaf),
+        ("dendritic cell", "monocyte"): 2 * information(below["T:2"]) / (leaf + leaf),
+        ("dendritic cell", "secretory cell"): 2 * information(below["T:10"]) / (information(below["T:10"]) + leaf),
+        ("CD4 T cell", "monocyte"): 2 * information(below["T:0"]) / (leaf + leaf),
+        ("T cell", "T cell"): 1,
+        ("cell", "cell"): 1,
+        ("T cell", "epithelium"): 0,
+    }
+    for (one, other), value in expected.items():
+        assert ontology.similarity(one, other) == pytest.approx(value, rel=1e-12), (one, other)
+        assert ontology.similarity(other, one) == ontology.similarity(one, other)
+        assert type(ontology.similarity(one, other)) is float
+    with pytest.raises(MissingKeyError, match="The ontology has no term 'T-cell'"):
+        ontology.similarity("T cell", "T-cell")
+
+
 # Margins.
 
 TERMS = {"CD4": "CD4 T cell", "B": "T:4", "Mono": "monocyte", "DC": "Dendritic Cell"}
@@ -264,5 +322,10 @@ def test_the_cell_ontology(shared_data):
     helper, killer = "CD4-positive, alpha-beta T cell", "CD8-positive, alpha-beta T cell"
     apart = cells.distance(helper, killer)
     assert 0 < apart < min(cells.distance(helper, "monocyte"), cells.distance(killer, "monocyte"))
+    assert "T cell" in cells.name(cells.closest_common_ancestor([helper, killer]))
+    alike = [cells.similarity(helper, other) for other in (helper, killer, "B cell", "monocyte", "neuron")]
+    assert alike == sorted(alike, reverse=True)
+    assert alike[0] == 1
+    assert 0 < alike[-1] < 0.5 < alike[1] < 1
     margins = cells.margins({"CD4": helper, "CD8": killer, "Mono": "monocyte"}, margin=0.6)
     assert margins.loc["CD4", "CD8"] < margins.loc["CD4", "Mono"] <= 0.6

@@ -38,6 +38,12 @@ class Neighbors:
             )
             raise ArgumentError(msg)
 
+    @classmethod
+    def from_similarity(cls, similarity: np.ndarray, indices: np.ndarray) -> Neighbors:
+        """Return the neighbours of a search by inner product of unit vectors."""
+        # Rounding leaves products of unit vectors a little outside [-1, 1].
+        return cls(np.asarray(indices, dtype=np.int64), np.clip(1 - similarity, 0, 2).astype(np.float32))
+
 
 class NeighborIndex(Protocol):
     """Search among unit-length vectors."""
@@ -47,6 +53,30 @@ class NeighborIndex(Protocol):
         """How many vectors can be found."""
         ...
 
-    def search(self, queries: np.ndarray, n_neighbors: int) -> Neighbors:
-        """Return the `n_neighbors` nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries."""
+    def search(self, queries: np.ndarray, n_neighbors: int, *, among: np.ndarray | None = None) -> Neighbors:
+        """Return the `n_neighbors` nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries.
+
+        `among` names the rows that may be found; None for all.
+        """
         ...
+
+
+def check_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors to be indexed, float32 and C-contiguous."""
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or 0 in vectors.shape:
+        msg = f"Vectors to search must have shape (n_items, n_latent). Received {vectors.shape}."
+        raise ArgumentError(msg)
+    return vectors
+
+
+def check_queries(queries: np.ndarray, width: int) -> np.ndarray:
+    """Return queries as float32 rows of the width of the index."""
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    if queries.ndim != 2 or queries.shape[1] != width:
+        msg = (
+            f"Queries must have shape (n_queries, {width}), as the embedding has. "
+            f"Received {queries.shape}; embed them with the reference's own encoder."
+        )
+        raise ArgumentError(msg)
+    return queries

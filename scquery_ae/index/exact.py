@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scquery_ae._checks import check_neighbors
-from scquery_ae._errors import ArgumentError
-from scquery_ae.index.base import Neighbors
+from scquery_ae.index.base import Neighbors, check_queries
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,15 @@ class ExactIndex:
         """How many vectors can be found."""
         return len(self.vectors)
 
-    def search(self, queries: np.ndarray, n_neighbors: int) -> Neighbors:
-        """Return the `n_neighbors` nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries."""
+    def search(self, queries: np.ndarray, n_neighbors: int, *, among: np.ndarray | None = None) -> Neighbors:
+        """Return the `n_neighbors` nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries.
+
+        `among` names the rows that may be found; None for all.
+        """
         import faiss
 
-        check_neighbors(n_neighbors, self.n_items)
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
-            msg = (
-                f"Queries must have shape (n_queries, {self.vectors.shape[1]}), as the embedding has. "
-                f"Received {queries.shape}; embed them with the reference's own encoder."
-            )
-            raise ArgumentError(msg)
-        similarity, indices = faiss.knn(queries, self.vectors, n_neighbors, metric=faiss.METRIC_INNER_PRODUCT)
-        # Rounding leaves products of unit vectors a little outside [-1, 1].
-        distances = np.clip(1 - similarity, 0, 2).astype(np.float32)
-        return Neighbors(np.asarray(indices, dtype=np.int64), distances)
+        vectors = self.vectors if among is None else np.ascontiguousarray(self.vectors[among])
+        check_neighbors(n_neighbors, len(vectors))
+        queries = check_queries(queries, self.vectors.shape[1])
+        similarity, indices = faiss.knn(queries, vectors, n_neighbors, metric=faiss.METRIC_INNER_PRODUCT)
+        return Neighbors.from_similarity(similarity, indices if among is None else np.asarray(among)[indices])

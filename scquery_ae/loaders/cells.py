@@ -26,12 +26,15 @@ class GeneColumns:
     columns
         For each gene its column, or -1, int ``(n_genes,)``.
     logged
-        Whether the matrix holds ``log1p`` values, which are turned back when they are read.
+        Whether the matrix holds logarithms of one plus the values, which are turned back when they are read.
+    base
+        Base of the logarithms.
     """
 
     matrix: Any
     columns: np.ndarray
     logged: bool = False
+    base: float = np.e
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -67,7 +70,9 @@ class GeneColumns:
         chosen = sparse.csr_matrix(block[:, self.columns[found]], dtype=np.float32)
         chosen.eliminate_zeros()
         # Indices refer to columns: spreading them over the wider matrix moves no values.
-        values = np.expm1(chosen.data) if self.logged else chosen.data
+        values = chosen.data
+        if self.logged:
+            values = np.expm1(values * np.float32(np.log(self.base)))
         return sparse.csr_matrix((values, found[chosen.indices], chosen.indptr), shape=(chosen.shape[0], self.shape[1]))
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from scquery_ae._checks import check_adata, check_choice, check_layer, check_number, shown
+from scquery_ae._checks import check_adata, check_choice, check_flag, check_layer, check_number, shown
 from scquery_ae._errors import ArgumentError, InputStateError, MissingKeyError, NotFittedError, warn
 from scquery_ae._slots import COUNTS_LAYER, Slots
 from scquery_ae.genes import GeneMatch, match_genes, require_overlap
-from scquery_ae.input_state import MAX_LOGGED, InputState, Kind, check_expression, detect_state
+from scquery_ae.input_state import BASES, MAX_LOGGED, InputState, Kind, check_expression, detect_state
 from scquery_ae.loaders.cells import GeneColumns
 from scquery_ae.transform import Transform
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-INPUT_STATES = ("auto", "counts", "log1p")
+INPUT_STATES = ("auto", "counts", "log1p", "log2p1")
 
 #: Overlap below which a result is still given, with a warning.
 WARN_OVERLAP = 0.5
@@ -56,6 +57,8 @@ def open_cells(
     input_state: str = "auto",
     min_gene_overlap: float = 0.0,
     warn_overlap: bool = True,
+    ignore_case: bool = False,
+    orthologs: Mapping[str, str] | None = None,
 ) -> OpenedCells:
     """Find the model genes in an AnnData and decide what its values are; nothing is changed.
 
@@ -72,11 +75,14 @@ def open_cells(
     gene_key
         ``"var_names"`` or a column of ``var``; None for whichever fits best.
     input_state
-        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"auto"`` to decide.
+        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"log2p1"`` for that to base 2,
+        ``"auto"`` to decide.
     min_gene_overlap
         Least share of the model genes, 0 to 1.
     warn_overlap
         Warn when genes are few or ambiguous; off for calls that report it.
+    ignore_case, orthologs
+        How names are matched; see :func:`scquery_ae.genes.match_genes`.
 
     Raises
     ------
@@ -86,27 +92,35 @@ def open_cells(
     check_adata(adata, function)
     check_choice("input_state", input_state, INPUT_STATES)
     check_number("min_gene_overlap", min_gene_overlap, 0, 1)
+    check_flag("ignore_case", ignore_case)
+    orthologs = _orthologs(orthologs)
     if adata.isbacked and adata.is_view:
         msg = f"`{function}` cannot write to a view of a backed AnnData. Take `adata.to_memory()` of the view first."
         raise ArgumentError(msg)
     if layer is None and COUNTS_LAYER in adata.layers:
         layer = COUNTS_LAYER
     matrix = check_layer(adata, layer)
-    match = match_genes(genes, gene_names(adata, gene_key))
+    match = match_genes(genes, gene_names(adata, gene_key), ignore_case=ignore_case, orthologs=orthologs)
     require_overlap(match, min_gene_overlap)
     lowest, highest = check_expression(matrix, adata.var_names, function)
     state = detect_state(matrix) if input_state == "auto" else InputState(cast("Kind", input_state), "as stated")
     if lowest < 0:
         state = InputState("scaled", f"there are negative values (least {lowest:.3g})")
+    if state.kind == "unknown":
+        msg = (
+            f"`{function}` cannot tell what the values are: {state.evidence}. Expected counts, or values that "
+            'were normalised and maybe logged. Pass `input_state="counts"` (for any linear scale), "log1p" or "log2p1".'
+        )
+        raise InputStateError(msg)
     if not state.certain:
         warn(
             f"`{function}` takes the values for log-normalised, which is a guess: {state.evidence}. "
-            'Pass `input_state="counts"` or "log1p" to say what they are.'
+            'Pass `input_state="counts"`, "log1p" or "log2p1" to say what they are.'
         )
-    if input_state == "log1p" and highest > MAX_LOGGED:
+    if input_state in BASES and highest > MAX_LOGGED:
         msg = (
-            f'`{function}` was told `input_state="log1p"`, but no logarithm of a count is above {MAX_LOGGED:g}. '
-            f'Received values up to {highest:.4g}; pass `input_state="counts"` or "auto".'
+            f'`{function}` was told `input_state="{input_state}"`, but no logarithm of a count is above '
+            f'{MAX_LOGGED:g}. Received values up to {highest:.4g}; pass `input_state="counts"` or "auto".'
         )
         raise InputStateError(msg)
     if state.kind == "scaled":
@@ -125,7 +139,22 @@ def open_cells(
     if warn_overlap and match.ambiguous:
         warn(f"Genes named more than once in the query; the first column was taken: {shown(match.ambiguous)}.")
     source = "X" if layer is None else f'layers["{layer}"]'
-    return OpenedCells(GeneColumns(matrix, match.columns, logged=state.kind == "log1p"), match, state, source)
+    base = BASES.get(state.kind)
+    cells = GeneColumns(matrix, match.columns, logged=base is not None, base=base or np.e)
+    return OpenedCells(cells, match, state, source)
+
+
+def _orthologs(orthologs: Any) -> Mapping[str, str] | None:
+    """Return a table of orthologs as a mapping from the query's names to the reference's."""
+    if orthologs is None or isinstance(orthologs, Mapping):
+        return orthologs
+    if hasattr(orthologs, "to_dict") and getattr(orthologs, "ndim", 0) == 1:  # a pandas Series
+        return {str(own): str(other) for own, other in orthologs.to_dict().items()}
+    msg = (
+        "`orthologs` must map the query's gene names to the reference's: a dictionary, or a Series. "
+        f"Received {type(orthologs).__name__}."
+    )
+    raise ArgumentError(msg)
 
 
 def open_training(adata: AnnData, transform: Transform, function: str) -> GeneColumns:

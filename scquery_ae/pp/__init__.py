@@ -1,7 +1,8 @@
 """Preprocessing: normalisation, gene alignment and the look before a query."""
 
+from scquery_ae.pp._report import CheckReport
 from scquery_ae.pp.align_genes import align_genes
-from scquery_ae.pp.check import CheckReport, check
+from scquery_ae.pp.check import check
 from scquery_ae.pp.normalize import normalize
 
 __all__ = ["CheckReport", "align_genes", "check", "normalize"]

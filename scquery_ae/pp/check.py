@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import shown
-from scquery_ae.loaders import open_cells
-from scquery_ae.reference import Reference, open_reference
+from scquery_ae._checks import check_flag, check_integer, shown
+from scquery_ae.genes import GeneMatch, likely_species
+from scquery_ae.loaders import OpenedCells, open_cells
+from scquery_ae.pp._report import CheckReport
+from scquery_ae.reference import Reference, open_reference, replay
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-
-@dataclass(frozen=True, repr=False)
-class CheckReport:
-    """What :func:`check` found; print it to read it.
-
-    Attributes
-    ----------
-    n_obs
-        Query cells.
-    genes
-        Gene report: ``n_genes``, ``n_found``, ``key``, ``missing``, ``ambiguous``.
-    source, input_state, evidence
-        Which matrix would be read, what it holds, and why.
-    counts, reference_counts
-        Median over cells of the counts in the model genes, here and in the reference. For a query that is not counts
-        the figure is not comparable.
-    detected, reference_detected
-        Median over cells of the model genes detected.
-    empty
-        Names of cells without any value in the model genes.
-    problems
-        What to look at before querying, in words; empty if all is well.
-    """
-
-    n_obs: int
-    genes: dict[str, Any]
-    source: str
-    input_state: str
-    evidence: str
-    counts: float
-    reference_counts: float
-    detected: float
-    reference_detected: float
-    empty: tuple[str, ...]
-    problems: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-
-    def __str__(self) -> str:
-        found, total = self.genes["n_found"], self.genes["n_genes"]
-        lines = [
-            f"{self.n_obs} query cells, read from {self.source}: {self.input_state} ({self.evidence})",
-            f"genes     {found} of {total} model genes ({found / total:.0%}), matched by {self.genes['key']}",
-            f"depth     {self.counts:.4g} in the model genes of a median cell; reference {self.reference_counts:.4g}",
-            f"detected  {self.detected:.4g} model genes in a median cell; reference {self.reference_detected:.4g}",
-        ]
-        lines += [f"look at   {problem}" for problem in self.problems] or ["nothing stands in the way of a query"]
-        return "\n".join(lines)
-
-    # A notebook shows the last value of a cell by its repr.
-    __repr__ = __str__
+#: Missing genes that are named, those first whose weights in the encoder are largest.
+NAMED_MISSING = 20
 
 
 def check(
@@ -77,10 +28,16 @@ def check(
     layer: str | None = None,
     gene_key: str | None = None,
     input_state: str = "auto",
+    ignore_case: bool = False,
+    orthologs: Mapping[str, str] | None = None,
+    rehearse: bool = True,
+    random_state: int = 0,
 ) -> CheckReport:
     """Look at a query the way :func:`scquery_ae.tl.query` will, and report what it would meet.
 
-    Nothing is changed and no cell is embedded. Too few genes are reported, not refused.
+    Nothing is changed. Too few genes are reported, not refused. The rehearsal shows the reference's own held-out cells
+    through the query's genes, and at its depth, and says how well their types are then told apart. What else sets the
+    query apart (its laboratory, protocol, species) is not in it: take it for the best that can be hoped for.
 
     Parameters
     ----------
@@ -88,20 +45,28 @@ def check(
         Query cells, ``(n_obs, n_vars)``.
     reference
         A reference, or the path of a saved one.
-    layer, gene_key, input_state
+    layer, gene_key, input_state, ignore_case, orthologs
         As for :func:`scquery_ae.tl.query`.
+    rehearse
+        Whether to rehearse.
+    random_state
+        Seed of the thinning in the rehearsal.
 
     Returns
     -------
-    A report, to be printed or read field by field.
+    A report, to be printed, shown in a notebook, or read field by field.
 
     Raises
     ------
     InputStateError
-        If values are scaled, NaN or infinite.
+        If values are scaled, NaN, infinite or of no kind that can be told.
     BundleError
         If the saved reference cannot be read.
+    ArgumentError
+        If an argument is out of its range.
     """
+    check_flag("rehearse", rehearse)
+    check_integer("random_state", random_state, 0)
     loaded, _ = open_reference(reference, "pp.check")
     opened = open_cells(
         adata,
@@ -110,36 +75,75 @@ def check(
         layer=layer,
         gene_key=gene_key,
         input_state=input_state,
+        ignore_case=ignore_case,
+        orthologs=orthologs,
         warn_overlap=False,
     )
     total, n_detected = opened.cells.depth()
-    empty = tuple(str(name) for name in adata.obs_names[total == 0])
-    counts, reference_counts = float(np.median(total)), loaded.depth["counts"]
-
-    problems = []
-    match = opened.match
-    if match.fraction < 0.5:
-        missing = f"{len(match.missing)} model genes are missing ({shown(match.missing)}); names here look like"
-        fix = "if the query has no more genes, build a reference on those that both share"
-        problems.append(f"{missing} {shown(match.examples)}; {fix}")
-    if match.ambiguous:
-        problems.append(f"{len(match.ambiguous)} genes are named more than once: {shown(match.ambiguous)}")
-    if empty:
-        problems.append(f"{len(empty)} cells have nothing in the model genes: {shown(empty)}")
-    if opened.state.kind == "counts" and 0 < counts < reference_counts / 4:
-        problems.append(f"cells are {reference_counts / counts:.1f} times shallower than the reference's")
-    if not adata.obs_names.is_unique:
-        problems.append("cell names repeat; call `adata.obs_names_make_unique()`")
+    seen = total > 0
+    counts = float(np.median(total[seen])) if seen.any() else 0.0
+    present = opened.cells.present
+    # What the reference's cells have in the genes that are there.
+    share = 1.0 if present is None else float(loaded.encoder.transform.fraction[present].sum())
+    expected = loaded.depth["counts"] * share
+    result = None
+    if rehearse and opened.match.n_found and seen.any():
+        depth = counts if opened.state.kind == "counts" else None
+        result = replay(loaded, present=present, depth=depth, random_state=random_state)
+    empty = tuple(str(name) for name in adata.obs_names[~seen])
+    species = likely_species(opened.match.sample), likely_species(loaded.encoder.genes)
+    # Who translates the names knows of it.
+    told = ("", "") if ignore_case or orthologs is not None else species
     return CheckReport(
         n_obs=adata.n_obs,
-        genes=match.to_dict(),
+        genes=opened.match.to_dict(),
+        important_missing=_important_missing(opened.match, loaded),
         source=opened.source,
         input_state=opened.state.kind,
         evidence=opened.state.evidence,
         counts=counts,
-        reference_counts=reference_counts,
+        reference_counts=expected,
         detected=float(np.median(n_detected)),
         reference_detected=loaded.depth["genes"],
+        species=species[0],
+        reference_species=species[1],
         empty=empty,
-        problems=tuple(problems),
+        rehearsal=result,
+        problems=tuple(_problems(adata, opened, counts, expected, empty, told)),
     )
+
+
+def _important_missing(match: GeneMatch, reference: Reference) -> tuple[str, ...]:
+    weight = reference.encoder.gene_weights()
+    missing = np.flatnonzero(match.columns < 0)
+    order = missing[np.argsort(-weight[missing], kind="stable")]
+    return tuple(str(gene) for gene in match.genes[order[:NAMED_MISSING]])
+
+
+def _problems(
+    adata: AnnData,
+    opened: OpenedCells,
+    counts: float,
+    expected: float,
+    empty: tuple[str, ...],
+    species: tuple[str, str],
+) -> list[str]:
+    match, problems = opened.match, []
+    if match.fraction < 0.5:
+        missing = f"{len(match.missing)} model genes are missing ({shown(match.missing)}); names here look like"
+        fix = "if the query has no more genes, build a reference on those that both share"
+        problems.append(f"{missing} {shown(match.examples)}; {fix}")
+    if all(species) and species[0] != species[1]:
+        problems.append(
+            f"genes are written as those of {species[0]}, and the reference's as those of {species[1]}; "
+            "pass `ignore_case=True` or a table as `orthologs=`"
+        )
+    if match.ambiguous:
+        problems.append(f"{len(match.ambiguous)} genes are named more than once: {shown(match.ambiguous)}")
+    if empty:
+        problems.append(f"{len(empty)} cells have nothing in the model genes: {shown(empty)}")
+    if opened.state.kind == "counts" and 0 < counts < expected / 4:
+        problems.append(f"cells are {expected / counts:.1f} times shallower than the reference's")
+    if not adata.obs_names.is_unique:
+        problems.append("cell names repeat; call `adata.obs_names_make_unique()`")
+    return problems

@@ -173,7 +173,7 @@ def _check_counts(matrix: Any, lowest: float, input_state: str, *, logged: bool)
         )
         raise InputStateError(msg)
     if state.kind != "counts":
-        fix = "take `np.expm1` of the values and " if state.kind == "log1p" else ""
+        fix = _UNDO.get(state.kind, "")
         msg = (
             f"`pp.normalize` needs counts. Received a matrix that looks {_WORDS[state.kind]}: {state.evidence}. Use "
             f"the raw counts, often in `adata.raw.X` or a layer (`layer=`); or, if none exist, {fix}pass "
@@ -182,7 +182,17 @@ def _check_counts(matrix: Any, lowest: float, input_state: str, *, logged: bool)
         raise InputStateError(msg)
 
 
-_WORDS = {"normalized": "normalised already", "log1p": "log-normalised already", "scaled": "scaled already"}
+_WORDS = {
+    "normalized": "normalised already",
+    "log1p": "log-normalised already",
+    "log2p1": "logged to base 2 already",
+    "scaled": "scaled already",
+    "unknown": "like neither whole counts nor anything that was made of them",
+}
+_UNDO = {
+    "log1p": "take `np.expm1` of the values and ",
+    "log2p1": "take `np.exp2` of the values less one and ",
+}
 
 
 def _check_batches(batches: Any, batch_key: str) -> None:

@@ -13,13 +13,14 @@ import os
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scquery_ae._errors import BundleError
-from scquery_ae.reference import parts
+from scquery_ae.reference import archive, parts
 
 if TYPE_CHECKING:
     from scquery_ae.reference.reference import Reference
@@ -30,14 +31,15 @@ FORMAT = "scquery_ae reference"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
-_FILE_NAME = re.compile(r"[a-z]+\.[0-9a-f]{16}\.(json|npy|parquet|safetensors)")
+_FILE_NAME = re.compile(r"[a-z]+\.[0-9a-f]{16}\.(faiss|json|npy|parquet|safetensors)")
 _MAX_MANIFEST = 1 << 20
 
 
 def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -> None:
-    """Write `reference` under `path`, whole or not at all."""
+    """Write `reference` under `path`, whole or not at all; with the ending ``.zip`` as one file."""
     target = Path(path)
-    replacing = _check_target(target, overwrite=overwrite)
+    zipped = target.suffix == archive.SUFFIX
+    replacing = _check_file(target, overwrite=overwrite) if zipped else _check_target(target, overwrite=overwrite)
     staging = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,17 +48,14 @@ def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -
         entries = {name: _write_part(staging, name, save) for name, save in parts.writers(reference).items()}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "parts": entries}
         _write_durably(staging / MANIFEST, json.dumps(manifest, indent=2).encode())
-        if not replacing:
+        if zipped:
+            archive.pack(staging, target)
+        elif replacing:
+            _replace(target, staging, {entry["file"] for entry in entries.values()})
+        else:
             # mkdtemp makes it private; a bundle is as readable as any file its owner makes.
             staging.chmod(0o777 & ~_umask())
             staging.rename(target)
-            return
-        stale = _own_files(target)
-        for entry in entries.values():
-            (staging / entry["file"]).replace(target / entry["file"])
-        (staging / MANIFEST).replace(target / MANIFEST)
-        for name in stale - {entry["file"] for entry in entries.values()}:
-            (target / name).unlink(missing_ok=True)
     except OSError as error:
         msg = (
             f"The reference could not be written to {target}: {error}. "
@@ -69,13 +68,36 @@ def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def _replace(target: Path, staging: Path, files: set[str]) -> None:
+    """Put new files beside the old ones, the manifest last, and drop what it no longer names."""
+    stale = _own_files(target)
+    for name in files:
+        (staging / name).replace(target / name)
+    (staging / MANIFEST).replace(target / MANIFEST)
+    for name in stale - files:
+        (target / name).unlink(missing_ok=True)
+
+
 def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
     """Verify the bundle at `path` and return what `build` makes of its contents; the embedding is memory-mapped."""
     root = Path(path)
+    if root.is_file() and root.suffix == archive.SUFFIX:
+        unpacked = archive.unpack(root)
+        try:
+            built = read(unpacked.name, build)
+        except BundleError as error:
+            unpacked.cleanup()
+            # The user knows the file, not where it was unpacked.
+            raise BundleError(str(error).replace(unpacked.name, str(root))) from error
+        # The embedding is read from there for as long as the reference lives.
+        weakref.finalize(built, unpacked.cleanup)
+        return built
     manifest = read_manifest(root)
     files = {}
-    for name in parts.NAMES:
+    for name in parts.SUFFIXES:
         if name not in manifest["parts"]:
+            if name not in parts.REQUIRED:
+                continue
             msg = f"{root} is damaged: its manifest has no part {name!r}. Copy it again from its source."
             raise BundleError(msg)
         files[name] = _verified(root, name, manifest["parts"][name])
@@ -126,6 +148,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 def digest(path: str | PathLike[str]) -> str:
     """Return the SHA-256 of a bundle's manifest, which covers all its files."""
+    if Path(path).is_file():
+        with archive.unpack(Path(path)) as folder:
+            return digest(folder)
     return hashlib.sha256((Path(path) / MANIFEST).read_bytes()).hexdigest()
 
 
@@ -160,6 +185,19 @@ def _check_target(target: Path, *, overwrite: bool) -> bool:
         return False
     if not (target / MANIFEST).is_file():
         msg = f"{target} exists and is not a reference. It is left as it is; choose another name, such as `pbmc.scq`."
+        raise BundleError(msg)
+    if not overwrite:
+        msg = f"There is a reference at {target} already. Pass `overwrite=True` to replace it, or choose another name."
+        raise BundleError(msg)
+    return True
+
+
+def _check_file(target: Path, *, overwrite: bool) -> bool:
+    """Return whether a zipped reference is there to be replaced; raise if something else is, or it may not be."""
+    if not target.exists() and not target.is_symlink():
+        return False
+    if not target.is_file() or target.is_symlink() or not archive.is_archive(target):
+        msg = f"{target} exists and is not a zipped reference. It is left as it is; choose another name."
         raise BundleError(msg)
     if not overwrite:
         msg = f"There is a reference at {target} already. Pass `overwrite=True` to replace it, or choose another name."

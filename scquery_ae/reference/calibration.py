@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scquery_ae.index import Neighbors
-from scquery_ae.stats import Combination, conformal_pvalues, fit_combination, set_threshold
-
-#: Hits whose mean distance says how far a cell is from the reference.
-NOVELTY_HITS = 5
+from scquery_ae.stats import Combination, Standardization, conformal_pvalues, fit_combination, set_threshold
 
 
 @dataclass(frozen=True)
@@ -22,51 +18,73 @@ class Calibration:
     ----------
     combination
         How several opinions make one probability.
+    scales
+        For each kind of strangeness, what is usual among held-out cells of each predicted type.
     scores
         Nonconformity of each held-out cell, float64 ``(m,)``.
     groups
         Its predicted type, int64 ``(m,)``.
     true_probabilities
         Probability that its true type got, float64 ``(m,)``.
+    method
+        Where the cells came from: ``"held_out"``, ``"cross_validated"``, ``"leave_one_batch_out"`` or ``"none"``.
     """
 
     combination: Combination
+    scales: tuple[Standardization, ...]
     scores: np.ndarray
     groups: np.ndarray
     true_probabilities: np.ndarray
+    method: str = "none"
 
     @classmethod
-    def empty(cls) -> Calibration:
+    def empty(cls, n_types: int, n_kinds: int) -> Calibration:
         """Return the calibration of a reference without held-out cells: plain mean, every p-value 1, full sets."""
         nothing = np.zeros(0)
-        return cls(Combination(), nothing, nothing.astype(np.int64), nothing)
+        scales = tuple(Standardization.fit(nothing, nothing, n_types) for _ in range(n_kinds))
+        return cls(Combination(), scales, nothing, nothing.astype(np.int64), nothing)
 
     @classmethod
-    def fit(cls, opinions: Sequence[np.ndarray], neighbors: Neighbors, truth: np.ndarray) -> Calibration:
+    def fit(
+        cls, opinions: Sequence[np.ndarray], strangeness: np.ndarray, truth: np.ndarray, method: str
+    ) -> Calibration:
         """Fit on what is thought of held-out cells.
 
         Parameters
         ----------
         opinions
             Probabilities of each type, from different sources, each ``(m, n_types)``.
-        neighbors
-            Their hits among cells that are not held out.
+        strangeness
+            How strange each cell is in several ways, larger is stranger, ``(m, n_kinds)``.
         truth
             Their types, int ``(m,)``.
+        method
+            Where the cells came from.
         """
         combination = fit_combination(opinions, truth)
         probabilities = combination(opinions)
+        groups = probabilities.argmax(axis=1)
+        n_types = probabilities.shape[1]
+        scales = tuple(Standardization.fit(kind, groups, n_types) for kind in strangeness.T)
         return cls(
             combination=combination,
-            scores=nonconformity(probabilities, neighbors),
-            groups=probabilities.argmax(axis=1),
+            scales=scales,
+            scores=_nonconformity(scales, strangeness, groups),
+            groups=groups,
             true_probabilities=probabilities[np.arange(len(truth)), truth],
+            method=method,
         )
 
-    def pvalues(self, probabilities: np.ndarray, neighbors: Neighbors) -> np.ndarray:
-        """Return how plausible it is that each cell belongs to the type it was given, ``(n,)`` in (0, 1]."""
-        scores = nonconformity(probabilities, neighbors)
-        return conformal_pvalues(scores, probabilities.argmax(axis=1), self.scores, self.groups)
+    def nonconformity(self, strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Return how strange each cell is for the type that it is given, ``(n,)``.
+
+        The ways of being strange are added, each in units of what is usual for the type.
+        """
+        return _nonconformity(self.scales, strangeness, groups)
+
+    def pvalues(self, strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Return how plausible it is that each cell belongs to the type that it is given, ``(n,)`` in (0, 1]."""
+        return conformal_pvalues(self.nonconformity(strangeness, groups), groups, self.scores, self.groups)
 
     def label_sets(self, probabilities: np.ndarray, coverage: float) -> np.ndarray:
         """Return which types cannot be ruled out, bool ``(n, n_types)``; the most probable always is among them."""
@@ -75,10 +93,6 @@ class Calibration:
         return sets
 
 
-def nonconformity(probabilities: np.ndarray, neighbors: Neighbors) -> np.ndarray:
-    """Return how strange each cell is, 0 to 1: far from its nearest hits, or torn between types.
-
-    One minus the mean cosine similarity of the five nearest hits times the probability of the likeliest type.
-    """
-    similarity = 1 - neighbors.distances[:, :NOVELTY_HITS].mean(axis=1, dtype=np.float64)
-    return np.asarray(1 - np.maximum(similarity, 0) * probabilities.max(axis=1))
+def _nonconformity(scales: Sequence[Standardization], strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    standard = [scale(kind, groups) for scale, kind in zip(scales, strangeness.T, strict=True)]
+    return np.asarray(np.sum(standard, axis=0))

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
+from scipy import sparse
 
 from scquery_ae._errors import ArgumentError
 from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.index import ApproximateIndex, choose_index
 from scquery_ae.reference.calibration import Calibration
-from scquery_ae.stats import Combination
+from scquery_ae.reference.novelty import Novelty
+from scquery_ae.reference.replay import ReplayCells
+from scquery_ae.stats import Combination, Standardization, TypeGaussians
 from scquery_ae.transform import Transform
 
 if TYPE_CHECKING:
@@ -26,8 +30,11 @@ SUFFIXES = {
     "calibration": "safetensors",
     "obs": "parquet",
     "embedding": "npy",
+    "projected": "npy",
+    "index": "faiss",
 }
-NAMES = tuple(SUFFIXES)
+#: Parts that every bundle has. An exact search needs no index beside the embedding.
+REQUIRED = tuple(name for name in SUFFIXES if name != "index")
 
 #: What reading parts that passed their checksums may still raise: whoever wrote them made no reference.
 UNREADABLE = (SafetensorError, ArgumentError, ArithmeticError, EOFError, LookupError, OSError, TypeError, ValueError)
@@ -44,7 +51,14 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "transform.fraction": encoder.transform.fraction,
         "head.kernel": head.kernel,
         "head.bias": head.bias,
-        "centroids": reference.centroids,
+        "head.columns": np.asarray(reference.head_columns, dtype=np.int64),
+        "novelty.projection": reference.novelty.projection,
+        "novelty.means": reference.novelty.gaussians.means,
+        "novelty.whitening": reference.novelty.gaussians.whitening,
+        "held_out": reference.held_out.astype(np.uint8),
+        "replay.data": reference.replay_cells.counts.data,
+        "replay.indices": reference.replay_cells.counts.indices.astype(np.int32),
+        "replay.indptr": reference.replay_cells.counts.indptr.astype(np.int64),
     }
     for i, layer in enumerate(encoder.layers):
         weights[f"layers.{i}.kernel"] = layer.kernel
@@ -56,10 +70,14 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "target_sum": encoder.transform.target_sum,
         "activations": [layer.activation for layer in encoder.layers],
         "units": [layer.units for layer in encoder.layers],
-        "types": list(head.types),
+        "head_types": list(head.types),
+        "replay_names": [str(name) for name in reference.replay_cells.names],
+        "types": list(reference.types),
         "label_key": reference.label_key,
         "temperature": calibration.combination.temperature,
+        "calibration_method": calibration.method,
         "depth": reference.depth,
+        "index_kind": reference.index_kind,
         "history": encoder.history,
         "parameters": encoder.parameters,
         "provenance": reference.provenance,
@@ -68,18 +86,28 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "scores": np.asarray(calibration.scores, dtype=np.float64),
         "groups": np.asarray(calibration.groups, dtype=np.int64),
         "true_probabilities": np.asarray(calibration.true_probabilities, dtype=np.float64),
+        "locations": np.stack([scale.location for scale in calibration.scales]),
+        "spreads": np.stack([scale.spread for scale in calibration.scales]),
     }
 
     def save_arrays(arrays: dict[str, np.ndarray]) -> Callable[[Path], None]:
         return lambda path: save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
-    return {
+    def save_array(array: np.ndarray) -> Callable[[Path], None]:
+        return lambda path: np.save(path, np.asarray(array, dtype=np.float32), allow_pickle=False)
+
+    written: dict[str, Callable[[Path], None]] = {
         "model": lambda path: _write_text(path, json.dumps(model, allow_nan=False, default=np.generic.item)),
         "weights": save_arrays(weights),
         "calibration": save_arrays(held_out),
         "obs": reference.obs.to_parquet,
-        "embedding": lambda path: np.save(path, np.asarray(reference.embedding, dtype=np.float32), allow_pickle=False),
+        "embedding": save_array(reference.embedding),
+        "projected": save_array(reference.projected),
     }
+    index = reference.search_index
+    if isinstance(index, ApproximateIndex):
+        written["index"] = index.write
+    return written
 
 
 def load(files: dict[str, Path]) -> dict[str, Any]:
@@ -95,30 +123,54 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         mean=weights["transform.mean"],
         fraction=weights["transform.fraction"],
     )
-    layers = tuple(_layer(model, weights, i) for i in range(len(model["activations"])))
     encoder = Encoder(
         transform=transform,
-        layers=layers,
-        head=Head(weights["head.kernel"], weights["head.bias"], tuple(model["types"])),
+        layers=tuple(_layer(model, weights, i) for i in range(len(model["activations"]))),
+        head=Head(weights["head.kernel"], weights["head.bias"], tuple(model["head_types"])),
         history=model["history"],
         parameters=model["parameters"],
     )
+    embedding = np.load(files["embedding"], mmap_mode="r", allow_pickle=False)
+    index = None
+    if "index" in files:
+        index = ApproximateIndex.read(files["index"], choose_index(len(embedding), model["index_kind"]), len(embedding))
+    names = np.asarray(model["replay_names"], dtype=object)
+    counts = sparse.csr_matrix(
+        (weights["replay.data"], weights["replay.indices"], weights["replay.indptr"]),
+        shape=(len(names), transform.n_genes),
+    )
+    counts.check_format()
+    scales = zip(held_out.pop("locations"), held_out.pop("spreads"), strict=True)
     return {
         "encoder": encoder,
-        "embedding": np.load(files["embedding"], mmap_mode="r", allow_pickle=False),
+        "embedding": embedding,
         "obs": pd.read_parquet(files["obs"]),
         "label_key": model["label_key"],
-        "centroids": weights["centroids"],
-        "calibration": Calibration(combination=Combination(float(model["temperature"])), **held_out),
+        "types": tuple(model["types"]),
+        "head_columns": weights["head.columns"],
+        "held_out": weights["held_out"].astype(bool),
+        "novelty": Novelty(
+            weights["novelty.projection"], TypeGaussians(weights["novelty.means"], weights["novelty.whitening"])
+        ),
+        "projected": np.load(files["projected"], mmap_mode="r", allow_pickle=False),
+        "calibration": Calibration(
+            combination=Combination(float(model["temperature"])),
+            scales=tuple(Standardization(location, spread) for location, spread in scales),
+            method=model["calibration_method"],
+            **held_out,
+        ),
+        "replay_cells": ReplayCells(counts, names),
         "depth": model["depth"],
+        "index_kind": model["index_kind"],
+        "index": index,
         "provenance": model["provenance"],
     }
 
 
 def _layer(model: dict[str, Any], weights: dict[str, np.ndarray], i: int) -> DenseWeights:
-    # The first bundles had no gene sets: neither masks nor names of units.
     mask = weights.get(f"layers.{i}.mask")
-    units = model.get("units", [None] * (i + 1))[i]
+    # Bundles of references without gene sets may lack the names of units.
+    units = (model.get("units") or [None] * (i + 1))[i]
     return DenseWeights(
         weights[f"layers.{i}.kernel"],
         weights[f"layers.{i}.bias"],

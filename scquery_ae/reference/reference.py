@@ -2,57 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from scquery_ae._checks import check_number
+from scquery_ae._checks import check_number, check_obs_key
 from scquery_ae._errors import ArgumentError
 from scquery_ae.encoder import Encoder
-from scquery_ae.index import ExactIndex, Neighbors
+from scquery_ae.index import INDEXES, ExactIndex, NeighborIndex, build_index, choose_index
 from scquery_ae.labels import label_codes
-from scquery_ae.reference import bundle
+from scquery_ae.loaders import GeneColumns, open_cells
+from scquery_ae.reference import bundle, living
+from scquery_ae.reference.annotation import Annotation, EmbeddedCells
 from scquery_ae.reference.calibration import Calibration
-from scquery_ae.stats import centroid_probabilities, vote_probabilities
+from scquery_ae.reference.novelty import Novelty, project
+from scquery_ae.reference.replay import ReplayCells
+from scquery_ae.reference.search import SearchFilter, filtered_search
+from scquery_ae.reference.storable import storable
+from scquery_ae.stats import centroid_probabilities, type_centroids, vote_probabilities
+from scquery_ae.transform import row_sums
 
+if TYPE_CHECKING:
+    from anndata import AnnData
 
-@dataclass(frozen=True)
-class Annotation:
-    """What a reference says about some cells.
+NO_FILTER = SearchFilter()
 
-    Attributes
-    ----------
-    types
-        The reference's cell types, in the order of the columns below.
-    labels
-        Most probable type of each cell, int ``(n,)``, a position in `types`.
-    probabilities
-        Calibrated probability of each type, float64 ``(n, n_types)``.
-    pvalues
-        Conformal p-value of belonging to the given type, float64 ``(n,)``.
-    label_sets
-        Types that cannot be ruled out, bool ``(n, n_types)``.
-    neighbors
-        The nearest reference cells.
-    """
-
-    types: tuple[str, ...]
-    labels: np.ndarray
-    probabilities: np.ndarray
-    pvalues: np.ndarray
-    label_sets: np.ndarray
-    neighbors: Neighbors
+#: Hits of a held-out cell when calibration is fitted; the default of ``tl.query``.
+CALIBRATION_HITS = 15
 
 
 @dataclass
 class Reference:
     """Encoder, embedding, labels and calibration of a labelled dataset.
 
-    Made by :func:`scquery_ae.tl.build_reference`, searched by :func:`scquery_ae.tl.query`.
+    Made by :func:`scquery_ae.tl.build_reference`, searched by :func:`scquery_ae.tl.query`. It grows and shrinks without
+    training: :meth:`add`, :meth:`remove`, :meth:`relabel`, :meth:`merge`. Cells are known by their names, the index of
+    `obs`, which stay; rows move when cells are removed.
 
     Attributes
     ----------
@@ -64,44 +55,90 @@ class Reference:
         Their annotation, one row a cell.
     label_key
         Column of `obs` with the cell types.
-    centroids
-        Unit-length mean code of each type, float32 ``(n_types, n_latent)``.
+    types
+        The cell types it can name.
+    head_columns
+        For each type of the encoder's head its position in `types`, int ``(n_head_types,)``.
+    held_out
+        Cells that training did not see, bool ``(n_obs,)``.
+    novelty
+        The label-free view of the types.
+    projected
+        The cells in it, float32 ``(n_obs, n_components)``; memory-mapped after :meth:`load`.
     calibration
         Fitted on held-out cells.
+    replay_cells
+        Counts of some held-out cells, for :func:`scquery_ae.pp.check`.
     depth
         Counts in the model genes and number of model genes detected, median over the cells.
+    index_kind
+        Kind of search, as for :func:`scquery_ae.index.build_index`.
+    index
+        The search over `embedding`; None to build it.
     provenance
-        Versions and parameters of its making.
+        Versions and parameters of its making; under ``"steps"`` what was done since.
     """
 
     encoder: Encoder
     embedding: np.ndarray
     obs: pd.DataFrame
     label_key: str
-    centroids: np.ndarray
+    types: tuple[str, ...]
+    head_columns: np.ndarray
+    held_out: np.ndarray
+    novelty: Novelty
+    projected: np.ndarray
     calibration: Calibration
+    replay_cells: ReplayCells
     depth: dict[str, float]
+    index_kind: str = "auto"
+    index: NeighborIndex | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        expected = (len(self.obs), self.encoder.n_latent)
-        if self.embedding.shape != expected:
+        n, latent = len(self.obs), self.encoder.n_latent
+        if self.embedding.shape != (n, latent):
             msg = (
-                f"A reference needs one code a cell, shape {expected} for its {len(self.obs)} rows of `obs` and the "
+                f"A reference needs one code a cell, shape {(n, latent)} for its {n} rows of `obs` and the "
                 f"encoder's width. Received an embedding of shape {self.embedding.shape}."
             )
             raise ArgumentError(msg)
         if self.label_key not in self.obs:
             msg = f"A reference needs its labels in `obs`. Received the key {self.label_key!r} and {list(self.obs)}."
             raise ArgumentError(msg)
-        if self.centroids.shape != (len(self.types), self.encoder.n_latent):
-            msg = (
-                f"A reference needs one mean code a type. Received {self.centroids.shape} for {len(self.types)} types."
-            )
+        n_components = self.novelty.projection.shape[1]
+        shapes = {
+            "projected": (self.projected.shape, (n, n_components)),
+            "held_out": (self.held_out.shape, (n,)),
+            "head_columns": (self.head_columns.shape, (len(self.encoder.fitted_head.types),)),
+            "means of the types": (self.novelty.gaussians.means.shape, (len(self.types), n_components)),
+            "projection": (self.novelty.projection.shape, (self.encoder.transform.n_genes, n_components)),
+        }
+        shapes["whitening"] = (self.novelty.gaussians.whitening.shape, (n_components, n_components))
+        for i, scale in enumerate(self.calibration.scales):
+            shapes[f"scale {i}"] = (np.stack([scale.location, scale.spread]).shape, (2, len(self.types)))
+        for name, (received, expected) in shapes.items():
+            if received != expected:
+                msg = f"A reference's {name} must have shape {expected}. Received {received}."
+                raise ArgumentError(msg)
+        if not ((self.head_columns >= -1) & (self.head_columns < len(self.types))).all():
+            msg = f"A reference's head_columns must be positions among its {len(self.types)} types, or -1."
             raise ArgumentError(msg)
-        self.index = ExactIndex(self.embedding)
+        if self.index_kind not in INDEXES:
+            msg = f"A reference's index must be one of {INDEXES}. Received {self.index_kind!r}."
+            raise ArgumentError(msg)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forget what followed from the cells and labels as they were."""
         #: Type of each cell as a position in `types`, -1 for cells without a label.
         self.label_codes = label_codes(self.obs[self.label_key], self.types)
+        self.__dict__.pop("centroids", None)
+
+    @cached_property
+    def centroids(self) -> np.ndarray:
+        """Unit-length mean code of each type, float32 ``(n_types, n_latent)``."""
+        return type_centroids(self.embedding, self.label_codes, len(self.types))
 
     @property
     def n_obs(self) -> int:
@@ -109,31 +146,58 @@ class Reference:
         return len(self.obs)
 
     @property
-    def types(self) -> tuple[str, ...]:
-        """The cell types it can name."""
-        return self.encoder.fitted_head.types
+    def search_index(self) -> NeighborIndex:
+        """The search over the embedding, built when it is first asked for."""
+        if self.index is None:
+            exact = choose_index(self.n_obs, self.index_kind) == "exact"
+            # What is memory-mapped stays so.
+            self.index = ExactIndex(self.embedding) if exact else build_index(self.embedding, self.index_kind)
+        return self.index
 
-    def annotate(self, codes: np.ndarray, *, n_neighbors: int = 15, coverage: float = 0.98) -> Annotation:
-        """Search for the neighbours of some codes and say what types they are.
+    def embed(self, cells: GeneColumns) -> EmbeddedCells:
+        """Return cells as the reference sees them, in one pass over their counts."""
+        parts = []
+        for chunk in cells.chunks():
+            logged = self.encoder.transform.log_normalize(chunk, cells.present)
+            codes = self.encoder.encode_logged(logged, cells.present)
+            parts.append(
+                (codes, project(logged, self.encoder, self.novelty.projection, cells.present), row_sums(chunk))
+            )
+        return EmbeddedCells(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def annotate(
+        self,
+        cells: EmbeddedCells,
+        *,
+        n_neighbors: int = 15,
+        coverage: float = 0.98,
+        rules: SearchFilter = NO_FILTER,
+    ) -> Annotation:
+        """Search for the neighbours of some cells and say what types they are.
 
         Parameters
         ----------
-        codes
-            Unit-length codes from this reference's encoder, ``(n, n_latent)``.
+        cells
+            From :meth:`embed`.
         n_neighbors
             Hits per cell, ``1 <= n_neighbors <= n_obs``.
         coverage
             Share of label sets that are to hold the true type, in (0, 1).
+        rules
+            What the search is cut to.
         """
         check_number("coverage", coverage, 0, 1, closed="neither")
-        neighbors = self.index.search(codes, n_neighbors)
-        opinions = self.opinions(codes, neighbors.distances, self.label_codes[neighbors.indices], self.centroids)
+        neighbors = filtered_search(self.search_index, self.obs, cells.codes, n_neighbors, rules)
+        opinions = self.opinions(cells.codes, neighbors.distances, self.label_codes[neighbors.indices], self.centroids)
         probabilities = self.calibration.combination(opinions)
+        labels = probabilities.argmax(axis=1)
+        strangeness = self.strangeness(cells, labels)
         return Annotation(
             types=self.types,
-            labels=probabilities.argmax(axis=1),
+            labels=labels,
             probabilities=probabilities,
-            pvalues=self.calibration.pvalues(probabilities, neighbors),
+            pvalues=self.calibration.pvalues(strangeness, labels),
+            strangeness=self.calibration.nonconformity(strangeness, labels),
             label_sets=self.calibration.label_sets(probabilities, coverage),
             neighbors=neighbors,
         )
@@ -142,6 +206,8 @@ class Reference:
         self, codes: np.ndarray, distances: np.ndarray, hit_types: np.ndarray, centroids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what the head, the neighbours and the types' mean codes say, each ``(n, n_types)``.
+
+        The head cannot name a type that was added after training: such a type gets from it what the two others give it.
 
         Parameters
         ----------
@@ -153,11 +219,146 @@ class Reference:
             Mean code of each type.
         """
         n_types = len(self.types)
-        return (
-            self.encoder.classify(codes),
-            vote_probabilities(distances, hit_types, n_types),
-            centroid_probabilities(codes, centroids),
+        votes = vote_probabilities(distances, hit_types, n_types)
+        near = centroid_probabilities(codes, centroids)
+        head = np.zeros((len(codes), n_types))
+        kept = self.head_columns >= 0
+        np.add.at(head.T, self.head_columns[kept], self.encoder.classify(codes)[:, kept].T)
+        head /= np.maximum(head.sum(axis=1, keepdims=True), 1e-12)
+        new = np.ones(n_types, dtype=bool)
+        new[self.head_columns[kept]] = False
+        if new.any():
+            share = (votes[:, new] + near[:, new]) / 2
+            head *= 1 - share.sum(axis=1, keepdims=True)
+            head[:, new] = share
+        return head, votes, near
+
+    def strangeness(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
+        """Return how strange cells are for the types that they are given, ``(n, 2)``, larger is stranger.
+
+        Minus the greatest logit of the head, which sees what tells types apart, and the Mahalanobis distance to the
+        type in principal components, which see what training threw away.
+        """
+        logits = self.encoder.fitted_head.logits(cells.codes).max(axis=1)
+        return np.stack([-logits, self.novelty.gaussians.distances(cells.projected, labels)], axis=1)
+
+    def calibrate(self) -> None:
+        """Fit the calibration to the held-out cells, searched among the others."""
+        labels = self.label_codes
+        held_out = self.held_out & (labels >= 0)
+        others = np.flatnonzero(~held_out)
+        if not held_out.any() or not (labels[others] >= 0).any():
+            self.calibration = Calibration.empty(len(self.types), 2)
+            return
+        rows = np.flatnonzero(held_out)
+        cells = EmbeddedCells(self.embedding[rows], self.projected[rows], np.ones(len(rows)))
+        searched = np.ascontiguousarray(self.embedding[others])
+        hits = ExactIndex(searched).search(cells.codes, min(CALIBRATION_HITS, len(others)))
+        # Mean codes, too, are those of the cells that are not held out.
+        centroids = type_centroids(searched, labels[others], len(self.types))
+        opinions = self.opinions(cells.codes, hits.distances, labels[others][hits.indices], centroids)
+        given = np.mean(opinions, axis=0).argmax(axis=1)
+        self.calibration = Calibration.fit(opinions, self.strangeness(cells, given), labels[rows], "held_out")
+
+    def add(
+        self,
+        adata: AnnData,
+        *,
+        label_key: str | None = None,
+        layer: str | None = None,
+        gene_key: str | None = None,
+        input_state: str = "auto",
+        ignore_case: bool = False,
+        orthologs: Mapping[str, str] | None = None,
+        min_gene_overlap: float = 0.5,
+    ) -> None:
+        """Embed labelled cells and add them; nothing is trained, and calibration is done anew.
+
+        The cells count as held out, since training has not seen them. Types that the head does not know are named by
+        neighbours and mean codes alone.
+
+        Parameters
+        ----------
+        adata
+            Cells to add, their names unlike those that are there.
+        label_key
+            Column of its ``obs`` with the cell types; None for that of the reference. Missing labels are fine.
+        layer, gene_key, input_state, ignore_case, orthologs
+            As for :func:`scquery_ae.tl.query`.
+        min_gene_overlap
+            Least share of the model genes that must be there, 0 to 1; more than a query needs, for these cells
+            answer others.
+
+        Raises
+        ------
+        ArgumentError
+            If a cell's name is there already.
+        MissingKeyError
+            If `label_key` is not a column of ``obs``.
+        GeneOverlapError, InputStateError
+            If the cells cannot be read.
+        """
+        labels = check_obs_key(adata, label_key or self.label_key, "label_key")
+        opened = open_cells(
+            adata,
+            self.encoder.genes,
+            function="Reference.add",
+            layer=layer,
+            gene_key=gene_key,
+            input_state=input_state,
+            ignore_case=ignore_case,
+            orthologs=orthologs,
+            min_gene_overlap=min_gene_overlap,
         )
+        obs = storable(adata.obs)
+        obs[self.label_key] = storable(labels.to_frame(self.label_key))[self.label_key]
+        living.add_cells(self, self.embed(opened.cells), obs)
+
+    def remove(self, names: Iterable[str] | None = None, *, where: Mapping[str, Any] | None = None) -> None:
+        """Take cells out; calibration is done anew. Types stay, also those that lose their last cell.
+
+        Parameters
+        ----------
+        names
+            Names of cells.
+        where
+            Values of their annotation, such as ``{"study": "Baron"}``; with `names`, cells that both mean.
+
+        Raises
+        ------
+        ArgumentError
+            If no cell is meant, or fewer than two types would be left.
+        MissingKeyError
+            If a name or a column is not there.
+        """
+        living.remove_cells(self, names, where)
+
+    def relabel(self, names: Mapping[str, str]) -> None:
+        """Give types other names; types that get the same name become one. Calibration is done anew.
+
+        Parameters
+        ----------
+        names
+            New names by old ones.
+
+        Raises
+        ------
+        MissingKeyError
+            If there is no such type.
+        ArgumentError
+            If fewer than two types would be left.
+        """
+        living.rename_types(self, names)
+
+    def merge(self, other: Reference) -> None:
+        """Add all cells of another reference that the same encoder made; calibration is done anew.
+
+        Raises
+        ------
+        ArgumentError
+            If the encoders differ, or a cell is in both.
+        """
+        living.merge_references(self, other)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the reference as a ``.scq`` directory, whole or not at all.
@@ -165,7 +366,7 @@ class Reference:
         Parameters
         ----------
         path
-            Directory to make.
+            Directory to make; with the ending ``.zip``, one file to share.
         overwrite
             Replace a reference that is there. Whoever has the old one open keeps it.
 
@@ -183,7 +384,7 @@ class Reference:
         Parameters
         ----------
         path
-            Directory that :meth:`save` wrote.
+            What :meth:`save` wrote. A zip file is unpacked to a temporary directory first.
 
         Raises
         ------

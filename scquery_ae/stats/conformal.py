@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.stats import false_discovery_control
+
+from scquery_ae._checks import check_choice
+
+CONTROLS = ("cell", "fdr")
 
 #: Types with fewer calibration cells share one pool: p-values cannot fall below 1 / (n + 1).
 MIN_GROUP = 20
@@ -39,6 +44,30 @@ def conformal_pvalues(
         at_least = len(used) - np.searchsorted(used, scores[mine], side="left")
         result[mine] = (1 + at_least) / (1 + len(used))
     return result
+
+
+def reject(pvalues: np.ndarray, error_rate: float, *, control: str = "cell") -> np.ndarray:
+    """Return which points to call unknown, bool ``(n,)``.
+
+    Parameters
+    ----------
+    pvalues
+        Of belonging to the reference, ``(n,)``.
+    error_rate
+        With ``control="cell"``, the share of known points that may be called unknown. With ``"fdr"``, the share of
+        known points among those that are called unknown (Benjamini-Hochberg over all points).
+    control
+        ``"cell"`` or ``"fdr"``.
+
+    References
+    ----------
+    Benjamini & Hochberg, Journal of the Royal Statistical Society B 57, 289 (1995).
+    Bates et al., Annals of Statistics 51, 149 (2023): with conformal p-values it holds too.
+    """
+    check_choice("control", control, CONTROLS)
+    if control == "cell" or not len(pvalues):
+        return np.asarray(pvalues <= error_rate)
+    return np.asarray(false_discovery_control(pvalues) <= error_rate)
 
 
 def set_threshold(true_probabilities: np.ndarray, coverage: float) -> float:

@@ -7,26 +7,38 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_obs_key, check_unique, shown
+from scquery_ae._checks import check_choice, check_obs_key, check_unique, shown
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
-from scquery_ae.index import ExactIndex
+from scquery_ae.index import INDEXES
 from scquery_ae.labels import label_codes, label_types
-from scquery_ae.loaders import GeneColumns, open_training
-from scquery_ae.reference import Calibration, Reference
-from scquery_ae.stats import type_centroids
+from scquery_ae.loaders import CellRows, GeneColumns, open_training
+from scquery_ae.reference import Calibration, Novelty, Reference, ReplayCells
+from scquery_ae.reference.novelty import project
+from scquery_ae.reference.storable import storable
+from scquery_ae.tl._out_of_fold import out_of_fold
+from scquery_ae.training import make_folds
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
-#: Hits per held-out cell; the default of ``tl.query``.
-CALIBRATION_HITS = 15
+
+CALIBRATIONS = ("held_out", "cross_validated", "leave_one_batch_out")
 
 
-def build_reference(adata: AnnData, encoder: Encoder, *, label_key: str, key_added: str = "scquery") -> Reference:
+def build_reference(
+    adata: AnnData,
+    encoder: Encoder,
+    *,
+    label_key: str,
+    batch_key: str | None = None,
+    calibration: str = "held_out",
+    index: str = "auto",
+    key_added: str = "scquery",
+    progress: bool = True,
+) -> Reference:
     """Embed labelled cells and calibrate what they will say about a query.
 
     Head and neighbours are combined, and confidence, p-values and label sets calibrated, on the cells that
@@ -41,8 +53,21 @@ def build_reference(adata: AnnData, encoder: Encoder, *, label_key: str, key_add
         Fine-tuned encoder.
     label_key
         Column of ``obs`` with the cell types that the encoder was fine-tuned on.
+    batch_key
+        Column of ``obs`` with the batches (studies, donors), for `calibration`.
+    calibration
+        What confidence, p-values and label sets are calibrated on. ``"held_out"``: the cells that fine-tuning held out,
+        which costs nothing, and is right for queries like the reference's own cells. ``"cross_validated"``: all
+        labelled cells, in five folds, each judged by an encoder fine-tuned on the others; better for rare types.
+        ``"leave_one_batch_out"``: the same with whole batches of `batch_key` (at most ten folds), which is what a query
+        from elsewhere resembles most. The two fine-tune once a fold.
+    index
+        Kind of neighbour search: ``"exact"``, ``"hnsw"``, ``"ivf"``, ``"int8"``, ``"pq"``, or ``"auto"`` to go by the
+        number of cells (exact up to 100,000, a graph up to two million, compressed lists above).
     key_added
         Slot prefix that fine-tuning wrote under.
+    progress
+        Show progress bars of fine-tuning on a terminal or in a notebook.
 
     Returns
     -------
@@ -60,6 +85,8 @@ def build_reference(adata: AnnData, encoder: Encoder, *, label_key: str, key_add
     if not isinstance(encoder, Encoder):
         msg = f"`tl.build_reference` needs a fine-tuned encoder. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
+    check_choice("index", index, INDEXES)
+    check_choice("calibration", calibration, CALIBRATIONS)
     types = encoder.fitted_head.types
     cells = open_training(adata, encoder.transform, "tl.build_reference")
     labels = check_obs_key(adata, label_key, "label_key")
@@ -71,20 +98,65 @@ def build_reference(adata: AnnData, encoder: Encoder, *, label_key: str, key_add
             f"Expected {shown(types)}; fine-tune on this column first."
         )
         raise ArgumentError(msg)
-    embedding = encoder.embed(cells)
+    codes = label_codes(labels, types)
+    folds, batches = _folds(adata, codes, batch_key, calibration)
+    if folds is not None and batches is None and encoder.parameters.get("finetune", {}).get("batch_invariance"):
+        msg = (
+            f'The encoder was fine-tuned with `batch_invariance`, and `calibration="{calibration}"` fine-tunes again. '
+            "Pass the same `batch_key`."
+        )
+        raise ArgumentError(msg)
+    rows = CellRows.read(cells, encoder.transform)
+    novelty = Novelty.fit(rows.logged, encoder, codes, len(types))
+    embedding = encoder.encode_logged(rows.logged)
+    held_out = _held_out(adata, Slots(key_added).split)
     reference = Reference(
         encoder=encoder,
         embedding=embedding,
-        obs=_storable(adata.obs),
+        obs=storable(adata.obs),
         label_key=label_key,
-        centroids=type_centroids(embedding, label_codes(labels, types), len(types)),
-        calibration=Calibration.empty(),
+        types=types,
+        head_columns=np.arange(len(types)),
+        held_out=held_out,
+        novelty=novelty,
+        projected=project(rows.logged, encoder, novelty.projection),
+        calibration=Calibration.empty(len(types), 2),
+        replay_cells=ReplayCells.choose(rows.counts(), adata.obs_names.to_numpy(), codes, held_out),
         depth=_depth(cells),
-        provenance={"scquery_ae": version("scquery-ae"), "n_obs": adata.n_obs, "label_key": label_key},
+        index_kind=index,
+        provenance={"scquery_ae": version("scquery-ae"), "n_obs": adata.n_obs, "label_key": label_key, "steps": []},
     )
-    reference.calibration = _calibrate(reference, _held_out(adata, Slots(key_added).split))
+    if folds is None:
+        reference.calibrate()
+    else:
+        judged = out_of_fold(encoder, rows, codes, folds, batches, progress=progress)
+        reference.calibration = Calibration.fit(judged.opinions, judged.strangeness, codes[judged.rows], calibration)
     logger.info("built %r", reference)
     return reference
+
+
+def _folds(
+    adata: AnnData, codes: np.ndarray, batch_key: str | None, calibration: str
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the fold and the batch of each cell, or None where calibration needs none."""
+    batches = None
+    if batch_key is not None:
+        names = check_obs_key(adata, batch_key, "batch_key").astype(str)
+        batches = np.unique(names, return_inverse=True)[1]
+    if calibration == "held_out":
+        return None, batches
+    if calibration == "cross_validated":
+        return make_folds(codes, None, 5, 0), batches
+    # A batch without a labelled cell has nothing to be judged by.
+    n_batches = 0 if batches is None else len(np.unique(batches[codes >= 0]))
+    if n_batches < 2:
+        msg = (
+            '`calibration="leave_one_batch_out"` needs a `batch_key` with at least two labelled batches. '
+            f"Received {batch_key!r}{' with one' if n_batches else ''}; "
+            'name the column of the batches, or use `calibration="cross_validated"`.'
+        )
+        raise ArgumentError(msg)
+    return make_folds(codes, batches, min(n_batches, 10), 0), batches
 
 
 def _held_out(adata: AnnData, split: str) -> np.ndarray:
@@ -103,36 +175,6 @@ def _held_out(adata: AnnData, split: str) -> np.ndarray:
     return held_out
 
 
-def _calibrate(reference: Reference, held_out: np.ndarray) -> Calibration:
-    labels, embedding = reference.label_codes, np.asarray(reference.embedding)
-    held_out = held_out & (labels >= 0)
-    if not held_out.any():
-        return Calibration.empty()
-    others = np.flatnonzero(~held_out)
-    codes, searched = embedding[held_out], np.ascontiguousarray(embedding[others])
-    neighbors = ExactIndex(searched).search(codes, min(CALIBRATION_HITS, len(others)))
-    # Mean codes, too, are those of the cells that are not held out.
-    centroids = type_centroids(searched, labels[others], len(reference.types))
-    opinions = reference.opinions(codes, neighbors.distances, labels[others][neighbors.indices], centroids)
-    return Calibration.fit(opinions, neighbors, labels[held_out])
-
-
 def _depth(cells: GeneColumns) -> dict[str, float]:
     totals, detected = cells.depth()
     return {"counts": float(np.median(totals)), "genes": float(np.median(detected))}
-
-
-def _storable(obs: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of `obs` that Parquet takes: numbers, booleans, dates, text and categories."""
-    import pandas as pd
-
-    kept = {}
-    for name in obs.columns:
-        column = obs[name]
-        categories = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else ()
-        if not all(isinstance(category, str) for category in categories):
-            column = column.astype(object)
-        if column.dtype == object:  # text, or a mixture that Parquet would refuse
-            column = column.map(str, na_action="ignore").astype("category")
-        kept[str(name)] = column
-    return pd.DataFrame(kept, index=obs.index.astype(str))

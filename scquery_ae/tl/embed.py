@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from scquery_ae._errors import ArgumentError
@@ -22,6 +23,8 @@ def embed(
     layer: str | None = None,
     gene_key: str | None = None,
     input_state: str = "auto",
+    ignore_case: bool = False,
+    orthologs: Mapping[str, str] | None = None,
     min_gene_overlap: float = 0.1,
     key_added: str = "scquery",
 ) -> None:
@@ -38,7 +41,12 @@ def embed(
     gene_key
         ``"var_names"`` or a column of ``var`` with the gene names; None for whichever fits best.
     input_state
-        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"auto"`` to decide from the values.
+        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"log2p1"`` for that to base 2,
+        ``"auto"`` to decide from the values.
+    ignore_case
+        Match gene names that differ in letter case alone, as those of man and mouse do.
+    orthologs
+        For genes of the query, the names that the reference has for them; others keep theirs.
     min_gene_overlap
         Least share of the model genes that must be there, 0 to 1.
     key_added
@@ -68,6 +76,8 @@ def embed(
         layer=layer,
         gene_key=gene_key,
         input_state=input_state,
+        ignore_case=ignore_case,
+        orthologs=orthologs,
         min_gene_overlap=min_gene_overlap,
     )
     slot = Slots(key_added).embedding

@@ -211,6 +211,8 @@ def finetune(
         progress=progress,
         **settings,
     )
+    if encoder.pretrained is None:
+        encoder.pretrained = encoder.layers
     encoder.layers, encoder.head = result.layers, result.head
     encoder.history["finetune"] = result.history
     split = plain({"label_key": label_key, "batch_key": batch_key, "validation_fraction": validation_fraction})

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scquery_ae._checks import check_neighbors, check_number, shown
-from scquery_ae._errors import warn
+from scquery_ae._checks import check_choice, check_neighbors, check_number, check_obs_key, shown
+from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
 from scquery_ae.loaders import open_cells
-from scquery_ae.reference import Annotation, Reference, open_reference
+from scquery_ae.reference import Annotation, Reference, SearchFilter, open_reference
+from scquery_ae.stats import CONTROLS, reject
 from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
@@ -27,10 +29,16 @@ def query(
     *,
     n_neighbors: int = 15,
     error_rate: float = 0.05,
+    control: str = "cell",
     coverage: float = 0.98,
+    where: Mapping[str, Any] | None = None,
+    exclude_same: str | None = None,
+    spread_over: str | None = None,
     layer: str | None = None,
     gene_key: str | None = None,
     input_state: str = "auto",
+    ignore_case: bool = False,
+    orthologs: Mapping[str, str] | None = None,
     min_gene_overlap: float = 0.1,
     key_added: str = "scquery",
 ) -> None:
@@ -50,14 +58,28 @@ def query(
         Hits per cell, ``1 <= n_neighbors <= reference.n_obs``.
     error_rate
         Share of cells like the reference's that may be called unknown, in (0, 1).
+    control
+        ``"cell"``, or ``"fdr"``: then `error_rate` is the share of known cells among those called unknown, by the
+        method of Benjamini and Hochberg over the whole query.
     coverage
         Share of label sets that are to hold the true type, in (0, 1). Below the accuracy, sets hold one type each.
+    where
+        Search only reference cells with these values in their ``obs``, such as ``{"tissue": ["liver", "lung"]}``.
+    exclude_same
+        Column of both ``obs``: reference cells with the query cell's own value, say its donor, are not found.
+    spread_over
+        Column of the reference's ``obs``, say ``"study"``, over whose values hits are spread evenly.
     layer
         Layer to read; None for ``layers["counts"]`` where there is one, else ``X``.
     gene_key
         ``"var_names"`` or a column of ``var`` with the gene names; None for whichever fits best.
     input_state
-        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"auto"`` to decide from the values.
+        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"log2p1"`` for that to base 2,
+        ``"auto"`` to decide from the values.
+    ignore_case
+        Match gene names that differ in letter case alone, as those of man and mouse do.
+    orthologs
+        For genes of the query, the names that the reference has for them; others keep theirs.
     min_gene_overlap
         Least share of the model genes that must be there, 0 to 1.
     key_added
@@ -108,8 +130,10 @@ def query(
     """
     check_number("error_rate", error_rate, 0, 1, closed="neither")
     check_number("coverage", coverage, 0, 1, closed="neither")
+    check_choice("control", control, CONTROLS)
     loaded, identity = open_reference(reference, "tl.query")
     check_neighbors(n_neighbors, loaded.n_obs)
+    rules = _search_rules(adata, where, exclude_same, spread_over)
     opened = open_cells(
         adata,
         loaded.encoder.genes,
@@ -117,16 +141,17 @@ def query(
         layer=layer,
         gene_key=gene_key,
         input_state=input_state,
+        ignore_case=ignore_case,
+        orthologs=orthologs,
         min_gene_overlap=min_gene_overlap,
     )
-    codes = loaded.encoder.embed(opened.cells)
-    found = loaded.annotate(codes, n_neighbors=n_neighbors, coverage=coverage)
+    cells = loaded.embed(opened.cells)
+    found = loaded.annotate(cells, n_neighbors=n_neighbors, coverage=coverage, rules=rules)
 
     slots = Slots(key_added)
     # Nothing is known of a cell without a count in the model genes: it gets no label, and is unknown.
-    totals, _ = opened.cells.depth()
-    seen = totals > 0
-    unknown = (found.pvalues <= error_rate) | ~seen
+    seen = cells.totals > 0
+    unknown = reject(np.where(seen, found.pvalues, 0), error_rate, control=control)
     if not seen.all():
         warn(
             f"{int((~seen).sum())} cells have nothing in the model genes and get no label, such as "
@@ -142,17 +167,24 @@ def query(
             slots.label_set: _named_sets(found, seen, adata.obs_names),
         },
         obsm={
-            slots.embedding: codes,
+            slots.embedding: cells.codes,
             slots.neighbors: found.neighbors.indices,
             slots.distances: found.neighbors.distances,
         },
         uns={
             slots.uns: {
                 "reference": identity,
+                "types": list(found.types),
                 "version": version("scquery-ae"),
                 "parameters": {
                     "n_neighbors": n_neighbors,
                     "error_rate": error_rate,
+                    "control": control,
+                    "where": {key: str(value) for key, value in (where or {}).items()},
+                    "exclude_same": exclude_same or "",
+                    "spread_over": spread_over or "",
+                    "ignore_case": ignore_case,
+                    "orthologs": orthologs is not None,
                     "coverage": coverage,
                     "source": opened.source,
                     "input_state": opened.state.kind,
@@ -174,6 +206,19 @@ def query(
         slots.embedding,
         slots.neighbors,
     )
+
+
+def _search_rules(adata: AnnData, where: Any, exclude_same: str | None, spread_over: str | None) -> SearchFilter:
+    if where is not None and not isinstance(where, Mapping):
+        msg = (
+            "`where` must map columns of the reference's `obs` to the values to search. "
+            f'Received {type(where).__name__}; give for example `{{"tissue": "liver"}}`.'
+        )
+        raise ArgumentError(msg)
+    excluded = {}
+    if exclude_same is not None:
+        excluded[exclude_same] = check_obs_key(adata, exclude_same, "exclude_same").astype(str).to_numpy()
+    return SearchFilter(where or {}, excluded, spread_over)
 
 
 def _categorical(codes: np.ndarray, types: tuple[str, ...], index: pd.Index) -> pd.Series:

@@ -1,9 +1,19 @@
 """Training on rows of cells: arrays and histories, no AnnData is written."""
 
+from scquery_ae.training.crossfit import crossfit, make_folds
 from scquery_ae.training.finetune import FinetuneResult, finetune_encoder
 from scquery_ae.training.objective import Objective
 from scquery_ae.training.panels import PanelNoise
 from scquery_ae.training.pretrain import pretrain_encoder
 from scquery_ae.training.split import stratified_split
 
-__all__ = ["FinetuneResult", "Objective", "PanelNoise", "finetune_encoder", "pretrain_encoder", "stratified_split"]
+__all__ = [
+    "FinetuneResult",
+    "Objective",
+    "PanelNoise",
+    "crossfit",
+    "finetune_encoder",
+    "make_folds",
+    "pretrain_encoder",
+    "stratified_split",
+]

@@ -154,3 +154,14 @@ def test_counts_and_totals_by_chunks(monkeypatch):
     rows = CellRows.read(cells, transform)
     np.testing.assert_allclose(rows.counts().toarray(), matrix, rtol=1e-5)
     np.testing.assert_array_equal(rows.totals, matrix.sum(axis=1))
+
+
+@pytest.mark.parametrize("fmt", ["csr", "csc", "dense"])
+@pytest.mark.parametrize("base", [2.0, 10.0])
+def test_logarithms_to_other_bases_are_turned_back(fmt, base):
+    counts = np.array([[0.0, 1.0, 7.0], [3.0, 0.0, 0.5]])
+    matrix = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.asarray}[fmt](
+        np.log1p(counts) / np.log(base)
+    )
+    received = GeneColumns(matrix, np.array([2, -1, 0]), logged=True, base=base).load().toarray()
+    np.testing.assert_allclose(received, np.stack([counts[:, 2], [0, 0], counts[:, 0]], axis=1), rtol=1e-5)

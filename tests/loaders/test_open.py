@@ -100,7 +100,7 @@ def test_values_that_are_not_finite_are_refused(make_adata, fmt):
 def test_the_refusal_names_the_call(adata):
     with pytest.raises(sq.ArgumentError, match="`f` takes an AnnData"):
         open_cells(adata.X, genes_of(adata), function="f")
-    with pytest.raises(sq.ArgumentError, match="`input_state` must be one of 'auto', 'counts', 'log1p'"):
+    with pytest.raises(sq.ArgumentError, match=r"`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'\."):
         open_cells(adata, genes_of(adata), function="f", input_state="scaled")
     with pytest.raises(sq.ArgumentError, match=r"`min_gene_overlap` must be a number in \[0, 1\]"):
         open_cells(adata, genes_of(adata), function="f", min_gene_overlap=7)
@@ -135,3 +135,21 @@ def test_an_anndata_that_was_not_normalised_has_no_transform(adata):
         match=r'`f` needs the normalisation that `sq\.pp\.normalize` fits \(`adata\.uns\["scquery_transform"\]`\)',
     ):
         fitted_transform(adata, "f")
+
+
+def test_logarithms_to_base_2_are_turned_back(adata):
+    counts = adata.X.toarray()
+    adata.X = sparse.csr_matrix(np.log2(1 + counts).astype(np.float32))
+    for input_state in ("auto", "log2p1"):
+        opened = open_cells(adata, genes_of(adata), function="f", input_state=input_state)
+        assert opened.state.kind == "log2p1"
+        np.testing.assert_allclose(opened.cells.load().toarray(), counts, rtol=1e-5)
+    # Natural ones, if it is so stated.
+    opened = open_cells(adata, genes_of(adata), function="f", input_state="log1p")
+    np.testing.assert_allclose(opened.cells.load().toarray(), np.expm1(np.log2(1 + counts)), rtol=1e-4)
+
+
+def test_counts_stated_to_be_logged_to_base_2_are_refused(adata):
+    adata.X.data[0] = 300
+    with pytest.raises(sq.InputStateError, match=r'`f` was told `input_state="log2p1"`, but no logarithm of a count'):
+        open_cells(adata, genes_of(adata), function="f", input_state="log2p1")

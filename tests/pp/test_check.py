@@ -1,7 +1,9 @@
 """``pp.check``: what it reports, and that it changes nothing."""
 
+import dataclasses
 import re
 import warnings
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -14,7 +16,16 @@ def test_a_good_query(query_adata, reference):
     report = sq.pp.check(query_adata, reference)
     model = query_adata[:, reference.encoder.genes].X.toarray()
     assert report.n_obs == 30
-    assert report.genes == {"n_genes": 100, "n_found": 100, "key": "var_names", "missing": [], "ambiguous": []}
+    assert report.genes == {
+        "n_genes": 100,
+        "n_found": 100,
+        "key": "var_names",
+        "guessed": True,
+        "missing": [],
+        "ambiguous": [],
+    }
+    assert report.important_missing == ()
+    assert (report.species, report.reference_species) == ("human", "human")
     assert report.source == "X"
     assert report.input_state == "counts"
     assert report.evidence.startswith("all values are whole numbers")
@@ -23,10 +34,13 @@ def test_a_good_query(query_adata, reference):
     assert report.empty == ()
     assert report.problems == ()
     assert str(report).splitlines() == [
-        f"30 query cells, read from X: counts ({report.evidence})",
-        "genes     100 of 100 model genes (100%), matched by var_names",
-        f"depth     {report.counts:.4g} in the model genes of a median cell; reference {report.reference_counts:.4g}",
-        f"detected  {report.detected:.4g} model genes in a median cell; reference {report.reference_detected:.4g}",
+        "cells      30, read from X",
+        f"values     counts: {report.evidence}",
+        "genes      100 of 100 model genes (100%), matched by var_names (the best fit)",
+        f"depth      {report.counts:.4g} in the model genes of a median cell; reference {report.reference_counts:.4g}",
+        f"detected   {report.detected:.4g} model genes in a median cell; reference {report.reference_detected:.4g}",
+        f"rehearsal  macro-F1 {report.rehearsal.macro_f1:.2f}, accuracy {report.rehearsal.accuracy:.2f} on the "
+        "reference's own held-out cells seen through these genes and this depth",
         "nothing stands in the way of a query",
     ]
     assert repr(report) == str(report)
@@ -113,7 +127,7 @@ def test_deep_cells_are_shown_and_no_problem(query_adata, reference):
     ratio = report.counts / report.reference_counts
     assert 4 < ratio < 9
     assert report.problems == ()
-    assert f"depth     {report.counts:.4g} in the model genes" in str(report)
+    assert f"depth      {report.counts:.4g} in the model genes" in str(report)
 
 
 @pytest.mark.parametrize("layer", [None, "counts", "log"])
@@ -170,3 +184,162 @@ def test_plain_values(query_adata, reference):
     assert values["empty"] == []
     assert values["n_obs"] == 30
     assert {type(value) for value in values.values()} <= {int, float, str, list, dict}
+
+
+# The rehearsal.
+
+
+def test_rehearsal_on_plain_types_is_near_perfect(query_adata, reference):
+    result = sq.pp.check(query_adata, reference).rehearsal
+    truth = reference.label_codes[reference.held_out & (reference.label_codes >= 0)]
+    assert set(result.f1) == set(result.n_cells) == set(reference.types)
+    assert [result.n_cells[name] for name in reference.types] == list(np.bincount(truth))
+    assert result.accuracy > 0.95
+    assert result.macro_f1 == pytest.approx(np.mean(list(result.f1.values())))
+
+
+def test_rehearsal_sees_the_querys_genes_alone(query_adata, reference):
+    genes = reference.encoder.genes
+    # The genes that tell types apart least: nothing much is left to tell by.
+    logged = np.log1p(query_adata[:, list(genes)].X.toarray())
+    means = np.stack(
+        [logged[(query_adata.obs["cell_type"] == kind).to_numpy()].mean(axis=0) for kind in reference.types]
+    )
+    flat = [*genes[np.argsort(means.std(axis=0))[:12]]]
+    few = query_adata[:, flat].copy()
+    report = sq.pp.check(few, reference)
+    whole = sq.pp.check(query_adata, reference)
+    assert report.genes["n_found"] == 12
+    assert report.rehearsal.accuracy < 0.8 < whole.rehearsal.accuracy
+    assert report.rehearsal.n_cells == whole.rehearsal.n_cells
+    text = str(report)
+    weakest = min(report.rehearsal.f1.items(), key=lambda item: (item[1], item[0]))
+    assert f"weak types  F1 of {weakest[0]} {weakest[1]:.2f} ({whole.rehearsal.n_cells[weakest[0]]} cells)" in text
+    assert "weak types" not in str(whole)
+
+
+def test_rehearsal_sees_the_querys_depth(query_adata, reference):
+    rng = np.random.default_rng(0)
+    query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.01).astype(np.float32)
+    query_adata.X[query_adata.X.sum(axis=1) == 0, 0] = 1
+    shallow = sq.pp.check(query_adata, reference)
+    assert shallow.counts < 10
+    assert shallow.rehearsal.accuracy < 0.9
+    # What is not counts has no depth to go by.
+    sc.pp.normalize_total(query_adata, target_sum=5)
+    sc.pp.log1p(query_adata)
+    logged = sq.pp.check(query_adata, reference, input_state="log1p")
+    assert logged.rehearsal.accuracy > 0.95
+
+
+def test_the_thinning_has_a_seed(query_adata, reference):
+    rng = np.random.default_rng(0)
+    query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.02).astype(np.float32)
+    query_adata.X[query_adata.X.sum(axis=1) == 0, 0] = 1
+    seeds = [sq.pp.check(query_adata, reference, random_state=i % 4).rehearsal for i in range(8)]
+    assert seeds[:4] == seeds[4:]
+    assert any(result != seeds[0] for result in seeds[1:4])
+
+
+def test_no_rehearsal(query_adata, reference):
+    report = sq.pp.check(query_adata, reference, rehearse=False)
+    assert report.rehearsal is None
+    assert "rehearsal" not in str(report)
+    assert "rehearsal" not in report._repr_html_()
+    assert report.to_dict()["rehearsal"] is None
+    # All else is the same.
+    other = sq.pp.check(query_adata, reference)
+    assert dataclasses.replace(other, rehearsal=None) == report
+
+
+def test_no_rehearsal_where_nothing_is_there_to_rehearse(query_adata, reference):
+    query_adata.var_names = [f"x{i}" for i in range(120)]
+    assert sq.pp.check(query_adata, reference).rehearsal is None
+
+
+def test_wrong_arguments_are_refused(query_adata, reference):
+    with pytest.raises(sq.ArgumentError, match=r"`rehearse` must be True or False\. Received 'yes'"):
+        sq.pp.check(query_adata, reference, rehearse="yes")
+    with pytest.raises(sq.ArgumentError, match=r"`random_state` must be an integer of at least 0\. Received -1"):
+        sq.pp.check(query_adata, reference, random_state=-1)
+
+
+# Names: which are missed, and whose they are.
+
+
+def test_the_missing_genes_that_matter_most_come_first(query_adata, reference):
+    genes = reference.encoder.genes
+    missing = set(genes[::2])
+    report = sq.pp.check(query_adata[:, [name not in missing for name in query_adata.var_names]].copy(), reference)
+    length = (reference.encoder.layers[0].kernel.astype(float) ** 2).sum(axis=1)
+    expected = sorted(missing, key=lambda gene: -length[list(genes).index(gene)])[:20]
+    assert list(report.important_missing) == expected
+    shown = ", ".join(f"'{gene}'" for gene in expected[:5])
+    assert f"missing    50; those that matter most: {shown}, ..." in str(report)
+
+
+def test_genes_written_as_those_of_another_species_are_a_problem(query_adata, reference):
+    # A few genes are written alike in both.
+    shared = set(reference.encoder.genes[:5])
+    query_adata.var_names = [name if name in shared else name.capitalize() for name in query_adata.var_names]
+    report = sq.pp.check(query_adata, reference, gene_key="var_names")
+    assert (report.species, report.reference_species) == ("mouse", "human")
+    assert report.problems[1] == (
+        "genes are written as those of mouse, and the reference's as those of human; pass `ignore_case=True` or a "
+        "table as `orthologs=`"
+    )
+    # Who does so is told no more.
+    report = sq.pp.check(query_adata, reference, gene_key="var_names", ignore_case=True)
+    assert report.genes["n_found"] == 100
+    assert report.problems == ()
+    table = {name: name.upper() for name in query_adata.var_names}
+    assert sq.pp.check(query_adata, reference, gene_key="var_names", orthologs=table) == report
+
+
+# In a notebook.
+
+
+class Text(HTMLParser):
+    """Collects the rows of a table, and which tags there are."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.tags = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        self.rows[-1][-1] += data
+
+
+def read(report):
+    parser = Text()
+    parser.feed(report._repr_html_())
+    assert parser.tags[0] == "table"
+    assert set(parser.tags) == {"table", "tr", "th", "td"}
+    return [tuple(row) for row in parser.rows]
+
+
+def test_html_says_what_the_text_says(query_adata, reference):
+    report = sq.pp.check(query_adata, reference)
+    assert read(report) == [*report.lines(), ("", "nothing stands in the way of a query")]
+    few = sq.pp.check(query_adata[:, reference.encoder.genes[:20]].copy(), reference)
+    assert read(few) == [*few.lines(), *(("look at", problem) for problem in few.problems)]
+    assert len(few.problems) == 1
+
+
+def test_names_are_escaped_in_html(query_adata, reference):
+    query_adata.obs_names = ["<script>alert('a & b')</script>", *query_adata.obs_names[1:]]
+    query_adata.X = query_adata.X.toarray()
+    query_adata.X[0] = 0
+    report = sq.pp.check(query_adata, reference)
+    html = report._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    # The parser finds no other tags, and the name as it is.
+    assert "<script>alert('a & b')</script>" in read(report)[-1][1]

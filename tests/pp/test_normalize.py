@@ -230,9 +230,34 @@ def test_log_normalised_values_are_refused(make_adata):
     refused(
         adata,
         sq.InputStateError,
-        r"needs counts\. Received a matrix that looks log-normalised already: values are fractions and none is above .*"
+        r"needs counts\. Received a matrix that looks log-normalised already: values are fractions up to .*"
         r"`layer=`\); or, if none exist, take `np\.expm1` of the values and pass `input_state=\"counts\"`",
     )
+
+
+def test_logarithms_to_base_2_are_refused(make_adata):
+    adata = make_adata()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata, base=2)
+    del adata.uns["log1p"]
+    refused(
+        adata,
+        sq.InputStateError,
+        r"looks logged to base 2 already: .*; or, if none exist, take `np\.exp2` of the values less one and pass",
+    )
+
+
+def test_values_of_no_kind_are_refused(make_adata):
+    adata = make_adata()
+    # Small fractions that are no logarithm of anything.
+    adata.X = adata.X.multiply(0.37).tocsr()
+    adata.X.data = np.minimum(adata.X.data, 20)
+    refused(
+        adata,
+        sq.InputStateError,
+        r"looks like neither whole counts nor anything that was made of them: .*if none exist, pass `input_state",
+    )
+    sq.pp.normalize(adata, input_state="counts")
 
 
 def test_being_called_twice_is_refused(make_adata):

@@ -21,7 +21,7 @@ import scquery_ae as sq
 from scquery_ae.encoder import DenseWeights, Head
 from scquery_ae.reference import bundle, digest, parts
 
-PARTS = ("model", "weights", "calibration", "obs", "embedding")
+PARTS = ("model", "weights", "calibration", "obs", "embedding", "projected")
 
 
 @pytest.fixture
@@ -114,6 +114,22 @@ def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
     assert back.depth == reference.depth
     assert back.provenance == reference.provenance
     assert back.types == reference.types
+    np.testing.assert_array_equal(back.projected, reference.projected)
+    assert isinstance(back.projected, np.memmap)
+    np.testing.assert_array_equal(back.head_columns, reference.head_columns)
+    np.testing.assert_array_equal(back.held_out, reference.held_out)
+    assert back.held_out.dtype == bool
+    np.testing.assert_array_equal(back.novelty.projection, reference.novelty.projection)
+    np.testing.assert_array_equal(back.novelty.gaussians.means, reference.novelty.gaussians.means)
+    np.testing.assert_array_equal(back.novelty.gaussians.whitening, reference.novelty.gaussians.whitening)
+    np.testing.assert_array_equal(back.replay_cells.names, reference.replay_cells.names)
+    assert len(back.replay_cells.names) > 0
+    np.testing.assert_array_equal(back.replay_cells.counts.toarray(), reference.replay_cells.counts.toarray())
+    assert back.index_kind == reference.index_kind
+    assert back.calibration.method == reference.calibration.method == "held_out"
+    for one, other in zip(back.calibration.scales, reference.calibration.scales, strict=True):
+        np.testing.assert_array_equal(one.location, other.location)
+        np.testing.assert_array_equal(one.spread, other.spread)
     for name in ("scores", "groups", "true_probabilities"):
         np.testing.assert_array_equal(getattr(back.calibration, name), getattr(reference.calibration, name))
     assert back.calibration.combination == reference.calibration.combination
@@ -168,8 +184,15 @@ def test_nothing_is_pickled(saved_reference, query_adata, monkeypatch):
     for part in ("weights", "calibration"):
         content = file_of(saved_reference, part).read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {"F32", "F64", "I64"}
-    assert b"|O" not in file_of(saved_reference, "embedding").read_bytes()[:128]
+        assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {
+            "F32",
+            "F64",
+            "I32",
+            "I64",
+            "U8",
+        }
+    for part in ("embedding", "projected"):
+        assert b"|O" not in file_of(saved_reference, part).read_bytes()[:128]
     types = {str(field.type) for field in pq.read_schema(file_of(saved_reference, "obs"))}
     assert not any("binary" in name for name in types)
     # Pickles of protocol 2 and later open with these bytes and a number.
@@ -501,8 +524,16 @@ def test_a_model_that_does_not_fit_is_refused(saved, changes):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("centroids", None),
-        ("centroids", np.zeros((3, 7), np.float32)),
+        ("novelty.projection", None),
+        ("novelty.projection", np.zeros((99, 50), np.float32)),
+        ("novelty.means", np.zeros((2, 50), np.float32)),
+        ("novelty.whitening", np.zeros((50, 49), np.float32)),
+        ("held_out", np.zeros(239, np.uint8)),
+        ("head.columns", np.array([0, 1])),
+        ("head.columns", np.array([0, 1, 3])),
+        ("head.columns", np.array([0, 1, -2])),
+        ("replay.indptr", np.array([0, 1])),
+        ("replay.indices", None),
         ("head.kernel", np.zeros((8, 4), np.float32)),
         ("head.bias", np.zeros(2, np.float32)),
         ("layers.0.kernel", np.zeros((99, 16), np.float32)),
@@ -514,6 +545,104 @@ def test_a_model_that_does_not_fit_is_refused(saved, changes):
 def test_weights_that_do_not_fit_are_refused(saved, name, value):
     changed_weights(saved, **{name: value})
     refused(saved, "is damaged: its parts do not fit together")
+
+
+def test_negative_or_repeated_columns_of_replay_cells_are_refused(saved):
+    from safetensors.numpy import load_file
+
+    indices = load_file(file_of(saved, "weights"))["replay.indices"].copy()
+    indices[0] = -1
+    changed_weights(saved, **{"replay.indices": indices})
+    refused(saved, "is damaged: its parts do not fit together")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("locations", np.zeros((2, 2))),
+        ("spreads", np.ones((2, 4))),
+        ("spreads", np.ones((1, 3))),
+        ("scores", None),
+        ("strangers", np.zeros(1)),
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_refused(saved, name, value):
+    from safetensors.numpy import load_file, save
+
+    arrays = load_file(file_of(saved, "calibration")) | {name: value}
+    replace_part(saved, "calibration", save({key: array for key, array in arrays.items() if array is not None}))
+    refused(saved, "is damaged: its parts do not fit together")
+
+
+# An index beside the embedding.
+
+
+@pytest.fixture(params=["hnsw", "int8"])
+def indexed(request, reference, tmp_path):
+    """A reference with an approximate index, and where it was saved."""
+    made = dataclasses.replace(reference, index_kind=request.param, index=None)
+    made.save(tmp_path / "indexed.scq")
+    return made, tmp_path / "indexed.scq"
+
+
+def test_an_index_is_saved_loaded_and_searched(indexed, query_adata):
+    made, path = indexed
+    assert set(manifest_of(path)["parts"]) == {*PARTS, "index"}
+    assert file_of(path, "index").suffix == ".faiss"
+    back = sq.Reference.load(path)
+    assert back.index is not None
+    assert back.index.kind == back.index_kind == made.index_kind
+    assert back.index.n_items == 240
+    one, other = answers(query_adata, made), answers(query_adata, back)
+    np.testing.assert_array_equal(one.obsm["scquery_neighbors"], other.obsm["scquery_neighbors"])
+    np.testing.assert_array_equal(one.obsm["scquery_distances"], other.obsm["scquery_distances"])
+    # Near enough to a search through all of them, by NumPy.
+    exact = np.argsort(-(one.obsm["X_scquery"] @ made.embedding.T), axis=1)[:, :15]
+    shared = [len(set(a) & set(b)) for a, b in zip(exact, one.obsm["scquery_neighbors"], strict=True)]
+    assert np.mean(shared) > 0.8 * 15
+
+
+def test_an_index_that_is_missing_from_the_manifest_is_built_again(indexed, query_adata):
+    made, path = indexed
+    manifest = manifest_of(path)
+    del manifest["parts"]["index"]
+    write_manifest(path, manifest)
+    back = sq.Reference.load(path)
+    assert back.index is None
+    one, other = answers(query_adata, made), answers(query_adata, back)
+    np.testing.assert_array_equal(one.obsm["scquery_neighbors"], other.obsm["scquery_neighbors"])
+
+
+def test_a_damaged_index_is_refused(indexed):
+    _, path = indexed
+    file = file_of(path, "index")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    refused(path, r"is damaged: index\..* is not what its manifest says")
+
+
+@pytest.mark.parametrize("content", [b"", b"no such thing" * 20])
+def test_an_index_that_is_none_is_refused(indexed, content):
+    _, path = indexed
+    replace_part(path, "index", content)
+    refused(path, "is damaged: its parts do not fit together")
+
+
+def test_an_index_of_other_cells_is_refused(indexed, tmp_path):
+    from scquery_ae.index import ApproximateIndex
+
+    made, path = indexed
+    ApproximateIndex.build(made.embedding[:200], made.index_kind).write(tmp_path / "other")
+    replace_part(path, "index", (tmp_path / "other").read_bytes())
+    refused(path, "is damaged: its parts do not fit together .*200 vectors where 240 are expected")
+
+
+def test_overwriting_an_indexed_reference_drops_its_index(indexed, reference):
+    _, path = indexed
+    reference.save(path, overwrite=True)
+    assert not list(path.glob("index.*"))
+    assert_readable(path, reference)
 
 
 # Writing.
@@ -537,6 +666,7 @@ def other_reference(reference):
         reference,
         encoder=encoder,
         embedding=np.ascontiguousarray(reference.embedding[::-1]),
+        projected=np.ascontiguousarray(reference.projected[::-1]),
         obs=reference.obs.assign(extra=1),
         calibration=calibration,
     )
@@ -662,7 +792,7 @@ def test_a_failure_while_writing_a_new_one_leaves_nothing(reference, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("moved", range(6))
+@pytest.mark.parametrize("moved", range(7))
 def test_a_failure_while_putting_the_new_one_in_place(reference, saved, monkeypatch, moved):
     other, count, replace = other_reference(reference), 0, Path.replace
 
@@ -683,7 +813,7 @@ def test_a_failure_while_putting_the_new_one_in_place(reference, saved, monkeypa
     # What was left in the folder is cleared away by the next one.
     other.save(saved, overwrite=True)
     assert_readable(saved, other)
-    assert len(list(saved.iterdir())) == 6
+    assert len(list(saved.iterdir())) == 7
 
 
 def test_a_place_that_cannot_be_written_to(reference, tmp_path):
@@ -694,4 +824,5 @@ def test_a_place_that_cannot_be_written_to(reference, tmp_path):
 
 def test_the_format_is_the_one_tested_here():
     assert bundle.FORMAT_VERSION == 1
-    assert set(parts.NAMES) == set(PARTS)
+    assert parts.REQUIRED == PARTS
+    assert set(parts.SUFFIXES) == {*PARTS, "index"}

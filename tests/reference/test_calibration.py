@@ -3,73 +3,70 @@
 import numpy as np
 import pytest
 
-from scquery_ae.index import Neighbors
 from scquery_ae.reference import Calibration
-from scquery_ae.reference.calibration import NOVELTY_HITS, nonconformity
-from scquery_ae.stats import Combination, fit_combination
+from scquery_ae.stats import Combination, Standardization, fit_combination
 
-
-def neighbors_at(distances):
-    distances = np.asarray(distances, dtype=np.float32)
-    return Neighbors(np.zeros(distances.shape, np.int64), distances)
+PLAIN = Standardization(np.zeros(2), np.ones(2))
 
 
 @pytest.fixture
 def held_out():
     rng = np.random.default_rng(0)
     opinions = [rng.dirichlet(np.ones(3), 80) for _ in range(3)]
-    truth = rng.integers(0, 3, 80)
-    return opinions, neighbors_at(np.sort(rng.random((80, 10)), axis=1)), truth
+    return opinions, rng.normal(size=(80, 2)) * [1, 5] + [0, 20], rng.integers(0, 3, 80)
 
 
 def test_fit_is_its_parts_put_together(held_out):
-    opinions, neighbors, truth = held_out
-    calibration = Calibration.fit(opinions, neighbors, truth)
+    opinions, strangeness, truth = held_out
+    calibration = Calibration.fit(opinions, strangeness, truth, "held_out")
     combination = fit_combination(opinions, truth)
     probabilities = combination(opinions)
     assert calibration.combination == combination
+    assert calibration.method == "held_out"
     np.testing.assert_array_equal(calibration.groups, probabilities.argmax(axis=1))
     np.testing.assert_array_equal(
         calibration.true_probabilities, [p[t] for p, t in zip(probabilities, truth, strict=True)]
     )
-    similarity = 1 - neighbors.distances[:, :5].mean(axis=1)
-    np.testing.assert_allclose(calibration.scores, 1 - similarity * probabilities.max(axis=1), rtol=1e-5)
+    # Each way of being strange in units of its type, then added up; every type has more than ten cells here.
+    expected = np.zeros(80)
+    for kind in strangeness.T:
+        for group in range(3):
+            mine = calibration.groups == group
+            assert mine.sum() >= 10
+            expected[mine] += (kind[mine] - kind[mine].mean()) / (kind[mine].std() + 0.1 * kind.std())
+    np.testing.assert_allclose(calibration.scores, expected)
+    np.testing.assert_allclose(calibration.nonconformity(strangeness, calibration.groups), calibration.scores)
 
 
-def test_strangeness_grows_with_distance_and_with_doubt():
-    near, far = neighbors_at([[0.1] * 5]), neighbors_at([[0.6] * 5])
-    sure, torn = np.array([[0.9, 0.1]]), np.array([[0.5, 0.5]])
-    assert nonconformity(sure, near) < nonconformity(sure, far)
-    assert nonconformity(sure, near) < nonconformity(torn, near)
-
-
-def test_strangeness_stays_between_zero_and_one():
-    rng = np.random.default_rng(0)
-    scores = nonconformity(rng.dirichlet(np.ones(4), 200), neighbors_at(np.sort(2 * rng.random((200, 8)), axis=1)))
-    assert ((scores >= 0) & (scores <= 1)).all()
-
-
-def test_only_the_nearest_hits_say_how_far_a_cell_is():
-    distances = np.full((1, NOVELTY_HITS + 5), 0.2)
-    distances[:, NOVELTY_HITS:] = 1.9
-    sure = np.array([[1.0]])
-    np.testing.assert_allclose(nonconformity(sure, neighbors_at(distances)), [0.2], rtol=1e-6)
-    # Fewer hits than five are all used.
-    np.testing.assert_allclose(nonconformity(sure, neighbors_at([[0.1, 0.3]])), [0.2], rtol=1e-6)
+def test_the_unit_of_a_kind_of_strangeness_does_not_matter(held_out):
+    opinions, strangeness, truth = held_out
+    one = Calibration.fit(opinions, strangeness, truth, "held_out")
+    other = Calibration.fit(opinions, strangeness * [1000, 0.1] + [-5, 7], truth, "held_out")
+    np.testing.assert_allclose(other.scores, one.scores)
 
 
 def test_pvalues_by_hand():
     scores = np.linspace(0.1, 0.9, 39)
-    calibration = Calibration(Combination(), scores, np.zeros(39, np.int64), np.full(39, 0.5))
-    # A cell at distance .25 with probability .8: strangeness 1 - .75 * .8 = .4; 25 of 39 are stranger or as strange.
-    received = calibration.pvalues(np.array([[0.8, 0.2]]), neighbors_at([[0.25] * 5]))
-    at_least = (scores >= 0.4 - 1e-9).sum()
-    assert received == pytest.approx([(1 + at_least) / 40])
+    scales = (PLAIN, Standardization(np.array([2.0, 0.0]), np.array([10.0, 1.0])))
+    calibration = Calibration(Combination(), scales, scores, np.zeros(39, np.int64), np.full(39, 0.5))
+    # .3 in units of 1 around 0, and 3 in units of 10 around 2: .4 together; 24 of 39 are stranger.
+    strangeness = np.array([[0.3 - 1e-9, 3.0]])
+    np.testing.assert_allclose(calibration.nonconformity(strangeness, np.array([0])), [0.4])
+    at_least = (scores >= 0.4 - 1e-6).sum()
+    assert at_least == 24
+    assert calibration.pvalues(strangeness, np.array([0])) == pytest.approx([25 / 40])
+
+
+def test_pvalues_fall_with_either_kind_of_strangeness():
+    scores = np.linspace(0, 2, 99)
+    calibration = Calibration(Combination(), (PLAIN, PLAIN), scores, np.zeros(99, np.int64), np.full(99, 0.5))
+    base, first, second = calibration.pvalues(np.array([[0.2, 0.2], [1.0, 0.2], [0.2, 1.0]]), np.zeros(3, int))
+    assert base > first == second
 
 
 def test_label_sets_by_hand():
     true_probabilities = np.linspace(0.1, 0.9, 9)
-    calibration = Calibration(Combination(), np.zeros(9), np.zeros(9, np.int64), true_probabilities)
+    calibration = Calibration(Combination(), (PLAIN,), np.zeros(9), np.zeros(9, np.int64), true_probabilities)
     probabilities = np.array([[0.5, 0.31, 0.19], [0.29, 0.28, 0.25], [0.9, 0.06, 0.04]])
     # Coverage .7 of nine points: the third least, .3. The likeliest type is in the set even below it.
     sets = calibration.label_sets(probabilities, 0.7)
@@ -78,11 +75,14 @@ def test_label_sets_by_hand():
 
 
 def test_without_held_out_cells_nothing_is_ruled_out():
-    calibration = Calibration.empty()
-    probabilities = np.array([[0.9, 0.1], [0.5, 0.5]])
+    calibration = Calibration.empty(2, 2)
+    assert calibration.method == "none"
     assert calibration.combination == Combination()
-    np.testing.assert_array_equal(calibration.pvalues(probabilities, neighbors_at([[1.0] * 5] * 2)), [1, 1])
-    assert calibration.label_sets(probabilities, 0.9).all()
+    assert len(calibration.scales) == 2
+    strange = np.array([[1.0, 2.0], [100.0, 1e6]])
+    np.testing.assert_array_equal(calibration.nonconformity(strange, np.array([0, 1])), [3, 1e6 + 100])
+    np.testing.assert_array_equal(calibration.pvalues(strange, np.array([0, 1])), [1, 1])
+    assert calibration.label_sets(np.array([[0.9, 0.1], [0.5, 0.5]]), 0.9).all()
 
 
 def test_held_out_cells_of_the_reference_are_covered(trained):

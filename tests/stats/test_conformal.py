@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scquery_ae.stats import conformal_pvalues, set_threshold
+from scquery_ae import ArgumentError
+from scquery_ae.stats import CONTROLS, conformal_pvalues, reject, set_threshold
 from scquery_ae.stats.conformal import MIN_GROUP
 
 
@@ -115,3 +116,66 @@ def test_coverage_is_kept(coverage):
     mean, error = np.mean(covered), np.std(covered) / np.sqrt(400)
     # At least the coverage, and at most one rank of sixty-one more.
     assert coverage - 3 * error <= mean <= coverage + 1 / 61 + 3 * error
+
+
+# Which points to reject.
+
+
+def test_rejection_of_cells_one_by_one():
+    np.testing.assert_array_equal(reject(np.array([0.05, 0.051, 0.01]), 0.05), [True, False, True])
+    # By itself, each keeps its answer whatever the others say.
+    np.testing.assert_array_equal(reject(np.array([0.05]), 0.05), [True])
+
+
+@pytest.mark.parametrize(
+    ("pvalues", "rate", "expected"),
+    [
+        # Limits 0.05 * rank / 5: .01, .02, .03, .04, .05. The fourth of the sorted is the last within its limit, and
+        # takes the third, which is above its own, along.
+        ([0.04, 0.5, 0.001, 0.031, 0.015], 0.05, [True, False, True, True, True]),
+        ([0.011, 0.5, 0.6, 0.7, 0.8], 0.05, [False] * 5),
+        ([0.01, 0.5, 0.6, 0.7, 0.8], 0.05, [True, False, False, False, False]),
+        ([0.05] * 4, 0.05, [True] * 4),
+        ([0.06] * 4, 0.05, [False] * 4),
+        ([0.2], 0.2, [True]),
+    ],
+)
+def test_rejection_by_the_false_discovery_rate_by_hand(pvalues, rate, expected):
+    np.testing.assert_array_equal(reject(np.array(pvalues), rate, control="fdr"), expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rejection_by_the_step_up_rule_of_benjamini_and_hochberg(seed):
+    rng = np.random.default_rng(seed)
+    # Ties, as conformal p-values have them.
+    pvalues = np.ceil(rng.beta(0.4, 1, 80) * 100) / 101
+    for rate in (0.01, 0.1, 0.3):
+        ordered = np.sort(pvalues)
+        within = np.flatnonzero(ordered <= rate * np.arange(1, 81) / 80 + 1e-12)
+        expected = pvalues <= ordered[within[-1]] if len(within) else np.zeros(80, bool)
+        received = reject(pvalues, rate, control="fdr")
+        np.testing.assert_array_equal(received, expected)
+        np.testing.assert_array_equal(received, stats.false_discovery_control(pvalues, method="bh") <= rate)
+
+
+def test_the_false_discovery_rate_is_kept():
+    rng = np.random.default_rng(3)
+    wrong = []
+    for _ in range(200):
+        calibration = rng.standard_normal(500)
+        scores = np.r_[rng.standard_normal(80), rng.standard_normal(20) + 5]
+        called = reject(pvalues(scores, np.zeros(100, int), calibration, np.zeros(500, int)), 0.2, control="fdr")
+        wrong.append(called[:80].sum() / max(called.sum(), 1))
+        assert called[80:].mean() > 0.5
+    # 80 of 100 are known: the procedure keeps 0.2 * 0.8.
+    assert np.mean(wrong) < 0.16 + 3 * np.std(wrong) / np.sqrt(200)
+    # Cell by cell, known cells are more than that among those called.
+    assert np.mean(wrong) > 0.08
+
+
+def test_no_points_and_other_rules():
+    for control in CONTROLS:
+        assert reject(np.zeros(0), 0.05, control=control).shape == (0,)
+        assert reject(np.array([0.5]), 0.05, control=control).dtype == bool
+    with pytest.raises(ArgumentError, match=r"`control` must be one of 'cell', 'fdr'\. Received 'bh'"):
+        reject(np.array([0.5]), 0.05, control="bh")

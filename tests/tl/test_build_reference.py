@@ -2,14 +2,18 @@
 
 import copy
 import dataclasses
+import importlib
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.distance import mahalanobis
+from scipy.special import softmax
 
 import scquery_ae as sq
 from scquery_ae.encoder import Head
-from scquery_ae.reference.calibration import nonconformity
+from scquery_ae.reference import Calibration
+from scquery_ae.training import make_folds
 
 
 @pytest.fixture
@@ -41,6 +45,10 @@ def test_what_it_holds(trained):
     np.testing.assert_array_equal(reference.label_codes, expected)
     assert reference.label_codes.dtype == np.int64
     assert (expected == -1).sum() == 24
+    np.testing.assert_array_equal(reference.held_out, trained.adata.obs["scquery_split"] == "validation")
+    np.testing.assert_array_equal(reference.head_columns, [0, 1, 2])
+    assert reference.projected.shape == (240, 50)
+    assert reference.provenance["steps"] == []
     assert repr(reference) == "Reference(240 cells, 3 types by 'cell_type', Encoder(100 -> 16 -> 8, 3 types))"
 
 
@@ -65,19 +73,39 @@ def test_depth_is_that_of_the_counts_in_the_model_genes(cells, encoder):
 def test_it_is_calibrated_on_held_out_cells_searched_among_the_others(cells, encoder):
     reference = sq.tl.build_reference(cells, encoder, label_key="cell_type")
     held_out = np.arange(60) % 4 == 0
+    truth = np.arange(60) % 3
     codes = encoder.encode(cells.layers["counts"])
-    distances = 1 - codes[held_out].astype(np.float64) @ codes[~held_out].T.astype(np.float64)
-    nearest = np.sort(distances, axis=1)[:, :15].astype(np.float32)
     calibration = reference.calibration
+    assert calibration.method == "held_out"
     assert len(calibration.scores) == len(calibration.groups) == len(calibration.true_probabilities) == 15
-    # Had the held-out cells found themselves, their mean distance would be smaller than this.
-    probability = 1 - (1 - calibration.scores) / (1 - nearest[:, :5].mean(axis=1))
-    top = 1 - probability
-    assert (top <= 1 + 1e-5).all()
-    assert (top >= calibration.true_probabilities - 1e-5).all()
-    right = calibration.groups == (np.arange(60) % 3)[held_out]
-    assert right.any()
-    np.testing.assert_allclose(top[right], calibration.true_probabilities[right], atol=1e-4)
+
+    # Head, votes of fifteen neighbours and mean codes, all without the held-out cells.
+    inside, others = codes[held_out].astype(float), codes[~held_out].astype(float)
+    distances = np.clip(1 - inside @ others.T, 0, 2)
+    votes = np.zeros((15, 3))
+    for row, d in enumerate(distances):
+        nearest = np.argsort(d)[:15]
+        weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
+        votes[row] = [weight[truth[~held_out][nearest] == kind].sum() / weight.sum() for kind in range(3)]
+    means = np.stack([others[truth[~held_out] == kind].mean(axis=0) for kind in range(3)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    logits = codes[held_out] @ encoder.head.kernel + encoder.head.bias
+    opinions = (softmax(logits, axis=1), votes, softmax(40 * inside @ means.T, axis=1))
+    labels = np.mean(opinions, axis=0).argmax(axis=1)
+
+    # Strangeness: the greatest logit, and the distance to the given type in principal components of all cells.
+    counts = cells[:, list(encoder.genes)].layers["counts"].toarray()
+    logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * encoder.transform.target_sum)
+    centred = logged - encoder.transform.mean
+    rest = np.concatenate([centred[truth == kind] - centred[truth == kind].mean(axis=0) for kind in range(3)])
+    covariance = rest.T @ rest / 60
+    inverse = np.linalg.inv(covariance + 0.1 * np.trace(covariance) / 25 * np.eye(25))
+    type_means = np.stack([centred[truth == kind].mean(axis=0) for kind in range(3)])
+    mahal = [mahalanobis(x, type_means[kind], inverse) for x, kind in zip(centred[held_out], labels, strict=True)]
+    expected = Calibration.fit(opinions, np.stack([-logits.max(axis=1), mahal], axis=1), truth[held_out], "held_out")
+    np.testing.assert_array_equal(calibration.groups, expected.groups)
+    np.testing.assert_allclose(calibration.true_probabilities, expected.true_probabilities, rtol=2e-2)
+    np.testing.assert_allclose(calibration.scores, expected.scores, rtol=1e-2, atol=1e-3)
 
 
 def test_unlabelled_held_out_cells_do_not_calibrate(cells, encoder):
@@ -175,7 +203,17 @@ def test_steps_left_out_are_named(cells, encoder):
             "type",
             r"A reference needs its labels in `obs`\. Received the key 'type' and \['cell_type', 'batch'",
         ),
-        ("centroids", np.zeros((2, 8), np.float32), r"one mean code a type\. Received \(2, 8\) for 3 types"),
+        (
+            "types",
+            ("type 0", "type 1"),
+            r"A reference's means of the types must have shape \(2, 50\)\. Received \(3, 50\)",
+        ),
+        ("held_out", np.zeros(239, bool), r"A reference's held_out must have shape \(240,\)\. Received \(239,\)"),
+        ("projected", np.zeros((240, 49), np.float32), r"projected must have shape \(240, 50\)\. Received \(240, 49\)"),
+        ("head_columns", np.arange(2), r"head_columns must have shape \(3,\)\. Received \(2,\)"),
+        ("head_columns", np.arange(1, 4), r"head_columns must be positions among its 3 types, or -1"),
+        ("calibration", Calibration.empty(2, 2), r"scale 0 must have shape \(2, 3\)\. Received \(2, 2\)"),
+        ("index_kind", "tree", r"A reference's index must be one of \('auto', 'exact', .*Received 'tree'"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(reference, name, value, match):
@@ -183,11 +221,246 @@ def test_parts_that_do_not_fit_are_refused(reference, name, value, match):
         dataclasses.replace(reference, **{name: value})
 
 
-def test_nonconformity_by_hand():
-    from scquery_ae.index import Neighbors
+def test_projected_cells_are_their_principal_components(trained):
+    reference, adata = trained.reference, trained.adata
+    counts = adata[:, list(trained.encoder.genes)].layers["counts"].toarray()
+    logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * trained.encoder.transform.target_sum)
+    _, values, directions = np.linalg.svd(logged - logged.mean(axis=0), full_matrices=False)
+    # Directions have no sign of their own; the last few of 50 lie too close to tell apart.
+    np.testing.assert_allclose(
+        np.abs(reference.projected[:, :5]),
+        np.abs((logged - trained.encoder.transform.mean) @ directions[:5].T),
+        atol=2e-3,
+    )
+    np.testing.assert_allclose(reference.projected.std(axis=0)[:5] * np.sqrt(240), values[:5], rtol=1e-3)
 
-    distances = np.array([[0, 0.1, 0.2, 0.3, 0.4, 2], [1.5, 1.5, 1.5, 1.5, 1.5, 1.5]], dtype=np.float32)
-    neighbors = Neighbors(np.zeros((2, 6), np.int64), distances)
-    # Mean of five distances 0.2, so a similarity of 0.8, times 0.75; opposite cells have none.
-    received = nonconformity(np.array([[0.75, 0.25], [1.0, 0.0]]), neighbors)
-    np.testing.assert_allclose(received, [1 - 0.8 * 0.75, 1], rtol=1e-6)
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf", "int8", "auto"])
+def test_the_kind_of_index_is_kept_and_searched(cells, encoder, kind):
+    reference = sq.tl.build_reference(cells, encoder, label_key="cell_type", index=kind)
+    assert reference.index_kind == kind
+    assert getattr(reference.search_index, "kind", "exact") == (kind if kind != "auto" else "exact")
+    query = cells[:8].copy()
+    sq.tl.query(query, reference, n_neighbors=3)
+    # Cells of the reference find themselves, or a copy.
+    own = np.einsum("ij,ij->i", query.obsm["X_scquery"], reference.embedding[query.obsm["scquery_neighbors"][:, 0]])
+    assert (own > 0.99).all()
+
+
+def test_kinds_that_do_not_exist_are_refused(cells, encoder):
+    with pytest.raises(sq.ArgumentError, match=r"`index` must be one of 'auto', 'exact', .*Received 'annoy'"):
+        sq.tl.build_reference(cells, encoder, label_key="cell_type", index="annoy")
+    with pytest.raises(sq.ArgumentError, match=r"`calibration` must be one of 'held_out', .*Received 'none'"):
+        sq.tl.build_reference(cells, encoder, label_key="cell_type", calibration="none")
+
+
+# Calibration on cells that encoders of other folds judge.
+
+
+@pytest.fixture(scope="module")
+def tuned(make_adata):
+    """Cells of three types and three batches, some without a label, and an encoder that was fine-tuned on them."""
+    adata = make_adata(90, 30, n_batches=3)
+    adata.obs.loc[adata.obs_names[::9], "cell_type"] = None
+    sq.pp.normalize(adata)
+    encoder = sq.tl.pretrain(adata, layer_sizes=(6, 4), epochs=1, batch_size=45, progress=False)
+    sq.tl.finetune(
+        adata,
+        encoder,
+        label_key="cell_type",
+        epochs=2,
+        batch_size=45,
+        learning_rate=1e-2,
+        validation_fraction=0.2,
+        progress=False,
+    )
+    return adata, encoder
+
+
+def spied_fits(monkeypatch):
+    """Return a list that gets the labels and the held-out cells of each fine-tuning to come."""
+    # The function hides the module of its name.
+    crossfit = importlib.import_module("scquery_ae.training.crossfit")
+    seen, original = [], crossfit.finetune_encoder
+
+    def spy(start, cells, labels, held_out, types, **settings):
+        seen.append((start, labels.copy(), held_out.copy(), settings))
+        return original(start, cells, labels, held_out, types, **settings)
+
+    monkeypatch.setattr(crossfit, "finetune_encoder", spy)
+    return seen
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("calibration", ["cross_validated", "leave_one_batch_out"])
+def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label(
+    tuned, eager, monkeypatch, calibration, tmp_path
+):
+    adata, encoder = tuned
+    kernel = encoder.layers[0].kernel.copy()
+    seen = spied_fits(monkeypatch)
+    reference = sq.tl.build_reference(
+        adata, encoder, label_key="cell_type", batch_key="batch", calibration=calibration, progress=False
+    )
+    labels = reference.label_codes
+    labelled = labels >= 0
+    assert len(seen) == (5 if calibration == "cross_validated" else 3)
+    hidden = np.stack([labelled & (known < 0) for _, known, _, _ in seen])
+    # Each labelled cell is left out once, and keeps its label everywhere else.
+    np.testing.assert_array_equal(hidden.sum(axis=0), labelled)
+    for start, known, held_out, settings in seen:
+        np.testing.assert_array_equal(known[known >= 0], labels[known >= 0])
+        assert held_out.any()
+        assert (known[held_out] >= 0).all()
+        # From the layers before fine-tuning, which has seen all labels, and with its settings.
+        assert start.head is None
+        np.testing.assert_array_equal(start.layers[0].kernel, encoder.pretrained[0].kernel)
+        assert (settings["epochs"], settings["batch_size"], settings["learning_rate"]) == (2, 45, 1e-2)
+    if calibration == "leave_one_batch_out":
+        batches = adata.obs["batch"].to_numpy()
+        assert sorted(sorted(set(batches[inside])) for inside in hidden) == [[f"batch {i}"] for i in range(3)]
+    else:
+        # Types are dealt out evenly.
+        by_type = np.stack([np.bincount(labels[inside], minlength=3) for inside in hidden])
+        assert (by_type.max(axis=0) - by_type.min(axis=0)).max() <= 1
+    fitted = reference.calibration
+    assert fitted.method == calibration
+    assert len(fitted.scores) == len(fitted.true_probabilities) == labelled.sum() > reference.held_out.sum()
+    assert reference.encoder is encoder
+    np.testing.assert_array_equal(encoder.layers[0].kernel, kernel)
+    reference.save(tmp_path / "a.scq")
+    assert sq.Reference.load(tmp_path / "a.scq").calibration.method == calibration
+    query = adata[:10].copy()
+    sq.tl.query(query, reference)
+    assert ((query.obs["scquery_pvalue"] > 0) & (query.obs["scquery_pvalue"] <= 1)).all()
+
+
+@pytest.mark.backend
+def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, monkeypatch):
+    """The true type's probability, worked out from what each fold's encoder says."""
+    crossfit = importlib.import_module("scquery_ae.training.crossfit")
+    adata, encoder = tuned
+    results, original = [], crossfit.finetune_encoder
+
+    def spy(start, cells, labels, *args, **settings):
+        results.append((labels.copy(), original(start, cells, labels, *args, **settings)))
+        return results[-1][1]
+
+    monkeypatch.setattr(crossfit, "finetune_encoder", spy)
+    reference = sq.tl.build_reference(
+        adata,
+        encoder,
+        label_key="cell_type",
+        batch_key="batch",
+        calibration="leave_one_batch_out",
+        progress=False,
+    )
+    labels = reference.label_codes
+    counts = adata[:, list(encoder.genes)].layers["counts"]
+    expected = []
+    for known, result in results:
+        fold = dataclasses.replace(encoder, layers=result.layers, head=result.head)
+        inside = (labels >= 0) & (known < 0)
+        codes = fold.encode(counts).astype(float)
+        rest, rest_labels = codes[~inside], labels[~inside]
+        means = np.stack([rest[rest_labels == kind].mean(axis=0) for kind in range(3)])
+        means /= np.linalg.norm(means, axis=1, keepdims=True)
+        for row in np.flatnonzero(inside):
+            d = np.clip(1 - rest @ codes[row], 0, 2)
+            nearest = np.argsort(d)[:15]
+            nearest = nearest[rest_labels[nearest] >= 0]
+            weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
+            votes = np.array([weight[rest_labels[nearest] == kind].sum() for kind in range(3)]) / weight.sum()
+            head = softmax(codes[row] @ fold.head.kernel + fold.head.bias)
+            mixed = (head + votes + softmax(40 * means @ codes[row])) / 3
+            mixed = (0.999 * mixed + 0.001 / 3) ** (1 / reference.calibration.combination.temperature)
+            expected.append(mixed[labels[row]] / mixed.sum())
+    np.testing.assert_allclose(reference.calibration.true_probabilities, expected, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_key", [None, "batch"])
+def test_leaving_batches_out_needs_batches(tuned, batch_key):
+    adata, encoder = tuned
+    adata = adata.copy()
+    adata.obs["batch"] = "one"
+    match = r'`calibration="leave_one_batch_out"` needs a `batch_key` with at least two labelled batches\. Received '
+    with pytest.raises(sq.ArgumentError, match=match + ("None;" if batch_key is None else "'batch' with one;")):
+        sq.tl.build_reference(
+            adata, encoder, label_key="cell_type", batch_key=batch_key, calibration="leave_one_batch_out"
+        )
+    with pytest.raises(sq.MissingKeyError, match=r"`batch_key='study'` is not a column"):
+        sq.tl.build_reference(
+            adata, encoder, label_key="cell_type", batch_key="study", calibration="leave_one_batch_out"
+        )
+
+
+def test_a_type_that_one_batch_holds_alone_can_be_left_out(tuned, eager):
+    """The encoder that judges it has never seen it: the true type gets next to nothing, and nothing crashes."""
+    adata, encoder = tuned
+    adata = adata.copy()
+    only = (adata.obs["cell_type"] == "type 2").to_numpy()
+    adata.obs["batch"] = np.where(only, "own", np.where(np.arange(90) % 2, "odd", "even"))
+    reference = sq.tl.build_reference(
+        adata, encoder, label_key="cell_type", batch_key="batch", calibration="leave_one_batch_out", progress=False
+    )
+    labels = np.concatenate([reference.label_codes[adata.obs["batch"] == batch] for batch in ("own", "odd", "even")])
+    n_own = (reference.label_codes == 2).sum()
+    assert len(reference.calibration.scores) == (labels >= 0).sum()
+    assert np.isfinite(reference.calibration.scores).all()
+    assert np.sort(reference.calibration.true_probabilities)[:n_own].max() < 0.5
+
+
+def test_batch_invariance_asks_for_the_batches(tuned):
+    adata, encoder = tuned
+    settings = encoder.parameters["finetune"] | {"batch_invariance": 0.1}
+    other = dataclasses.replace(encoder, parameters=encoder.parameters | {"finetune": settings})
+    with pytest.raises(sq.ArgumentError, match=r"fine-tuned with `batch_invariance`, and .*Pass the same `batch_key`"):
+        sq.tl.build_reference(adata, other, label_key="cell_type", calibration="cross_validated", progress=False)
+
+
+def test_an_encoder_from_a_file_cannot_be_cross_fitted(tuned):
+    adata, encoder = tuned
+    loaded = dataclasses.replace(encoder, pretrained=None)
+    with pytest.raises(sq.NotFittedError, match=r"needs the layers that fine-tuning started from"):
+        sq.tl.build_reference(adata, loaded, label_key="cell_type", calibration="cross_validated", progress=False)
+
+
+def test_batches_without_a_label_do_not_count(tuned, monkeypatch, eager):
+    adata, encoder = tuned
+    adata = adata.copy()
+    adata.obs["batch"] = np.where(adata.obs["cell_type"].isna(), "bare", adata.obs["batch"].astype(str))
+    seen = spied_fits(monkeypatch)
+    sq.tl.build_reference(
+        adata, encoder, label_key="cell_type", batch_key="batch", calibration="leave_one_batch_out", progress=False
+    )
+    assert len(seen) == 3
+    adata.obs["batch"] = np.where(adata.obs["cell_type"].isna(), "bare", "one")
+    with pytest.raises(sq.ArgumentError, match=r"at least two labelled batches\. Received 'batch' with one"):
+        sq.tl.build_reference(
+            adata, encoder, label_key="cell_type", batch_key="batch", calibration="leave_one_batch_out"
+        )
+
+
+def test_folds_keep_batches_whole_and_are_about_equal():
+    rng = np.random.default_rng(0)
+    batches = rng.choice(25, 4000, p=rng.dirichlet(np.full(25, 2.0)))
+    labels = rng.integers(-1, 4, 4000)
+    folds = make_folds(labels, batches, 10, 0)
+    assert ((folds == -1) == (labels == -1)).all()
+    for batch in range(25):
+        assert len(set(folds[(batches == batch) & (labels >= 0)])) == 1
+    sizes = np.bincount(folds[folds >= 0], minlength=10)
+    largest = np.bincount(batches[labels >= 0]).max()
+    assert sizes.min() > 0
+    assert sizes.max() <= max(largest, 1.5 * sizes.mean())
+
+
+def test_folds_without_batches_deal_out_each_type():
+    labels = np.repeat([0, 1, 2, -1], [53, 7, 2, 10])
+    folds = make_folds(labels, None, 5, 0)
+    assert (folds[labels == -1] == -1).all()
+    for kind in range(3):
+        sizes = np.bincount(folds[labels == kind], minlength=5)
+        assert sizes.max() - sizes.min() <= 1
+    np.testing.assert_array_equal(folds, make_folds(labels, None, 5, 0))
+    assert (folds != make_folds(labels, None, 5, 1)).any()

@@ -209,10 +209,32 @@ def test_wrong_arguments_are_refused(make_adata, encoder):
     ):
         sq.tl.embed(adata, "pbmc.scq")
     with pytest.raises(
-        sq.ArgumentError, match=r"`input_state` must be one of 'auto', 'counts', 'log1p'\. Received 'raw'"
+        sq.ArgumentError, match=r"`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'\. Received 'raw'"
     ):
         sq.tl.embed(adata, encoder, input_state="raw")
     with pytest.raises(sq.ArgumentError, match=r"`min_gene_overlap` must be a number in \[0, 1\]\. Received 2"):
         sq.tl.embed(adata, encoder, min_gene_overlap=2)
     with pytest.raises(sq.ArgumentError, match=r"`tl\.embed` takes an AnnData"):
         sq.tl.embed(adata.X, encoder)
+
+
+@pytest.mark.parametrize("target", [1e4, 1e6, None])
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_counts_and_their_logarithm_to_base_2_agree(make_adata, encoder, expected, fmt, target):
+    adata = make_adata(20, 25, fmt=fmt, seed=5)
+    sc.pp.normalize_total(adata, target_sum=target)
+    sc.pp.log1p(adata, base=2)
+    np.testing.assert_allclose(embedded(adata, encoder), expected, atol=1e-4)
+    np.testing.assert_allclose(embedded(adata, encoder, input_state="log2p1"), expected, atol=1e-4)
+    # Taken for natural logarithms the codes are others.
+    assert np.abs(embedded(adata, encoder, input_state="log1p") - expected).max() > 0.01
+
+
+def test_genes_in_other_letters(make_adata, encoder, expected):
+    adata = make_adata(20, 25, seed=5)
+    adata.var_names = adata.var_names.str.lower()
+    with pytest.raises(sq.GeneOverlapError, match="Only 0 of the reference's 25 genes"):
+        sq.tl.embed(adata, encoder)
+    np.testing.assert_allclose(embedded(adata, encoder, ignore_case=True), expected, atol=1e-5)
+    table = {f"gene{i}": f"GENE{i}" for i in range(25)}
+    np.testing.assert_allclose(embedded(adata, encoder, orthologs=table), expected, atol=1e-5)

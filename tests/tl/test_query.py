@@ -64,11 +64,24 @@ def test_slots(query_adata, reference):
     assert record["parameters"] == {
         "n_neighbors": 7,
         "error_rate": 0.05,
+        "control": "cell",
+        "where": {},
+        "exclude_same": "",
+        "spread_over": "",
+        "ignore_case": False,
+        "orthologs": False,
         "coverage": 0.98,
         "source": "X",
         "input_state": "counts",
     }
-    assert record["genes"] == {"n_genes": 100, "n_found": 100, "key": "var_names", "missing": [], "ambiguous": []}
+    assert record["genes"] == {
+        "n_genes": 100,
+        "n_found": 100,
+        "key": "var_names",
+        "guessed": True,
+        "missing": [],
+        "ambiguous": [],
+    }
 
 
 def test_labels_are_right_where_types_are_plain(query_adata, reference):
@@ -95,7 +108,7 @@ def test_hits_are_those_of_brute_force(query_adata, reference):
 
 def test_the_confidence_is_that_of_the_label(query_adata, reference):
     adata = queried(query_adata, reference)
-    found = reference.annotate(adata.obsm["X_scquery"])
+    found = reference.annotate(_seen(query_adata, reference))
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
     np.testing.assert_allclose(adata.obs["scquery_confidence"], found.probabilities.max(axis=1), rtol=1e-6)
     assert [reference.types[i] for i in found.probabilities.argmax(axis=1)] == list(adata.obs["scquery_label"])
@@ -277,16 +290,24 @@ def test_without_any_gene_nothing_is_said(query_adata, reference):
 
 def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, reference):
     unlabelled = reference.label_codes < 0
+    cells = _seen(query_adata, reference)
     adata = queried(query_adata, reference)
     hits = adata.obsm["scquery_neighbors"]
     assert unlabelled[hits].any()
     # Labels from a reference of the labelled cells alone, shown as many labelled hits, are the same.
-    bare = dataclasses.replace(reference, embedding=reference.embedding[~unlabelled], obs=reference.obs[~unlabelled])
+    bare = dataclasses.replace(
+        reference,
+        embedding=reference.embedding[~unlabelled],
+        obs=reference.obs[~unlabelled],
+        projected=reference.projected[~unlabelled],
+        held_out=reference.held_out[~unlabelled],
+        index=None,
+    )
     n_labelled = (~unlabelled[hits]).sum(axis=1)
     for n in np.unique(n_labelled):
         rows = n_labelled == n
-        codes = adata.obsm["X_scquery"][rows]
-        expected, received = bare.annotate(codes, n_neighbors=int(n)), reference.annotate(codes)
+        codes = cells.codes[rows]
+        expected, received = bare.annotate(cells[rows], n_neighbors=int(n)), reference.annotate(cells[rows])
         distances = received.neighbors.distances
         votes = [
             r.opinions(codes, a.neighbors.distances, r.label_codes[a.neighbors.indices], r.centroids)[1]
@@ -301,8 +322,9 @@ def test_a_reference_whose_near_cells_have_no_label(query_adata, reference):
     obs = reference.obs.copy()
     obs["cell_type"] = obs["cell_type"].where(obs["cell_type"] == "type 1")
     bare = dataclasses.replace(reference, obs=obs)
-    codes = reference.encoder.embed(_cells(query_adata, reference))
-    found = bare.annotate(codes, n_neighbors=240)
+    cells = _seen(query_adata, reference)
+    codes = cells.codes
+    found = bare.annotate(cells, n_neighbors=240)
     opinions = [
         bare.encoder.classify(codes),
         np.tile([0.0, 1.0, 0.0], (30, 1)),
@@ -311,14 +333,14 @@ def test_a_reference_whose_near_cells_have_no_label(query_adata, reference):
     np.testing.assert_allclose(found.probabilities, bare.calibration.combination(opinions), rtol=1e-6)
 
 
-def _cells(adata, reference):
+def _seen(adata, reference):
     from scquery_ae.loaders import open_cells
 
-    return open_cells(adata, reference.encoder.genes, function="test").cells
+    return reference.embed(open_cells(adata, reference.encoder.genes, function="test").cells)
 
 
 def test_error_rate_and_coverage(query_adata, reference):
-    found = reference.annotate(reference.encoder.embed(_cells(query_adata, reference)))
+    found = reference.annotate(_seen(query_adata, reference))
     for error_rate in (0.01, 0.2, 0.9):
         adata = queried(query_adata.copy(), reference, error_rate=error_rate)
         np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= error_rate)
@@ -335,8 +357,8 @@ def test_error_rate_and_coverage(query_adata, reference):
 
 
 def test_label_sets_begin_with_the_label_and_go_down(query_adata, reference):
+    found = reference.annotate(_seen(query_adata, reference), coverage=0.999)
     adata = queried(query_adata, reference, coverage=0.999)
-    found = reference.annotate(adata.obsm["X_scquery"], coverage=0.999)
     for row, names in enumerate(adata.obs["scquery_label_set"]):
         expected = [reference.types[i] for i in np.argsort(-found.probabilities[row])]
         assert names.split("|") == expected
@@ -401,7 +423,7 @@ def test_as_many_hits_as_there_are_cells_and_no_more(query_adata, reference):
         (
             {"input_state": "tpm"},
             sq.ArgumentError,
-            "`input_state` must be one of 'auto', 'counts', 'log1p'. Received 'tpm'",
+            "`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'. Received 'tpm'",
         ),
         ({"layer": "raw"}, sq.MissingKeyError, r"`layer='raw'` is not in `adata\.layers`"),
         (
@@ -473,6 +495,189 @@ def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata
     def embed(self, cells):
         pytest.fail("cells were embedded")
 
-    monkeypatch.setattr(sq.Encoder, "embed", embed)
+    monkeypatch.setattr(sq.Reference, "embed", embed)
     with pytest.raises(sq.ArgumentError, match=r"`n_neighbors=241` is more than"):
         sq.tl.query(query_adata, reference, n_neighbors=241)
+
+
+# Control of errors, and what the search is cut to.
+
+
+def test_p_values_are_of_logit_and_distance_together(query_adata, reference):
+    cells = _seen(query_adata, reference)
+    adata = queried(query_adata, reference)
+    given = adata.obs["scquery_label"].cat.codes.to_numpy().astype(int)
+    head = reference.encoder.head
+    logit = (cells.codes.astype(float) @ head.kernel + head.bias).max(axis=1)
+    # Mahalanobis, from the covariance that the whitening stands for.
+    gaussians = reference.novelty.gaussians
+    precision = gaussians.whitening.astype(float) @ gaussians.whitening.T.astype(float)
+    away = cells.projected - gaussians.means[given]
+    distance = np.sqrt(np.einsum("ij,jk,ik->i", away, precision, away))
+    calibration = reference.calibration
+    score = sum(
+        (kind - scale.location[given]) / scale.spread[given]
+        for kind, scale in zip((-logit, distance), calibration.scales, strict=True)
+    )
+    expected = np.empty(30)
+    for i in range(30):
+        own = calibration.scores[calibration.groups == given[i]]
+        used = own if len(own) >= 20 else calibration.scores
+        expected[i] = (1 + (used >= score[i]).sum()) / (1 + len(used))
+    # One rank of rounding where two scores are next to each other.
+    np.testing.assert_allclose(adata.obs["scquery_pvalue"], expected, atol=0.06)
+    assert np.mean(np.isclose(adata.obs["scquery_pvalue"], expected, atol=1e-5)) > 0.9
+
+
+def test_control_of_the_false_discovery_rate(query_adata, reference):
+    rng = np.random.default_rng(0)
+    query_adata.X = query_adata.X.toarray()
+    query_adata.X[:8] = rng.permuted(query_adata.X[:8], axis=1)
+    by_cell = queried(query_adata.copy(), reference, error_rate=0.3)
+    adata = queried(query_adata, reference, error_rate=0.3, control="fdr")
+    np.testing.assert_array_equal(adata.obs["scquery_pvalue"], by_cell.obs["scquery_pvalue"])
+    pvalues = adata.obs["scquery_pvalue"].to_numpy().astype(float)
+    ordered = np.sort(pvalues)
+    within = np.flatnonzero(ordered <= 0.3 * np.arange(1, 31) / 30 + 1e-6)
+    assert len(within)
+    np.testing.assert_array_equal(adata.obs["scquery_unknown"], pvalues <= ordered[within[-1]])
+    assert 0 < adata.obs["scquery_unknown"].sum() < by_cell.obs["scquery_unknown"].sum()
+    assert adata.uns["scquery"]["parameters"]["control"] == "fdr"
+
+
+def allowed_hits(reference, codes, allowed, n):
+    """Return the nearest rows among some, by brute force."""
+    distances = np.where(allowed, 1 - codes.astype(float) @ reference.embedding.T.astype(float), np.inf)
+    return np.argsort(distances, axis=1, kind="stable")[:, :n], np.sort(distances, axis=1)[:, :n]
+
+
+@pytest.mark.parametrize("wanted", ["batch 1", ["batch 1"], ("batch 1", "nowhere")])
+def test_where_cuts_the_search(query_adata, reference, wanted):
+    adata = queried(query_adata, reference, where={"batch": wanted}, n_neighbors=9)
+    allowed = (reference.obs["batch"] == "batch 1").to_numpy()
+    hits = adata.obsm["scquery_neighbors"]
+    assert allowed[hits].all()
+    _, distances = allowed_hits(reference, adata.obsm["X_scquery"], allowed, 9)
+    np.testing.assert_allclose(adata.obsm["scquery_distances"], distances, atol=1e-5)
+
+
+def test_two_columns_of_where_hold_both(query_adata, reference):
+    adata = queried(query_adata, reference, where={"batch": "batch 0", "cell_type": ["type 2"]}, n_neighbors=5)
+    hits = reference.obs.iloc[adata.obsm["scquery_neighbors"].ravel()]
+    assert set(hits["batch"]) == {"batch 0"}
+    assert set(hits["cell_type"]) == {"type 2"}
+
+
+def test_cells_with_the_querys_own_value_are_not_found(query_adata, reference):
+    query_adata.obs["batch"] = [f"batch {i % 3}" for i in range(30)]
+    adata = queried(query_adata, reference, exclude_same="batch", n_neighbors=6)
+    own = adata.obs["batch"].to_numpy()[:, None]
+    found = reference.obs["batch"].astype(str).to_numpy()[adata.obsm["scquery_neighbors"]]
+    assert (found != own).all()
+    allowed = reference.obs["batch"].astype(str).to_numpy()[None] != own
+    # Batch 2 is not in the reference: its cells may find all.
+    assert allowed[2].all()
+    _, distances = allowed_hits(reference, adata.obsm["X_scquery"], allowed, 6)
+    np.testing.assert_allclose(adata.obsm["scquery_distances"], distances, atol=1e-5)
+
+
+def test_hits_are_spread(query_adata, reference):
+    # A third study of four cells.
+    obs = reference.obs.copy()
+    obs["study"] = np.where(np.arange(240) < 100, "a", "b")
+    obs.iloc[[20, 90, 150, 230], obs.columns.get_loc("study")] = "c"
+    spread = dataclasses.replace(reference, obs=obs)
+    adata = queried(query_adata.copy(), spread, spread_over="study", n_neighbors=9)
+    studies = obs["study"].to_numpy()[adata.obsm["scquery_neighbors"]]
+    for study in "abc":
+        np.testing.assert_array_equal((studies == study).sum(axis=1), 3)
+    # Of each study the nearest, and all in order.
+    assert (np.diff(adata.obsm["scquery_distances"], axis=1) >= 0).all()
+    own, _ = allowed_hits(spread, adata.obsm["X_scquery"], (obs["study"] == "a").to_numpy(), 3)
+    for hits, nearest in zip(adata.obsm["scquery_neighbors"], own, strict=True):
+        assert set(nearest) <= set(hits)
+    # With shares of five, study c has too few: the others fill up with their nearest.
+    adata = queried(query_adata, spread, spread_over="study", n_neighbors=15)
+    studies = obs["study"].to_numpy()[adata.obsm["scquery_neighbors"]]
+    assert ((studies == "c").sum(axis=1) == 4).all()
+    assert (((studies == "a").sum(axis=1) >= 5) & ((studies == "b").sum(axis=1) >= 5)).all()
+
+
+def test_rules_go_together(query_adata, reference):
+    adata = queried(
+        query_adata,
+        reference,
+        where={"cell_type": ["type 0", "type 1"]},
+        exclude_same="batch",
+        spread_over="cell_type",
+        n_neighbors=4,
+    )
+    hits = adata.obsm["scquery_neighbors"]
+    types = reference.obs["cell_type"].astype(str).to_numpy()[hits]
+    np.testing.assert_array_equal((types == "type 0").sum(axis=1), 2)
+    np.testing.assert_array_equal((types == "type 1").sum(axis=1), 2)
+    batches = reference.obs["batch"].astype(str).to_numpy()[hits]
+    assert (batches != adata.obs["batch"].astype(str).to_numpy()[:, None]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"control": "bh"}, sq.ArgumentError, "`control` must be one of 'cell', 'fdr'. Received 'bh'"),
+        (
+            {"where": ["liver"]},
+            sq.ArgumentError,
+            r"`where` must map columns of the reference's `obs` to the values to search\. Received list; give for",
+        ),
+        ({"where": {"organ": "liver"}}, sq.MissingKeyError, r"The reference's `obs` has no column 'organ'\. Expected"),
+        (
+            {"where": {"batch": ["batch 9"]}},
+            sq.ArgumentError,
+            r"No reference cell has 'batch' in 'batch 9'\. Expected some of 'batch \d', 'batch \d'",
+        ),
+        (
+            {"where": {"batch": "batch 0"}, "n_neighbors": 130},
+            sq.ArgumentError,
+            r"`n_neighbors=130` is more than the \d+ reference cells that the filter leaves\. Ask for fewer, or filter",
+        ),
+        ({"exclude_same": "donor"}, sq.MissingKeyError, r"`exclude_same='donor'` is not a column of `adata\.obs`"),
+        ({"spread_over": "study"}, sq.MissingKeyError, r"The reference's `obs` has no column 'study'\. Expected"),
+        ({"ignore_case": 1}, sq.ArgumentError, r"`ignore_case` must be True or False\. Received 1"),
+        (
+            {"orthologs": ["Ins1", "INS"]},
+            sq.ArgumentError,
+            r"`orthologs` must map the query's gene names to the reference's: a dictionary, .*\. Received list",
+        ),
+    ],
+)
+def test_wrong_rules_are_refused_and_nothing_is_written(query_adata, reference, arguments, error, match):
+    with pytest.raises(error, match=match):
+        sq.tl.query(query_adata, reference, **arguments)
+    assert list(query_adata.obs) == ["cell_type", "batch"]
+    assert len(query_adata.obsm) == len(query_adata.uns) == 0
+
+
+def test_logarithms_to_base_2_get_the_same_answers(make_adata, query_adata, reference):
+    expected = queried(query_adata, reference)
+    adata = make_adata(30, 120, seed=2)
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata, base=2)
+    stated = adata.copy()
+    queried(adata, reference)
+    assert adata.uns["scquery"]["parameters"]["input_state"] == "log2p1"
+    assert_same_answers(adata, expected, atol=1e-4)
+    assert_same_answers(queried(stated, reference, input_state="log2p1"), expected, atol=1e-4)
+
+
+def test_genes_of_another_species(make_adata, query_adata, reference):
+    expected = queried(query_adata, reference)
+    mouse = make_adata(30, 120, seed=2)
+    mouse.var_names = [name.capitalize() for name in mouse.var_names]
+    with pytest.raises(sq.GeneOverlapError, match="Only 0 of the reference's 100 genes"):
+        sq.tl.query(mouse, reference, gene_key="var_names")
+    assert_same_answers(queried(mouse.copy(), reference, gene_key="var_names", ignore_case=True), expected)
+    mouse.var_names = [f"Orth{i}" for i in range(120)]
+    table = {f"Orth{i}": f"GENE{i}" for i in range(120)}
+    for orthologs in (table, pd.Series(table)):
+        adata = queried(mouse.copy(), reference, gene_key="var_names", orthologs=orthologs)
+        assert_same_answers(adata, expected)

@@ -1,0 +1,138 @@
+"""Approximate search through faiss: graphs, inverted lists, and compressed vectors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scquery_ae._checks import check_choice, check_neighbors
+from scquery_ae._errors import ArgumentError
+from scquery_ae.index.base import Neighbors, check_queries, check_vectors
+
+#: What the kinds are in faiss; ``{lists}`` grows with the root of the number of vectors.
+FACTORIES = {
+    "hnsw": "HNSW32,Flat",
+    "ivf": "IVF{lists},Flat",
+    "int8": "IVF{lists},SQ8",
+    "pq": "IVF{lists},PQ{parts}x8",
+}
+#: Breadth of the search: candidates of a graph, share of the lists.
+EF_SEARCH = 128
+PROBED = 16
+
+
+@dataclass(frozen=True)
+class ApproximateIndex:
+    """An index of faiss over unit-length vectors, by inner product.
+
+    Attributes
+    ----------
+    kind
+        ``"hnsw"`` (a graph; fastest, most memory), ``"ivf"`` (inverted lists), ``"int8"`` (lists, a byte a number)
+        or ``"pq"`` (product quantisation; smallest).
+    index
+        The index of faiss.
+    """
+
+    kind: str
+    index: Any
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, kind: str) -> ApproximateIndex:
+        """Build an index of some kind over unit-length rows, float32 ``(n_items, n_latent)``.
+
+        Raises
+        ------
+        ArgumentError
+            If there are too few vectors to train the lists or codes of `kind`.
+        """
+        import faiss
+
+        check_choice("index", kind, tuple(FACTORIES))
+        vectors = check_vectors(vectors)
+        n, width = vectors.shape
+        least = {"hnsw": 1, "ivf": 40, "int8": 40, "pq": 9984}[kind]
+        if n < least:
+            msg = f'`index={kind!r}` needs at least {least} vectors. Received {n}; use `index="exact"`.'
+            raise ArgumentError(msg)
+        # faiss wants 39 vectors a list to train on.
+        lists = max(min(round(4 * math.sqrt(n)), n // 39), 1)
+        parts = next(m for m in (32, 16, 8, 4, 2, 1) if width % m == 0 and m <= max(width // 2, 1))
+        made = faiss.index_factory(width, FACTORIES[kind].format(lists=lists, parts=parts), faiss.METRIC_INNER_PRODUCT)
+        if not made.is_trained:
+            made.cp.seed = 0
+            made.train(vectors)
+        made.add(vectors)
+        return cls(kind, made)
+
+    @classmethod
+    def read(cls, path: Path, kind: str, n_items: int) -> ApproximateIndex:
+        """Open an index that :meth:`write` wrote; where faiss can, it stays on disk."""
+        import faiss
+
+        check_choice("index", kind, tuple(FACTORIES))
+        try:
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if kind != "hnsw" else 0)
+        except RuntimeError as error:
+            msg = f"{path.name} is no index of faiss: {error}."
+            raise ArgumentError(msg) from error
+        if index.ntotal != n_items:
+            msg = f"{path.name} indexes {index.ntotal} vectors where {n_items} are expected."
+            raise ArgumentError(msg)
+        return cls(kind, index)
+
+    def write(self, path: Path) -> None:
+        """Write the index as faiss does."""
+        import faiss
+
+        faiss.write_index(self.index, str(path))
+
+    @property
+    def n_items(self) -> int:
+        """How many vectors can be found."""
+        return int(self.index.ntotal)
+
+    def search(self, queries: np.ndarray, n_neighbors: int, *, among: np.ndarray | None = None) -> Neighbors:
+        """Return the nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries.
+
+        Parameters
+        ----------
+        queries
+            Unit-length rows.
+        n_neighbors
+            Hits per query.
+        among
+            Rows that may be found, int; None for all.
+        """
+        import faiss
+
+        check_neighbors(n_neighbors, self.n_items if among is None else len(among))
+        queries = check_queries(queries, self.index.d)
+        selector = None if among is None else faiss.IDSelectorBatch(np.asarray(among, dtype=np.int64))
+        # A search that is cut to few vectors has to look farther for them.
+        share = 1.0 if among is None else len(among) / self.n_items
+        if self.kind == "hnsw":
+            breadth = max(EF_SEARCH, 2 * n_neighbors)
+            parameters = faiss.SearchParametersHNSW(
+                efSearch=min(math.ceil(breadth / share), self.n_items), sel=selector
+            )
+        else:
+            probed = max(PROBED, self.index.nlist // 16)
+            parameters = faiss.SearchParametersIVF(
+                nprobe=min(math.ceil(probed / share), self.index.nlist), sel=selector
+            )
+        similarity, indices = self.index.search(queries, n_neighbors, params=parameters)
+        short = (indices < 0).any(axis=1)
+        if short.any():
+            # Lists or graph ran out before enough was found: look everywhere.
+            wide = (
+                faiss.SearchParametersHNSW(efSearch=self.n_items, sel=selector)
+                if self.kind == "hnsw"
+                else faiss.SearchParametersIVF(nprobe=self.index.nlist, sel=selector)
+            )
+            similarity[short], indices[short] = self.index.search(queries[short], n_neighbors, params=wide)
+        return Neighbors.from_similarity(similarity, indices)

@@ -1,0 +1,62 @@
+"""Cells as a reference sees them, and what it says about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scquery_ae.index import Neighbors
+
+
+@dataclass(frozen=True)
+class EmbeddedCells:
+    """Cells as a reference sees them.
+
+    Attributes
+    ----------
+    codes
+        Unit-length codes, float32 ``(n, n_latent)``.
+    projected
+        Principal components, float32 ``(n, n_components)``.
+    totals
+        Counts in the model genes, float64 ``(n,)``.
+    """
+
+    codes: np.ndarray
+    projected: np.ndarray
+    totals: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> EmbeddedCells:
+        return EmbeddedCells(self.codes[rows], self.projected[rows], self.totals[rows])
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a reference says about some cells.
+
+    Attributes
+    ----------
+    types
+        The reference's cell types, in the order of the columns below.
+    labels
+        Most probable type of each cell, int ``(n,)``, a position in `types`.
+    probabilities
+        Calibrated probability of each type, float64 ``(n, n_types)``.
+    pvalues
+        Conformal p-value of belonging to the given type, float64 ``(n,)``.
+    strangeness
+        What the p-value is made of, larger is stranger, float64 ``(n,)``.
+    label_sets
+        Types that cannot be ruled out, bool ``(n, n_types)``.
+    neighbors
+        The nearest reference cells.
+    """
+
+    types: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    pvalues: np.ndarray
+    strangeness: np.ndarray
+    label_sets: np.ndarray
+    neighbors: Neighbors

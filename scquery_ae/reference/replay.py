@@ -1,0 +1,143 @@
+"""The reference's own cells seen through a query's genes and depth: what accuracy to expect before querying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scquery_ae.index import ExactIndex
+from scquery_ae.loaders import GeneColumns
+from scquery_ae.stats import type_centroids
+from scquery_ae.transform import row_sums
+
+if TYPE_CHECKING:
+    from scquery_ae.reference.reference import Reference
+
+#: Held-out cells that are kept with their counts, and most of one type.
+KEPT, KEPT_OF_TYPE = 1000, 150
+
+
+@dataclass(frozen=True)
+class ReplayCells:
+    """Counts of some held-out cells.
+
+    Attributes
+    ----------
+    counts
+        Counts of the model genes, CSR float32 ``(m, n_genes)``.
+    names
+        Their names in the reference, ``(m,)``.
+    """
+
+    counts: sparse.csr_matrix
+    names: np.ndarray
+
+    @classmethod
+    def choose(
+        cls, counts: sparse.csr_matrix, names: np.ndarray, labels: np.ndarray, held_out: np.ndarray
+    ) -> ReplayCells:
+        """Choose among labelled held-out cells, evenly over each type, so that rare types are seen.
+
+        Parameters
+        ----------
+        counts, names, labels, held_out
+            Of all reference cells; -1 for no label.
+        """
+        chosen = []
+        for kind in np.unique(labels[held_out & (labels >= 0)]):
+            members = np.flatnonzero(held_out & (labels == kind))
+            n = min(len(members), KEPT_OF_TYPE)
+            chosen.append(members[np.linspace(0, len(members) - 1, n).astype(int)])
+        rows = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=int)
+        if len(rows) > KEPT:
+            rows = rows[np.linspace(0, len(rows) - 1, KEPT).astype(int)]
+        return cls(counts[rows], np.asarray(names, dtype=object)[rows])
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """How well the reference names its own held-out cells under a query's conditions.
+
+    Attributes
+    ----------
+    f1
+        F1 of each type that has held-out cells.
+    n_cells
+        Held-out cells of each.
+    accuracy, macro_f1
+        Over these cells.
+    """
+
+    f1: dict[str, float]
+    n_cells: dict[str, int]
+    accuracy: float
+    macro_f1: float
+
+
+def replay(
+    reference: Reference, *, present: np.ndarray | None = None, depth: float | None = None, random_state: int = 0
+) -> ReplayResult | None:
+    """Name the held-out cells that were kept, with fewer genes and counts, and compare with their labels.
+
+    Parameters
+    ----------
+    reference
+        Whose cells.
+    present
+        Which model genes the query has, bool ``(n_genes,)``; None for all.
+    depth
+        The query's median count in these genes. Deeper cells of the reference are thinned to it (binomially, as fewer
+        reads would have); None leaves them as they are.
+    random_state
+        Seed of the thinning.
+
+    Returns
+    -------
+    None where no held-out cells were kept.
+    """
+    from sklearn.metrics import f1_score
+
+    kept = reference.replay_cells
+    rows = reference.obs.index.get_indexer(pd.Index(kept.names))
+    labels = np.where(rows >= 0, reference.label_codes[rows], -1)
+    used = labels >= 0
+    held_out = reference.held_out & (reference.label_codes >= 0)
+    others = np.flatnonzero(~held_out)
+    if not used.any() or not len(others):
+        return None
+    counts, truth = kept.counts[used], labels[used]
+    columns = np.arange(counts.shape[1])
+    if present is not None:
+        columns = np.where(present, columns, -1)
+        counts = counts @ sparse.diags(present.astype(np.float32)).tocsr()
+    counts = _thinned(counts.tocsr(), depth, np.random.default_rng(random_state))
+    cells = reference.embed(GeneColumns(counts, columns))
+    searched = np.ascontiguousarray(reference.embedding[others])
+    hits = ExactIndex(searched).search(cells.codes, min(15, len(others)))
+    other_labels = reference.label_codes[others]
+    centroids = type_centroids(searched, other_labels, len(reference.types))
+    opinions = reference.opinions(cells.codes, hits.distances, other_labels[hits.indices], centroids)
+    given = reference.calibration.combination(opinions).argmax(axis=1)
+    kinds = np.unique(truth)
+    f1 = f1_score(truth, given, labels=kinds, average=None, zero_division=0)
+    return ReplayResult(
+        f1={reference.types[kind]: float(value) for kind, value in zip(kinds, f1, strict=True)},
+        n_cells={reference.types[kind]: int((truth == kind).sum()) for kind in kinds},
+        accuracy=float((given == truth).mean()),
+        macro_f1=float(np.mean(f1)),
+    )
+
+
+def _thinned(counts: sparse.csr_matrix, depth: float | None, rng: np.random.Generator) -> sparse.csr_matrix:
+    own = float(np.median(row_sums(counts)))
+    if depth is None or own <= depth or own == 0:
+        return counts
+    thinned = counts.copy()
+    # Estimated counts are not whole; thinning is about reads, which are.
+    thinned.data = rng.binomial(np.round(counts.data).astype(np.int64), depth / own).astype(np.float32)
+    thinned.eliminate_zeros()
+    return thinned

@@ -1,0 +1,115 @@
+"""Which reference cells a search may find, and how hits are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scquery_ae._checks import check_neighbors, shown
+from scquery_ae._errors import ArgumentError, MissingKeyError
+from scquery_ae.index import NeighborIndex, Neighbors
+
+
+@dataclass(frozen=True)
+class SearchFilter:
+    """What a search is cut to.
+
+    Attributes
+    ----------
+    where
+        For columns of the reference's ``obs``, the value or values that its cells must have.
+    excluded
+        For columns of the reference's ``obs``, one value a query: cells that have it are not found, such as those of
+        the query's own donor.
+    spread_over
+        Column of the reference's ``obs`` over whose values hits are spread: no value gives more hits than its share,
+        as long as the others have any.
+    """
+
+    where: Mapping[str, Any] = field(default_factory=dict)
+    excluded: Mapping[str, np.ndarray] = field(default_factory=dict)
+    spread_over: str | None = None
+
+
+def filtered_search(
+    index: NeighborIndex, obs: pd.DataFrame, codes: np.ndarray, n_neighbors: int, rules: SearchFilter
+) -> Neighbors:
+    """Return the nearest cells that the rules let through.
+
+    Queries with the same values to exclude are searched together.
+
+    Raises
+    ------
+    ArgumentError
+        If fewer than `n_neighbors` cells are left for a query.
+    MissingKeyError
+        If a column is not there.
+    """
+    allowed = np.ones(len(obs), dtype=bool)
+    for key, wanted in rules.where.items():
+        several = isinstance(wanted, Iterable) and not isinstance(wanted, str)
+        values = [str(value) for value in (wanted if several else [wanted])]
+        column = column_of(obs, key)
+        if not column.isin(values).any():
+            there = shown(column.unique(), limit=20)
+            msg = f"No reference cell has {key!r} in {shown(values)}. Expected some of {there}."
+            raise ArgumentError(msg)
+        allowed &= column.isin(values).to_numpy()
+    if not rules.excluded:
+        return _spread(index, obs, codes, n_neighbors, allowed, rules.spread_over)
+
+    # Columns are compared as text.
+    keys = pd.DataFrame({key: np.asarray(values).astype(str) for key, values in rules.excluded.items()})
+    groups = keys.groupby(list(keys.columns), dropna=False, sort=False).indices
+    indices = np.empty((len(codes), n_neighbors), dtype=np.int64)
+    distances = np.empty((len(codes), n_neighbors), dtype=np.float32)
+    for group, rows in groups.items():
+        mine = allowed.copy()
+        for key, value in zip(keys.columns, group if isinstance(group, tuple) else (group,), strict=True):
+            mine &= (column_of(obs, key) != value).to_numpy()
+        hits = _spread(index, obs, codes[rows], n_neighbors, mine, rules.spread_over)
+        indices[rows], distances[rows] = hits.indices, hits.distances
+    return Neighbors(indices, distances)
+
+
+def column_of(obs: pd.DataFrame, key: str) -> pd.Series:
+    """Return a column of the reference's ``obs`` as text."""
+    if key not in obs.columns:
+        msg = f"The reference's `obs` has no column {key!r}. Expected one of {shown(obs.columns, limit=20)}."
+        raise MissingKeyError(msg)
+    return obs[key].astype(str)
+
+
+def _spread(
+    index: NeighborIndex, obs: pd.DataFrame, codes: np.ndarray, n_neighbors: int, allowed: np.ndarray, key: str | None
+) -> Neighbors:
+    among = None if allowed.all() else np.flatnonzero(allowed)
+    if among is not None and len(among) < n_neighbors:
+        msg = (
+            f"`n_neighbors={n_neighbors}` is more than the {len(among)} reference cells that the filter leaves. "
+            "Ask for fewer, or filter less."
+        )
+        raise ArgumentError(msg)
+    if key is None:
+        return index.search(codes, n_neighbors, among=among)
+    check_neighbors(n_neighbors, int(allowed.sum()))
+    column = column_of(obs, key).to_numpy()
+    values = np.unique(column[allowed])
+    share = -(-n_neighbors // len(values))
+    found = []
+    for value in values:
+        rows = np.flatnonzero(allowed & (column == value))
+        hits = index.search(codes, min(n_neighbors, len(rows)), among=rows)
+        # Those within the share come before all others, wherever the others lie.
+        late = np.arange(hits.indices.shape[1]) >= share
+        found.append((hits.indices, hits.distances, np.broadcast_to(late, hits.indices.shape)))
+    indices, distances, late = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    chosen = np.lexsort((distances, late))[:, :n_neighbors]
+    nearest = np.take_along_axis(distances, chosen, axis=1)
+    order = np.argsort(nearest, axis=1, kind="stable")
+    chosen = np.take_along_axis(chosen, order, axis=1)
+    return Neighbors(np.take_along_axis(indices, chosen, axis=1), np.take_along_axis(distances, chosen, axis=1))

@@ -1,0 +1,98 @@
+"""How unlike its type a cell is, in a space that no label has shaped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Share of the mean variance that is added to every direction: covariances of few cells are too thin.
+SHRINKAGE = 0.1
+
+#: A type with fewer calibration cells is judged by the spread of all.
+MIN_CELLS = 10
+
+
+@dataclass(frozen=True)
+class TypeGaussians:
+    """One normal distribution a type, all of one covariance (Lee et al. 2018).
+
+    Attributes
+    ----------
+    means
+        float32 ``(n_types, d)``.
+    whitening
+        Cells times this have distances of Mahalanobis, float32 ``(d, d)``.
+    """
+
+    means: np.ndarray
+    whitening: np.ndarray
+
+    @classmethod
+    def fit(cls, x: np.ndarray, labels: np.ndarray, n_types: int) -> TypeGaussians:
+        """Fit to labelled points; a type without any has the mean of all.
+
+        Parameters
+        ----------
+        x
+            ``(n, d)``.
+        labels
+            Type of each, int ``(n,)``; -1 for none, which is left out.
+        n_types
+            Number of types.
+        """
+        x = np.asarray(x, dtype=np.float64)[labels >= 0]
+        labels = labels[labels >= 0]
+        means = np.tile(x.mean(axis=0), (n_types, 1))
+        for kind in np.unique(labels):
+            means[kind] = x[labels == kind].mean(axis=0)
+        rest = x - means[labels]
+        covariance = rest.T @ rest / len(rest)
+        scale = max(float(np.trace(covariance)) / len(covariance), 1e-12)
+        covariance += SHRINKAGE * scale * np.eye(len(covariance))
+        whitening = np.linalg.cholesky(np.linalg.inv(covariance))
+        return cls(means.astype(np.float32), whitening.astype(np.float32))
+
+    def distances(self, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return the Mahalanobis distance of each point to the mean of a type, float64 ``(n,)``."""
+        return np.asarray(np.linalg.norm((x - self.means[labels]) @ self.whitening, axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Location and spread of scores by type, so that scores of different kinds can be added.
+
+    Attributes
+    ----------
+    location, spread
+        float64 ``(n_types,)``.
+    """
+
+    location: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, groups: np.ndarray, n_types: int) -> Standardization:
+        """Fit to the scores of held-out cells; types with few of them use all.
+
+        Parameters
+        ----------
+        scores, groups
+            Score and predicted type of each, ``(m,)``.
+        n_types
+            Number of types.
+        """
+        if not len(scores):
+            return cls(np.zeros(n_types), np.ones(n_types))
+        pooled = max(float(scores.std()), 1e-9)
+        location, spread = np.full(n_types, float(scores.mean())), np.full(n_types, pooled)
+        for kind in range(n_types):
+            own = scores[groups == kind]
+            if len(own) >= MIN_CELLS:
+                # A little of the spread of all: ten cells that happen to agree are no proof of a narrow type.
+                location[kind], spread[kind] = own.mean(), own.std() + 0.1 * pooled
+        return cls(location, spread)
+
+    def __call__(self, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Return scores in units of their type's spread, ``(n,)``."""
+        return np.asarray((scores - self.location[groups]) / self.spread[groups])

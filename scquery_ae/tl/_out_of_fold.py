@@ -1,0 +1,105 @@
+"""What an encoder thinks of cells whose labels it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scquery_ae.encoder import Encoder
+from scquery_ae.index import ExactIndex
+from scquery_ae.loaders import CellRows
+from scquery_ae.reference import Novelty
+from scquery_ae.reference.novelty import project
+from scquery_ae.stats import TypeGaussians, centroid_probabilities, type_centroids, vote_probabilities
+from scquery_ae.training import Objective, crossfit
+
+#: Hits of each cell; the default of ``tl.query``.
+HITS = 15
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Opinions on labelled cells, each from an encoder and neighbours of the other folds.
+
+    Attributes
+    ----------
+    rows
+        Which cells, int ``(m,)``.
+    opinions
+        Probabilities of each type by head, neighbours and mean codes, each ``(m, n_types)``.
+    strangeness
+        As of :meth:`scquery_ae.reference.Reference.strangeness`, ``(m, 2)``.
+    """
+
+    rows: np.ndarray
+    opinions: tuple[np.ndarray, np.ndarray, np.ndarray]
+    strangeness: np.ndarray
+
+
+def out_of_fold(
+    encoder: Encoder,
+    cells: CellRows,
+    labels: np.ndarray,
+    folds: np.ndarray,
+    batches: np.ndarray | None,
+    *,
+    progress: bool,
+) -> OutOfFold:
+    """Fine-tune once a fold, as `encoder` was, and let each judge the cells whose labels it has not seen.
+
+    Parameters
+    ----------
+    encoder
+        Fine-tuned by :func:`scquery_ae.tl.finetune`, whose settings are taken.
+    cells
+        All cells.
+    labels, folds, batches
+        Type, fold and batch of each, int ``(n,)``; -1 for none.
+    """
+    types = encoder.fitted_head.types
+    settings, objective, fraction = finetune_settings(encoder)
+    novelty = Novelty.fit(cells.logged, encoder, labels, len(types))
+    projected = project(cells.logged, encoder, novelty.projection)
+    parts = []
+    fitted = crossfit(
+        encoder,
+        cells,
+        labels,
+        folds,
+        types,
+        validation_fraction=fraction,
+        objective=objective,
+        batches=batches,
+        progress=progress,
+        **settings,
+    )
+    for inside, other in fitted:
+        rows, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
+        codes = other.encode_logged(cells.logged)
+        searched = np.ascontiguousarray(codes[rest])
+        hits = ExactIndex(searched).search(codes[rows], min(HITS, len(rest)))
+        opinions = (
+            other.classify(codes[rows]),
+            vote_probabilities(hits.distances, labels[rest][hits.indices], len(types)),
+            centroid_probabilities(codes[rows], type_centroids(searched, labels[rest], len(types))),
+        )
+        given = np.mean(opinions, axis=0).argmax(axis=1)
+        gaussians = TypeGaussians.fit(projected[rest], labels[rest], len(types))
+        distance = gaussians.distances(projected[rows], given)
+        logits = other.fitted_head.logits(codes[rows]).max(axis=1)
+        parts.append((rows, *opinions, np.stack([-logits, distance], axis=1)))
+    rows, head, votes, near, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return OutOfFold(rows, (head, votes, near), strangeness)
+
+
+def finetune_settings(encoder: Encoder) -> tuple[dict[str, Any], Objective, float]:
+    """Return the settings that an encoder was fine-tuned with, its objective, and the share that was held out."""
+    recorded = dict(encoder.parameters["finetune"])
+    fraction = recorded.pop("validation_fraction")
+    names = ("metric_loss", "metric_weight", "margin", "batch_invariance")
+    objective = Objective(**{name: recorded.pop(name) for name in names})
+    for name in ("label_key", "batch_key"):
+        recorded.pop(name)
+    return recorded, objective, fraction

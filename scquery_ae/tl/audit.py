@@ -1,0 +1,121 @@
+"""``tl.audit``: cells whose labels their neighbours do not believe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scquery_ae._checks import check_integer, check_obs_key, shown
+from scquery_ae._errors import ArgumentError
+from scquery_ae._logging import logger
+from scquery_ae.encoder import Encoder
+from scquery_ae.labels import label_codes, label_types
+from scquery_ae.loaders import CellRows, open_training
+from scquery_ae.stats import fit_combination
+from scquery_ae.tl._out_of_fold import out_of_fold
+from scquery_ae.training import make_folds
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+#: A label is suspect where another type is this much more probable.
+SUSPECT_GAP = 0.5
+
+
+def audit(
+    adata: AnnData,
+    encoder: Encoder,
+    *,
+    label_key: str,
+    batch_key: str | None = None,
+    n_folds: int = 5,
+    random_state: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Rank labelled cells by how little an encoder that has not seen their labels believes them.
+
+    Fine-tuning is repeated once a fold, and head, neighbours and mean codes of the other folds judge the cells of each.
+
+    Parameters
+    ----------
+    adata
+        The cells that `encoder` was fine-tuned on; left as it is.
+    encoder
+        From :func:`scquery_ae.tl.finetune`, in this session.
+    label_key
+        Column of ``obs`` with the cell types.
+    batch_key
+        Column of ``obs`` with the batches, which then stay whole: the labels of each are judged by the others.
+    n_folds
+        Number of folds, at least 2 and at most that of the batches.
+    random_state
+        Seed of the folds.
+    progress
+        Show progress bars on a terminal or in a notebook.
+
+    Returns
+    -------
+    One row a labelled cell, the most suspect first: ``label``, ``suggested`` (the most probable type), ``p_label`` and
+    ``p_suggested`` (calibrated), and ``suspect``, whether another type is more probable by more than .5.
+
+    Raises
+    ------
+    NotFittedError
+        If `adata` was not normalised or `encoder` not fine-tuned.
+    MissingKeyError
+        If a key is not a column of ``obs``.
+    ArgumentError
+        If an argument is out of its range, or a label is not among the encoder's types.
+
+    References
+    ----------
+    Northcutt et al., Journal of Artificial Intelligence Research 70, 1373 (2021).
+    """
+    import pandas as pd
+
+    check_integer("n_folds", n_folds, 2)
+    check_integer("random_state", random_state, 0)
+    if not isinstance(encoder, Encoder):
+        msg = f"`tl.audit` needs a fine-tuned encoder. Received {type(encoder).__name__}."
+        raise ArgumentError(msg)
+    types = encoder.fitted_head.types
+    opened = open_training(adata, encoder.transform, "tl.audit")
+    labels = check_obs_key(adata, label_key, "label_key")
+    strangers = sorted(set(label_types(labels)) - set(types))
+    if strangers:
+        msg = (
+            f"`label_key={label_key!r}` holds types that the encoder was not fine-tuned on: {shown(strangers)}. "
+            f"Expected {shown(types)}; fine-tune on this column first."
+        )
+        raise ArgumentError(msg)
+    batches = None
+    if batch_key is not None:
+        names = check_obs_key(adata, batch_key, "batch_key").astype(str)
+        batches = np.unique(names, return_inverse=True)[1]
+        if batches.max() + 1 < n_folds:
+            msg = f"`n_folds={n_folds}` is more than the {batches.max() + 1} batches of {batch_key!r}. Ask for fewer."
+            raise ArgumentError(msg)
+    codes = label_codes(labels, types)
+    folds = make_folds(codes, batches, n_folds, random_state)
+    cells = CellRows.read(opened, encoder.transform)
+    judged = out_of_fold(encoder, cells, codes, folds, batches, progress=progress)
+    given = codes[judged.rows]
+    probabilities = fit_combination(judged.opinions, given)(judged.opinions)
+    best = probabilities.argmax(axis=1)
+    everyone = np.arange(len(given))
+    p_label, p_best = probabilities[everyone, given], probabilities[everyone, best]
+    named = np.asarray(types, dtype=object)
+    table = pd.DataFrame(
+        {
+            "label": named[given],
+            "suggested": named[best],
+            "p_label": p_label,
+            "p_suggested": p_best,
+            "suspect": p_best - p_label > SUSPECT_GAP,
+        },
+        index=adata.obs_names[judged.rows],
+    )
+    logger.info("audited %d cells: %d labels are suspect", len(table), int(table["suspect"].sum()))
+    return table.iloc[np.argsort(p_label - p_best, kind="stable")]

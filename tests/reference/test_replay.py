@@ -1,0 +1,168 @@
+"""Held-out cells of a reference, seen through fewer genes and counts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.special import softmax
+from sklearn.metrics import f1_score
+
+from scquery_ae.reference import ReplayCells, replay
+from scquery_ae.reference.replay import KEPT, KEPT_OF_TYPE, _thinned
+
+
+def named_by_hand(reference, adata):
+    """Types of the labelled held-out cells by head, fifteen neighbours and mean codes, from their own counts."""
+    labels = reference.label_codes
+    held_out = (adata.obs["scquery_split"] == "validation").to_numpy() & (labels >= 0)
+    counts = adata[:, list(reference.encoder.genes)].layers["counts"].toarray()[held_out]
+    codes = reference.encoder.encode(counts)
+    others, other_labels = np.asarray(reference.embedding)[~held_out], labels[~held_out]
+    distances = 1 - codes.astype(float) @ others.T.astype(float)
+    votes, means = np.zeros((len(codes), 3)), np.zeros((3, codes.shape[1]))
+    for row, d in enumerate(distances):
+        nearest = np.argsort(d)[:15]
+        nearest = nearest[other_labels[nearest] >= 0]
+        weight = np.exp(-d[nearest] / d[nearest][2])
+        votes[row] = [weight[other_labels[nearest] == kind].sum() / weight.sum() for kind in range(3)]
+    for kind in range(3):
+        mean = others[other_labels == kind].mean(axis=0)
+        means[kind] = mean / np.linalg.norm(mean)
+    head = softmax(codes @ reference.encoder.head.kernel + reference.encoder.head.bias, axis=1)
+    given = (head + votes + softmax(40 * codes @ means.T, axis=1)).argmax(axis=1)
+    return labels[held_out], given
+
+
+def hazy(reference):
+    """The reference with a head of chance and labels of chance: whoever finds itself among the hits is named better."""
+    rng = np.random.default_rng(0)
+    head = replace(reference.encoder.head, kernel=(6 * rng.normal(size=(8, 3))).astype(np.float32))
+    obs = reference.obs.copy()
+    shuffled = obs.index[reference.label_codes >= 0]
+    obs.loc[shuffled, "cell_type"] = [f"type {i}" for i in rng.integers(0, 3, len(shuffled))]
+    return replace(reference, encoder=replace(reference.encoder, head=head), obs=obs)
+
+
+def test_all_genes_and_counts_give_what_a_computation_by_hand_does(trained):
+    reference = hazy(trained.reference)
+    truth, given = named_by_hand(reference, trained.adata)
+    result = replay(reference)
+    assert 0.1 < (truth == given).mean() < 0.9
+    assert result.accuracy == pytest.approx((truth == given).mean())
+    f1 = f1_score(truth, given, average=None)
+    assert result.f1 == pytest.approx({f"type {i}": f1[i] for i in range(3)})
+    assert result.macro_f1 == pytest.approx(f1.mean())
+    assert result.n_cells == {f"type {i}": (truth == i).sum() for i in range(3)}
+
+
+def test_a_panel_and_a_depth_that_cut_nothing_change_nothing(reference):
+    full = replay(reference)
+    assert replay(reference, present=np.ones(100, bool)) == full
+    assert replay(reference, depth=1e9) == full
+
+
+def test_fewer_genes_give_less(reference):
+    rng = np.random.default_rng(0)
+    full = replay(reference)
+    few = [replay(reference, present=np.isin(np.arange(100), rng.permutation(100)[:4])).macro_f1 for _ in range(4)]
+    assert max(few) < full.macro_f1
+    assert np.mean(few) < full.macro_f1 - 0.2
+
+
+def test_lower_depth_gives_less_and_the_seed_decides(reference):
+    full = replay(reference)
+    shallow = replay(reference, depth=4)
+    assert shallow.macro_f1 < full.macro_f1 - 0.1
+    assert replay(reference, depth=4) == shallow
+    assert any(replay(reference, depth=4, random_state=seed) != shallow for seed in (1, 2))
+
+
+def test_no_gene_and_no_count_left_is_chance_and_no_crash(reference):
+    for settings in ({"present": np.zeros(100, bool)}, {"depth": 0.0}):
+        assert replay(reference, **settings).accuracy < 0.6
+
+
+def test_a_panel_is_measured_in_its_own_genes(reference):
+    """The depth is that in the query's genes: cells that are no deeper there are left as they are."""
+    present = np.arange(100) < 50
+    own = np.median(reference.replay_cells.counts.toarray()[:, :50].sum(axis=1))
+    assert replay(reference, present=present, depth=own + 1) == replay(reference, present=present)
+
+
+def test_thinning_keeps_counts_at_most_what_they_were():
+    rng = np.random.default_rng(0)
+    counts = sparse.random(300, 40, 0.3, format="csr", rng=rng, data_rvs=lambda n: rng.integers(1, 50, n)).astype(
+        np.float32
+    )
+    own = np.median(counts.toarray().sum(axis=1))
+    thinned = _thinned(counts, own / 4, np.random.default_rng(1))
+    before, after = counts.toarray(), thinned.toarray()
+    assert (after <= before).all()
+    assert (after == np.round(after)).all()
+    assert after.sum() / before.sum() == pytest.approx(0.25, abs=0.01)
+    assert (thinned.data > 0).all()
+    # The reference's own cells are not touched.
+    np.testing.assert_array_equal(counts.toarray(), before)
+    np.testing.assert_array_equal(_thinned(counts, own / 4, np.random.default_rng(1)).toarray(), after)
+
+
+@pytest.mark.parametrize("depth", [None, 1e9])
+def test_cells_that_are_no_deeper_are_left_as_they_are(depth):
+    counts = sparse.csr_matrix(np.array([[1.5, 0, 3], [0, 2, 2]], np.float32))
+    assert _thinned(counts, depth, np.random.default_rng(0)) is counts
+
+
+def test_cells_without_counts_are_left_as_they_are():
+    counts = sparse.csr_matrix((5, 3), dtype=np.float32)
+    assert _thinned(counts, 10, np.random.default_rng(0)) is counts
+
+
+def test_kept_counts_are_those_of_the_held_out_cells(trained):
+    kept, adata = trained.reference.replay_cells, trained.adata
+    labelled = (adata.obs["scquery_split"] == "validation") & adata.obs["cell_type"].notna()
+    assert sorted(kept.names) == sorted(adata.obs_names[labelled])
+    expected = adata[list(kept.names), list(trained.encoder.genes)].layers["counts"].toarray()
+    # They are worked out from logarithms in single precision.
+    np.testing.assert_allclose(kept.counts.toarray(), expected, atol=1e-3)
+    assert kept.counts.dtype == np.float32
+
+
+def test_cells_are_chosen_evenly_and_not_too_many():
+    n = 12_000
+    rng = np.random.default_rng(0)
+    labels = np.where(np.arange(n) < 5, 9, rng.integers(-1, 9, n))
+    held_out = (np.arange(n) < 5) | (rng.random(n) < 0.5)
+    names = np.array([f"c{i}" for i in range(n)])
+    kept = ReplayCells.choose(sparse.csr_matrix(np.arange(n, dtype=np.float32)[:, None] + 1), names, labels, held_out)
+    rows = kept.counts.toarray().ravel().astype(int) - 1
+    np.testing.assert_array_equal(kept.names, names[rows])
+    assert len(rows) == len(set(rows)) == KEPT
+    assert held_out[rows].all()
+    assert (labels[rows] >= 0).all()
+    by_type = np.bincount(labels[rows], minlength=10)
+    assert by_type[:9].max() <= KEPT_OF_TYPE
+    assert by_type[:9].min() > 0.6 * KEPT_OF_TYPE
+    assert by_type[9] >= 3
+
+
+def test_few_held_out_cells_are_all_kept():
+    labels, held_out = np.array([0, 0, 1, -1, 1]), np.array([True, False, True, True, False])
+    kept = ReplayCells.choose(sparse.eye(5, format="csr", dtype=np.float32), np.array(list("abcde")), labels, held_out)
+    assert list(kept.names) == ["a", "c"]
+
+
+def test_without_kept_cells_there_is_no_answer(reference):
+    nothing = ReplayCells.choose(
+        reference.replay_cells.counts, reference.replay_cells.names, np.zeros(0, int), np.zeros(0, bool)
+    )
+    assert len(nothing.names) == 0
+    assert replay(replace(reference, replay_cells=nothing)) is None
+
+
+def test_kept_cells_that_have_lost_their_labels_do_not_count(reference):
+    names = list(reference.replay_cells.names[::2])
+    obs = reference.obs.copy()
+    obs.loc[names, "cell_type"] = None
+    result = replay(replace(reference, obs=obs))
+    assert sum(result.n_cells.values()) == len(reference.replay_cells.names) - len(names)

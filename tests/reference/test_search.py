@@ -1,0 +1,206 @@
+"""Searches that are cut to some cells, or spread over some values, against a search by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scquery_ae as sq
+from scquery_ae.index import build_index
+from scquery_ae.reference import EmbeddedCells, SearchFilter
+from scquery_ae.reference.search import filtered_search
+
+N, WIDTH = 200, 6
+
+
+def unit(rng, n):
+    x = rng.normal(size=(n, WIDTH))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def vectors():
+    return unit(np.random.default_rng(0), N)
+
+
+@pytest.fixture
+def queries():
+    return unit(np.random.default_rng(1), 9)
+
+
+@pytest.fixture
+def obs():
+    rng = np.random.default_rng(2)
+    tissue = pd.Categorical(rng.choice(["liver", "lung", "skin"], N, p=[0.7, 0.2, 0.1]))
+    donor = pd.Series(rng.choice(["a", "b", "c"], N), dtype=object)
+    donor[::7] = None
+    return pd.DataFrame({"tissue": tissue, "donor": donor, "lane": rng.integers(0, 4, N)})
+
+
+def by_hand(vectors, queries, n, allowed):
+    """Nearest allowed rows of each query; `allowed` is bool, one row a query or one for all."""
+    distances = 1 - queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    distances[~np.broadcast_to(allowed, distances.shape)] = np.inf
+    nearest = np.argsort(distances, axis=1)[:, :n]
+    return nearest, np.take_along_axis(distances, nearest, axis=1)
+
+
+def check(hits, expected):
+    np.testing.assert_array_equal(hits.indices, expected[0])
+    np.testing.assert_allclose(hits.distances, expected[1], atol=1e-6)
+    assert hits.indices.dtype == np.int64
+    assert hits.distances.dtype == np.float32
+
+
+def search(vectors, obs, queries, n, **rules):
+    return filtered_search(build_index(vectors, "exact"), obs, queries, n, SearchFilter(**rules))
+
+
+def test_no_rules(vectors, obs, queries):
+    check(search(vectors, obs, queries, 7), by_hand(vectors, queries, 7, np.ones(N, bool)))
+
+
+@pytest.mark.parametrize(
+    ("where", "allowed"),
+    [
+        ({"tissue": "lung"}, lambda o: o["tissue"] == "lung"),
+        ({"tissue": ["lung", "skin"]}, lambda o: o["tissue"] != "liver"),
+        ({"tissue": ("lung", "nowhere")}, lambda o: o["tissue"] == "lung"),
+        ({"tissue": "liver", "donor": ["a", "b"]}, lambda o: (o["tissue"] == "liver") & o["donor"].isin(["a", "b"])),
+        ({"lane": 3}, lambda o: o["lane"] == 3),
+        ({"lane": [0, np.int64(1)]}, lambda o: o["lane"] < 2),
+        ({"lane": np.array([0, 1])}, lambda o: o["lane"] < 2),
+        ({"lane": "2"}, lambda o: o["lane"] == 2),
+    ],
+)
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "int8"])
+def test_where(vectors, obs, queries, where, allowed, kind):
+    hits = filtered_search(build_index(vectors, kind), obs, queries, 5, SearchFilter(where=where))
+    allowed = allowed(obs).to_numpy(dtype=bool)
+    assert 5 <= allowed.sum() < N
+    assert allowed[hits.indices].all()
+    if kind != "int8":  # compressed vectors have other distances
+        check(hits, by_hand(vectors, queries, 5, allowed))
+
+
+def test_each_query_misses_what_it_excludes(vectors, obs, queries):
+    donors = np.array(["a", "b", "c", "a", "nobody", "c", "b", "a", "a"], dtype=object)
+    allowed = obs["donor"].to_numpy()[None, :] != donors[:, None]
+    check(search(vectors, obs, queries, 8, excluded={"donor": donors}), by_hand(vectors, queries, 8, allowed))
+    # It made a difference.
+    plain = search(vectors, obs, queries, 8).indices
+    assert not allowed[np.arange(9)[:, None], plain].all()
+
+
+def test_excluded_values_of_two_columns_are_each_excluded(vectors, obs, queries):
+    donors = np.array(["a", "b", "c"] * 3)
+    lanes = np.arange(9) % 4
+    allowed = (obs["donor"].to_numpy()[None, :] != donors[:, None]) & (
+        obs["lane"].to_numpy()[None, :] != lanes[:, None]
+    )
+    received = search(vectors, obs, queries, 6, excluded={"donor": donors, "lane": lanes})
+    check(received, by_hand(vectors, queries, 6, allowed))
+
+
+def test_where_and_exclude_together(vectors, obs, queries):
+    donors = np.array(["a", "b", "c"] * 3)
+    allowed = (obs["donor"].to_numpy()[None, :] != donors[:, None]) & (obs["tissue"] == "liver").to_numpy()
+    received = search(vectors, obs, queries, 6, where={"tissue": "liver"}, excluded={"donor": donors})
+    check(received, by_hand(vectors, queries, 6, allowed))
+
+
+@pytest.mark.parametrize("n", [1, 3, 6, 7, 30])
+def test_spread_takes_the_nearest_of_each_value(vectors, obs, queries, n):
+    hits = search(vectors, obs, queries, n, spread_over="tissue")
+    distances = 1 - queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    tissue = obs["tissue"].to_numpy(dtype=object)
+    share = -(-n // 3)
+    for row, received in enumerate(hits.indices):
+        # The nearest few of each tissue, no more than its share, then the nearest of those.
+        pool = np.concatenate(
+            [
+                sorted(np.flatnonzero(tissue == value), key=lambda i: distances[row, i])[:share]
+                for value in ("liver", "lung", "skin")
+            ]
+        )
+        expected = sorted(pool, key=lambda i: distances[row, i])[:n]
+        np.testing.assert_array_equal(received, expected)
+    assert (np.diff(hits.distances, axis=1) >= 0).all()
+    np.testing.assert_allclose(hits.distances, np.take_along_axis(distances, hits.indices, axis=1), atol=1e-6)
+
+
+def test_spread_fills_up_from_the_others_when_a_value_runs_out(vectors, queries):
+    rare = np.array(["common"] * 150 + ["other"] * 48 + ["rare"] * 2)
+    obs = pd.DataFrame({"study": rare})
+    hits = search(vectors, obs, queries, 15, spread_over="study")
+    distances = 1 - queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    for row, received in enumerate(hits.indices):
+        own = {
+            v: sorted(np.flatnonzero(rare == v), key=lambda i: distances[row, i]) for v in ("common", "other", "rare")
+        }
+        first = [*own["common"][:5], *own["other"][:5], *own["rare"]]
+        # Three places are left; the nearest of what is beyond the shares have them.
+        rest = sorted([*own["common"][5:], *own["other"][5:]], key=lambda i: distances[row, i])[:3]
+        assert set(received) == {*first, *rest}
+        assert len(set(received)) == 15
+    assert (np.diff(hits.distances, axis=1) >= 0).all()
+
+
+def test_spread_within_where_and_exclude(vectors, obs, queries):
+    donors = np.array(["a", "b", "c"] * 3)
+    hits = search(vectors, obs, queries, 6, where={"tissue": "liver"}, excluded={"donor": donors}, spread_over="lane")
+    tissue, donor, lane = (obs[name].to_numpy(dtype=object) for name in ("tissue", "donor", "lane"))
+    assert (tissue[hits.indices] == "liver").all()
+    assert (donor[hits.indices] != donors[:, None]).all()
+    assert all(max(np.bincount(row)) <= 2 for row in lane[hits.indices].astype(int))
+
+
+def test_all_cells_can_be_asked_for(vectors, obs, queries):
+    for rules in ({}, {"spread_over": "tissue"}):
+        hits = search(vectors, obs, queries, N, **rules)
+        assert (np.sort(hits.indices, axis=1) == np.arange(N)).all()
+
+
+def test_too_few_cells_left(vectors, obs, queries):
+    n_skin = int((obs["tissue"] == "skin").sum())
+    search(vectors, obs, queries, n_skin, where={"tissue": "skin"})
+    match = rf"`n_neighbors={n_skin + 1}` is more than the {n_skin} reference cells that the filter leaves\. Ask for"
+    for spread in (None, "donor"):
+        with pytest.raises(sq.ArgumentError, match=match):
+            search(vectors, obs, queries, n_skin + 1, where={"tissue": "skin"}, spread_over=spread)
+    with pytest.raises(sq.ArgumentError, match=r"is more than the \d+ reference cells that the filter leaves"):
+        search(vectors, obs, queries, N, excluded={"donor": np.array(["a"] * 9)})
+    with pytest.raises(sq.ArgumentError, match=r"`n_neighbors=201` is more than there are reference cells \(200\)"):
+        search(vectors, obs, queries, N + 1, spread_over="tissue")
+
+
+def test_values_that_no_cell_has(vectors, obs, queries):
+    with pytest.raises(
+        sq.ArgumentError,
+        match=r"No reference cell has 'tissue' in 'brain', 'gut'\. Expected some of .*'liver'",
+    ):
+        search(vectors, obs, queries, 3, where={"tissue": ["brain", "gut"]})
+    # One column at a time has them, and no cell has both.
+    obs["side"] = np.where(obs["tissue"] == "lung", "left", "right")
+    with pytest.raises(sq.ArgumentError, match=r"is more than the 0 reference cells that the filter leaves"):
+        search(vectors, obs, queries, 3, where={"tissue": "lung", "side": "right"})
+
+
+@pytest.mark.parametrize(
+    "rules", [{"where": {"organ": "liver"}}, {"excluded": {"organ": np.array(["x"] * 9)}}, {"spread_over": "organ"}]
+)
+def test_columns_that_are_not_there(vectors, obs, queries, rules):
+    with pytest.raises(
+        sq.MissingKeyError,
+        match=r"The reference's `obs` has no column 'organ'\. Expected one of 'tissue', 'donor', 'lane'",
+    ):
+        search(vectors, obs, queries, 3, **rules)
+
+
+def test_a_reference_searches_by_the_rules(reference):
+    rows = np.arange(5)
+    cells = EmbeddedCells(reference.embedding[rows], reference.projected[rows], np.ones(5))
+    found = reference.annotate(cells, n_neighbors=4, rules=SearchFilter(where={"batch": "batch 1"}))
+    allowed = (reference.obs["batch"] == "batch 1").to_numpy()
+    expected = by_hand(np.asarray(reference.embedding), cells.codes, 4, allowed)
+    np.testing.assert_allclose(found.neighbors.distances, expected[1], atol=1e-6)
+    assert allowed[found.neighbors.indices].all()
