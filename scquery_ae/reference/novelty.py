@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from scquery_ae.encoder import Encoder
+from scquery_ae.encoder import Encoder, Head
 from scquery_ae.stats import TypeGaussians
 
 #: Principal components that are kept.
@@ -32,12 +32,15 @@ class Novelty:
     projection: np.ndarray
     gaussians: TypeGaussians
 
-    @classmethod
-    def fit(cls, logged: sparse.csr_matrix, encoder: Encoder, labels: np.ndarray, n_types: int) -> Novelty:
-        """Fit to log-normalised reference cells, CSR ``(n_obs, n_genes)``, and their types, -1 for none."""
-        projection = principal_directions(logged)
-        projected = project(logged, encoder, projection)
-        return cls(projection, TypeGaussians.fit(projected, labels, n_types))
+
+def strangeness_of(
+    head: Head, gaussians: TypeGaussians, codes: np.ndarray, projected: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Return how strange cells are for the types that they are given, ``(n, 2)``, larger is stranger.
+
+    Minus the greatest logit of the head, and the Mahalanobis distance to the type.
+    """
+    return np.stack([-head.logits(codes).max(axis=1), gaussians.distances(projected, labels)], axis=1)
 
 
 def principal_directions(logged: sparse.csr_matrix) -> np.ndarray:

@@ -21,7 +21,7 @@ from scquery_ae.loaders import GeneColumns, open_cells
 from scquery_ae.reference import bundle, living
 from scquery_ae.reference.annotation import Annotation, EmbeddedCells
 from scquery_ae.reference.calibration import Calibration
-from scquery_ae.reference.novelty import Novelty, project
+from scquery_ae.reference.novelty import Novelty, project, strangeness_of
 from scquery_ae.reference.replay import ReplayCells
 from scquery_ae.reference.search import SearchFilter, filtered_search
 from scquery_ae.reference.storable import storable
@@ -233,14 +233,21 @@ class Reference:
             head[:, new] = share
         return head, votes, near
 
+    def opinions_among(self, codes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the three opinions as if some of the reference's cells, `rows`, were all of it."""
+        searched, labels = np.ascontiguousarray(self.embedding[rows]), self.label_codes[rows]
+        hits = ExactIndex(searched).search(codes, min(CALIBRATION_HITS, len(rows)))
+        # Mean codes, too, are those of these cells.
+        centroids = type_centroids(searched, labels, len(self.types))
+        return self.opinions(codes, hits.distances, labels[hits.indices], centroids)
+
     def strangeness(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
         """Return how strange cells are for the types that they are given, ``(n, 2)``, larger is stranger.
 
         Minus the greatest logit of the head, which sees what tells types apart, and the Mahalanobis distance to the
         type in principal components, which see what training threw away.
         """
-        logits = self.encoder.fitted_head.logits(cells.codes).max(axis=1)
-        return np.stack([-logits, self.novelty.gaussians.distances(cells.projected, labels)], axis=1)
+        return strangeness_of(self.encoder.fitted_head, self.novelty.gaussians, cells.codes, cells.projected, labels)
 
     def calibrate(self) -> None:
         """Fit the calibration to the held-out cells, searched among the others."""
@@ -252,11 +259,7 @@ class Reference:
             return
         rows = np.flatnonzero(held_out)
         cells = EmbeddedCells(self.embedding[rows], self.projected[rows], np.ones(len(rows)))
-        searched = np.ascontiguousarray(self.embedding[others])
-        hits = ExactIndex(searched).search(cells.codes, min(CALIBRATION_HITS, len(others)))
-        # Mean codes, too, are those of the cells that are not held out.
-        centroids = type_centroids(searched, labels[others], len(self.types))
-        opinions = self.opinions(cells.codes, hits.distances, labels[others][hits.indices], centroids)
+        opinions = self.opinions_among(cells.codes, others)
         given = np.mean(opinions, axis=0).argmax(axis=1)
         self.calibration = Calibration.fit(opinions, self.strangeness(cells, given), labels[rows], "held_out")
 

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import GeneColumns
-from scquery_ae.stats import type_centroids
 from scquery_ae.transform import row_sums
 
 if TYPE_CHECKING:
@@ -116,12 +114,7 @@ def replay(
         counts = counts @ sparse.diags(present.astype(np.float32)).tocsr()
     counts = _thinned(counts.tocsr(), depth, np.random.default_rng(random_state))
     cells = reference.embed(GeneColumns(counts, columns))
-    searched = np.ascontiguousarray(reference.embedding[others])
-    hits = ExactIndex(searched).search(cells.codes, min(15, len(others)))
-    other_labels = reference.label_codes[others]
-    centroids = type_centroids(searched, other_labels, len(reference.types))
-    opinions = reference.opinions(cells.codes, hits.distances, other_labels[hits.indices], centroids)
-    given = reference.calibration.combination(opinions).argmax(axis=1)
+    given = reference.calibration.combination(reference.opinions_among(cells.codes, others)).argmax(axis=1)
     kinds = np.unique(truth)
     f1 = f1_score(truth, given, labels=kinds, average=None, zero_division=0)
     return ReplayResult(

@@ -10,13 +10,10 @@ import numpy as np
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import CellRows
-from scquery_ae.reference import Novelty
-from scquery_ae.reference.novelty import project
+from scquery_ae.reference.novelty import strangeness_of
+from scquery_ae.reference.reference import CALIBRATION_HITS
 from scquery_ae.stats import TypeGaussians, centroid_probabilities, type_centroids, vote_probabilities
 from scquery_ae.training import Objective, crossfit
-
-#: Hits of each cell; the default of ``tl.query``.
-HITS = 15
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class OutOfFold:
     opinions
         Probabilities of each type by head, neighbours and mean codes, each ``(m, n_types)``.
     strangeness
-        As of :meth:`scquery_ae.reference.Reference.strangeness`, ``(m, 2)``.
+        As of :meth:`scquery_ae.reference.Reference.strangeness`, ``(m, 2)``; ``(m, 0)`` where it was not asked for.
     """
 
     rows: np.ndarray
@@ -45,6 +42,7 @@ def out_of_fold(
     folds: np.ndarray,
     batches: np.ndarray | None,
     *,
+    projected: np.ndarray | None = None,
     progress: bool,
 ) -> OutOfFold:
     """Fine-tune once a fold, as `encoder` was, and let each judge the cells whose labels it has not seen.
@@ -57,11 +55,11 @@ def out_of_fold(
         All cells.
     labels, folds, batches
         Type, fold and batch of each, int ``(n,)``; -1 for none.
+    projected
+        All cells in the reference's principal components, ``(n, n_components)``, for their strangeness.
     """
     types = encoder.fitted_head.types
     settings, objective, fraction = finetune_settings(encoder)
-    novelty = Novelty.fit(cells.logged, encoder, labels, len(types))
-    projected = project(cells.logged, encoder, novelty.projection)
     parts = []
     fitted = crossfit(
         encoder,
@@ -79,17 +77,18 @@ def out_of_fold(
         rows, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
         codes = other.encode_logged(cells.logged)
         searched = np.ascontiguousarray(codes[rest])
-        hits = ExactIndex(searched).search(codes[rows], min(HITS, len(rest)))
+        hits = ExactIndex(searched).search(codes[rows], min(CALIBRATION_HITS, len(rest)))
         opinions = (
             other.classify(codes[rows]),
             vote_probabilities(hits.distances, labels[rest][hits.indices], len(types)),
             centroid_probabilities(codes[rows], type_centroids(searched, labels[rest], len(types))),
         )
-        given = np.mean(opinions, axis=0).argmax(axis=1)
-        gaussians = TypeGaussians.fit(projected[rest], labels[rest], len(types))
-        distance = gaussians.distances(projected[rows], given)
-        logits = other.fitted_head.logits(codes[rows]).max(axis=1)
-        parts.append((rows, *opinions, np.stack([-logits, distance], axis=1)))
+        strange = np.zeros((len(rows), 0))
+        if projected is not None:
+            given = np.mean(opinions, axis=0).argmax(axis=1)
+            gaussians = TypeGaussians.fit(projected[rest], labels[rest], len(types))
+            strange = strangeness_of(other.fitted_head, gaussians, codes[rows], projected[rows], given)
+        parts.append((rows, *opinions, strange))
     rows, head, votes, near, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return OutOfFold(rows, (head, votes, near), strangeness)
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_integer, check_obs_key, shown
+from scquery_ae._checks import check_integer
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
-from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.stats import fit_combination
+from scquery_ae.tl._labels import batch_codes, known_label_codes
 from scquery_ae.tl._out_of_fold import out_of_fold
 from scquery_ae.training import make_folds
 
@@ -82,22 +82,11 @@ def audit(
         raise ArgumentError(msg)
     types = encoder.fitted_head.types
     opened = open_training(adata, encoder.transform, "tl.audit")
-    labels = check_obs_key(adata, label_key, "label_key")
-    strangers = sorted(set(label_types(labels)) - set(types))
-    if strangers:
-        msg = (
-            f"`label_key={label_key!r}` holds types that the encoder was not fine-tuned on: {shown(strangers)}. "
-            f"Expected {shown(types)}; fine-tune on this column first."
-        )
+    codes = known_label_codes(adata, label_key, types)
+    batches = batch_codes(adata, batch_key)
+    if batches is not None and batches.max() + 1 < n_folds:
+        msg = f"`n_folds={n_folds}` is more than the {batches.max() + 1} batches of {batch_key!r}. Ask for fewer."
         raise ArgumentError(msg)
-    batches = None
-    if batch_key is not None:
-        names = check_obs_key(adata, batch_key, "batch_key").astype(str)
-        batches = np.unique(names, return_inverse=True)[1]
-        if batches.max() + 1 < n_folds:
-            msg = f"`n_folds={n_folds}` is more than the {batches.max() + 1} batches of {batch_key!r}. Ask for fewer."
-            raise ArgumentError(msg)
-    codes = label_codes(labels, types)
     folds = make_folds(codes, batches, n_folds, random_state)
     cells = CellRows.read(opened, encoder.transform)
     judged = out_of_fold(encoder, cells, codes, folds, batches, progress=progress)

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_choice, check_obs_key, check_unique, shown
+from scquery_ae._checks import check_choice, check_unique
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import INDEXES
-from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, GeneColumns, open_training
 from scquery_ae.reference import Calibration, Novelty, Reference, ReplayCells
-from scquery_ae.reference.novelty import project
+from scquery_ae.reference.novelty import principal_directions, project
 from scquery_ae.reference.storable import storable
+from scquery_ae.stats import TypeGaussians
+from scquery_ae.tl._labels import batch_codes, known_label_codes
 from scquery_ae.tl._out_of_fold import out_of_fold
 from scquery_ae.training import make_folds
 
@@ -89,16 +90,8 @@ def build_reference(
     check_choice("calibration", calibration, CALIBRATIONS)
     types = encoder.fitted_head.types
     cells = open_training(adata, encoder.transform, "tl.build_reference")
-    labels = check_obs_key(adata, label_key, "label_key")
+    codes = known_label_codes(adata, label_key, types)
     check_unique(adata.obs_names, "`adata.obs_names`", "call `adata.obs_names_make_unique()`.")
-    strangers = sorted(set(label_types(labels)) - set(types))
-    if strangers:
-        msg = (
-            f"`label_key={label_key!r}` holds types that the encoder was not fine-tuned on: {shown(strangers)}. "
-            f"Expected {shown(types)}; fine-tune on this column first."
-        )
-        raise ArgumentError(msg)
-    codes = label_codes(labels, types)
     folds, batches = _folds(adata, codes, batch_key, calibration)
     if folds is not None and batches is None and encoder.parameters.get("finetune", {}).get("batch_invariance"):
         msg = (
@@ -107,7 +100,8 @@ def build_reference(
         )
         raise ArgumentError(msg)
     rows = CellRows.read(cells, encoder.transform)
-    novelty = Novelty.fit(rows.logged, encoder, codes, len(types))
+    projection = principal_directions(rows.logged)
+    projected = project(rows.logged, encoder, projection)
     embedding = encoder.encode_logged(rows.logged)
     held_out = _held_out(adata, Slots(key_added).split)
     reference = Reference(
@@ -118,8 +112,8 @@ def build_reference(
         types=types,
         head_columns=np.arange(len(types)),
         held_out=held_out,
-        novelty=novelty,
-        projected=project(rows.logged, encoder, novelty.projection),
+        novelty=Novelty(projection, TypeGaussians.fit(projected, codes, len(types))),
+        projected=projected,
         calibration=Calibration.empty(len(types), 2),
         replay_cells=ReplayCells.choose(rows.counts(), adata.obs_names.to_numpy(), codes, held_out),
         depth=_depth(cells),
@@ -129,7 +123,7 @@ def build_reference(
     if folds is None:
         reference.calibrate()
     else:
-        judged = out_of_fold(encoder, rows, codes, folds, batches, progress=progress)
+        judged = out_of_fold(encoder, rows, codes, folds, batches, projected=projected, progress=progress)
         reference.calibration = Calibration.fit(judged.opinions, judged.strangeness, codes[judged.rows], calibration)
     logger.info("built %r", reference)
     return reference
@@ -139,10 +133,7 @@ def _folds(
     adata: AnnData, codes: np.ndarray, batch_key: str | None, calibration: str
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the fold and the batch of each cell, or None where calibration needs none."""
-    batches = None
-    if batch_key is not None:
-        names = check_obs_key(adata, batch_key, "batch_key").astype(str)
-        batches = np.unique(names, return_inverse=True)[1]
+    batches = batch_codes(adata, batch_key)
     if calibration == "held_out":
         return None, batches
     if calibration == "cross_validated":

@@ -23,6 +23,7 @@ from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
+from scquery_ae.tl._labels import batch_codes
 from scquery_ae.tl._write import write_results
 from scquery_ae.training import Objective, finetune_encoder, stratified_split
 
@@ -162,10 +163,7 @@ def finetune(
         )
         raise ArgumentError(msg)
     margins = _margins(margin, types)
-    batches = None
-    if batch_key is not None:
-        names = [str(batch) for batch in check_obs_key(adata, batch_key, "batch_key")]
-        batches = np.unique(names, return_inverse=True)[1]
+    batches = batch_codes(adata, batch_key)
     if batch_invariance and (batches is None or len(np.unique(batches[labelled])) < 2):
         msg = (
             "`batch_invariance` needs a `batch_key` with at least two batches of labelled cells. "
