@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import tempfile
@@ -15,22 +17,22 @@ SUFFIX = ".zip"
 _MEMBER = re.compile(r"manifest\.json|[a-z]+\.[0-9a-f]{16}\.(faiss|json|npy|parquet|safetensors)")
 #: More members than any bundle has.
 _MAX_MEMBERS = 32
+#: What the system says of a full disk, or one that is full for this user.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def pack(folder: Path, target: Path) -> None:
     """Write the files of a bundle into a zip file, whole or not at all; nothing is compressed."""
-    with tempfile.NamedTemporaryFile(prefix=f".{target.name}.", dir=target.parent, delete=False) as handle:
-        draft = Path(handle.name)
-    try:
+    files = sorted(folder.iterdir())
+    draft = folder / f"draft{SUFFIX}"
+    with draft.open("wb") as handle:
         # Arrays hardly shrink, and what is stored as it is cannot swell on unpacking.
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
-            for file in sorted(folder.iterdir()):
+        with zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as archive:
+            for file in files:
                 archive.write(file, file.name)
-        # As readable as any file that its owner makes.
-        shutil.copymode(folder / "manifest.json", draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+        handle.flush()
+        os.fsync(handle.fileno())
+    draft.replace(target)
 
 
 def is_archive(path: Path) -> bool:
@@ -42,17 +44,26 @@ def is_archive(path: Path) -> bool:
         return False
 
 
+def read_member(path: Path, name: str) -> bytes:
+    """Return one file of a zipped bundle."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name)
+
+
 def unpack(source: Path) -> tempfile.TemporaryDirectory[str]:
     """Unpack a zip file into a temporary directory, which goes when it is no longer referred to.
 
     Raises
     ------
     BundleError
-        If it is no zip file, or holds anything but the files of a bundle.
+        If it is no zip file, or holds anything but the files of a bundle, or there is no room to unpack it.
     """
-    folder = tempfile.TemporaryDirectory(prefix="scquery_ae-")
     try:
-        with zipfile.ZipFile(source) as archive:
+        folder = tempfile.TemporaryDirectory(prefix="scquery_ae-")
+    except OSError as error:
+        raise _no_room(source, error) from error
+    try:
+        with source.open("rb") as handle, zipfile.ZipFile(handle) as archive:
             members = archive.infolist()
             names = [member.filename for member in members]
             if len(members) > _MAX_MEMBERS or len(set(names)) < len(names):
@@ -62,7 +73,7 @@ def unpack(source: Path) -> tempfile.TemporaryDirectory[str]:
                 if not _MEMBER.fullmatch(member.filename) or member.compress_type != zipfile.ZIP_STORED:
                     msg = f"the member {member.filename[:60]!r} is none that `Reference.save` writes"
                     raise ValueError(msg)
-            if sum(member.file_size for member in members) > source.stat().st_size:
+            if sum(member.file_size for member in members) > os.fstat(handle.fileno()).st_size:
                 msg = "its members claim to be larger than the file"
                 raise ValueError(msg)
             for member in members:
@@ -70,6 +81,16 @@ def unpack(source: Path) -> tempfile.TemporaryDirectory[str]:
                     shutil.copyfileobj(stored, file)
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         folder.cleanup()
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise _no_room(source, error) from error
         msg = f"{source} cannot be read as a zipped reference: {error}. Copy it again from its source."
         raise BundleError(msg) from error
     return folder
+
+
+def _no_room(source: Path, error: OSError) -> BundleError:
+    msg = (
+        f"{source} could not be unpacked to the folder for temporary files: {error}. Free some space there, set TMPDIR "
+        "to a folder with more, or save the reference as a `.scq` directory, which is not unpacked."
+    )
+    return BundleError(msg)

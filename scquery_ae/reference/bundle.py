@@ -11,16 +11,17 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from safetensors import SafetensorError
+
 from scquery_ae._errors import BundleError
-from scquery_ae.reference import archive, parts
+from scquery_ae.reference import archive, parts, staging
 
 if TYPE_CHECKING:
     from scquery_ae.reference.reference import Reference
@@ -39,43 +40,64 @@ def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -
     """Write `reference` under `path`, whole or not at all; with the ending ``.zip`` as one file."""
     target = Path(path)
     zipped = target.suffix == archive.SUFFIX
-    replacing = _check_file(target, overwrite=overwrite) if zipped else _check_target(target, overwrite=overwrite)
-    staging = None
+    check = _check_file if zipped else _check_target
+    replacing = False
+    made: list[Path] = []
     try:
+        replacing = check(target, overwrite=overwrite)
+        made = [folder for folder in target.parents if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
-        # A sibling, since a rename is one step only within a file system.
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        entries = {name: _write_part(staging, name, save) for name, save in parts.writers(reference).items()}
-        manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "parts": entries}
-        _write_durably(staging / MANIFEST, json.dumps(manifest, indent=2).encode())
-        if zipped:
-            archive.pack(staging, target)
-        elif replacing:
-            _replace(target, staging, {entry["file"] for entry in entries.values()})
-        else:
-            # mkdtemp makes it private; a bundle is as readable as any file its owner makes.
-            staging.chmod(0o777 & ~_umask())
-            staging.rename(target)
+        with staging.beside(target) as folder:
+            entries = {name: _write_part(folder, name, save) for name, save in parts.writers(reference).items()}
+            manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "parts": entries}
+            _write_durably(folder / MANIFEST, json.dumps(manifest, indent=2).encode())
+            _read_back(folder, entries)
+            # Someone else may have saved there since.
+            replacing = check(target, overwrite=overwrite)
+            if zipped:
+                archive.pack(folder, target)
+            elif replacing or not _moved(folder, target, overwrite=overwrite):
+                _replace(target, folder, {entry["file"] for entry in entries.values()})
     except OSError as error:
+        for empty in made:
+            with suppress(OSError):
+                empty.rmdir()
         msg = (
             f"The reference could not be written to {target}: {error}. "
             f"{'The one that is there is unchanged' if replacing else 'Nothing was left behind'}; "
             "free some space, or choose a place that can be written to."
         )
         raise BundleError(msg) from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
 
 
-def _replace(target: Path, staging: Path, files: set[str]) -> None:
+def _moved(folder: Path, target: Path, *, overwrite: bool) -> bool:
+    """Make a finished folder the target, and say whether that could be done; not if someone else was faster."""
+    # It was made private; a bundle is as readable as any file its owner makes.
+    folder.chmod(0o777 & ~_umask())
+    try:
+        folder.rename(target)
+    except OSError:
+        if not _check_target(target, overwrite=overwrite):
+            raise
+        return False
+    return True
+
+
+def _replace(target: Path, folder: Path, files: set[str]) -> None:
     """Put new files beside the old ones, the manifest last, and drop what it no longer names."""
-    stale = _own_files(target)
-    for name in files:
-        (staging / name).replace(target / name)
-    (staging / MANIFEST).replace(target / MANIFEST)
-    for name in stale - files:
-        (target / name).unlink(missing_ok=True)
+    # One writer at a time: each drops what its own manifest does not name.
+    with staging.held(target):
+        stale = _own_files(target)
+        try:
+            for name in files:
+                (folder / name).replace(target / name)
+            (folder / MANIFEST).replace(target / MANIFEST)
+        finally:
+            replaced = not (folder / MANIFEST).exists()
+            for name in stale - files if replaced else files - stale:
+                # What cannot be removed now is in nobody's way, and the next writer tries again.
+                with suppress(OSError):
+                    (target / name).unlink(missing_ok=True)
 
 
 def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
@@ -92,20 +114,18 @@ def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
         # The embedding is read from there for as long as the reference lives.
         weakref.finalize(built, unpacked.cleanup)
         return built
-    manifest = read_manifest(root)
-    files = {}
-    for name in parts.SUFFIXES:
-        if name not in manifest["parts"]:
-            if name not in parts.REQUIRED:
-                continue
-            msg = f"{root} is damaged: its manifest has no part {name!r}. Copy it again from its source."
-            raise BundleError(msg)
-        files[name] = _verified(root, name, manifest["parts"][name])
-    try:
-        return build(**parts.load(files))
-    except parts.UNREADABLE as error:
-        msg = f"{root} is damaged: its parts do not fit together ({error}). Copy it again from its source."
-        raise BundleError(msg) from error
+    while True:
+        manifest = read_manifest(root)
+        try:
+            return build(**parts.load(_verified_files(root, manifest)))
+        except BundleError:
+            # A writer may have put another reference in place meanwhile, and dropped the files of this one.
+            if read_manifest(root) == manifest:
+                raise
+        except parts.UNREADABLE as error:
+            if read_manifest(root) == manifest:
+                msg = f"{root} is damaged: its parts do not fit together ({error}). Copy it again from its source."
+                raise BundleError(msg) from error
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
@@ -148,10 +168,20 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 def digest(path: str | PathLike[str]) -> str:
     """Return the SHA-256 of a bundle's manifest, which covers all its files."""
-    if Path(path).is_file():
-        with archive.unpack(Path(path)) as folder:
-            return digest(folder)
-    return hashlib.sha256((Path(path) / MANIFEST).read_bytes()).hexdigest()
+    zipped = Path(path).is_file()
+    manifest = archive.read_member(Path(path), MANIFEST) if zipped else (Path(path) / MANIFEST).read_bytes()
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def _verified_files(root: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+    files = {}
+    for name in parts.SUFFIXES:
+        if name in manifest["parts"]:
+            files[name] = _verified(root, name, manifest["parts"][name])
+        elif name in parts.REQUIRED:
+            msg = f"{root} is damaged: its manifest has no part {name!r}. Copy it again from its source."
+            raise BundleError(msg)
+    return files
 
 
 def _verified(root: Path, name: str, entry: Any) -> Path:
@@ -208,7 +238,12 @@ def _check_file(target: Path, *, overwrite: bool) -> bool:
 def _write_part(folder: Path, name: str, save: Callable[[Path], None]) -> dict[str, Any]:
     suffix = parts.SUFFIXES[name]
     draft = folder / f"draft.{suffix}"
-    save(draft)
+    try:
+        save(draft)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # safetensors and faiss have errors of their own for a full disk, and NumPy's does not say what is full.
+        msg = f"its part {name!r}: {error}"
+        raise OSError(msg) from error
     checksum = _sha256(draft)
     file_name = f"{name}.{checksum[:16]}.{suffix}"
     draft.rename(folder / file_name)
@@ -216,6 +251,15 @@ def _write_part(folder: Path, name: str, save: Callable[[Path], None]) -> dict[s
     (folder / file_name).chmod(0o666 & ~_umask())
     _sync(folder / file_name)
     return {"file": file_name, "bytes": (folder / file_name).stat().st_size, "sha256": checksum}
+
+
+def _read_back(folder: Path, entries: dict[str, Any]) -> None:
+    """Make sure that parts can be read before they replace any: NumPy misses a disk that fills at the very end."""
+    try:
+        parts.load({name: folder / entry["file"] for name, entry in entries.items()})
+    except parts.UNREADABLE as error:
+        msg = f"what was written cannot be read back ({error}), as on a full disk"
+        raise OSError(msg) from error
 
 
 def _own_files(root: Path) -> set[str]:
