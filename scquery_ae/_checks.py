@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import numbers
 from collections.abc import Collection, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scquery_ae._errors import ArgumentError, MissingKeyError
+from scquery_ae._slots import Slots
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +22,11 @@ if TYPE_CHECKING:
 def is_integer(value: Any) -> bool:
     """Whether `value` is an integer (NumPy's included) and not a boolean."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_several(value: Any) -> bool:
+    """Whether `value` holds several values, and is not one text."""
+    return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) == 1
 
 
 def check_integer(name: str, value: Any, minimum: int = 1) -> int:
@@ -45,13 +54,21 @@ def check_number(name: str, value: Any, low: float, high: float, *, closed: str 
     inside = (
         not isinstance(value, bool)
         and isinstance(value, numbers.Real)
-        and (low <= float(value) if closed != "neither" else low < float(value))
-        and (float(value) <= high if closed == "both" else float(value) < high)
+        and (low <= _float(value) if closed != "neither" else low < _float(value))
+        and (_float(value) <= high if closed == "both" else _float(value) < high)
     )
     if not inside:
         msg = f"`{name}` must be a number in {opening}{low:g}, {high:g}{closing}. Received {value!r}."
         raise ArgumentError(msg)
     return float(value)
+
+
+def _float(value: numbers.Real) -> float:
+    """Return `value` as a float, NaN where none is large enough."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("nan")
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -76,27 +93,56 @@ def check_range(low_name: str, high_name: str, low: Any, high: Any) -> tuple[flo
     return low, high
 
 
-def check_margin(margin: Any) -> np.ndarray:
-    """Return a margin as a float64 scalar or square matrix."""
-    try:
-        array = np.asarray(margin, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.full(1, np.nan)
-    if array.ndim not in (0, 2) or len(set(array.shape)) > 1 or not (np.isfinite(array) & (array >= 0)).all():
-        msg = (
-            "`margin` must be a number of at least 0, or a square matrix of such, one for each pair of types. "
-            f"Received {margin!r}."
-        )
-        raise ArgumentError(msg)
-    return array
-
-
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`."""
     if not isinstance(value, str) or value not in choices:
         msg = f"`{name}` must be one of {', '.join(map(repr, choices))}. Received {value!r}."
         raise ArgumentError(msg)
     return value
+
+
+def check_text(name: str, value: Any) -> str:
+    """Return `value` if it is text."""
+    if not isinstance(value, str):
+        msg = f"`{name}` must be text. Received {value!r} of type {type(value).__name__}."
+        raise ArgumentError(msg)
+    return value
+
+
+def check_mapping(name: str, value: Any, meaning: str) -> Mapping[Any, Any]:
+    """Return `value` if it maps; `meaning` says what to what."""
+    if not isinstance(value, Mapping):
+        msg = f"`{name}` must map {meaning}. Received {type(value).__name__}; give a dictionary."
+        raise ArgumentError(msg)
+    return value
+
+
+def check_slots(key_added: Any) -> Slots:
+    """Return the slots under a prefix that a file can hold."""
+    if not isinstance(key_added, str) or not key_added or not key_added.isprintable() or "/" in key_added:
+        msg = (
+            "`key_added` must be text that names can start with: not empty, and without `/` and control characters, "
+            f"which a file does not take. Received {key_added!r}."
+        )
+        raise ArgumentError(msg)
+    return Slots(key_added)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Return `value` as a path that the file system can have; nothing needs to be there."""
+    if isinstance(value, str | PathLike):
+        try:
+            path = Path(value)
+            path.stat()
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+                return path
+        except (TypeError, ValueError):  # bytes, a NUL, half a character
+            pass
+        else:
+            return path
+    msg = f"`{name}` must be a path: text or a `pathlib.Path` that the file system takes. Received {_short(value)}."
+    raise ArgumentError(msg)
 
 
 def check_layer_sizes(layer_sizes: Any) -> tuple[int, ...]:
@@ -159,6 +205,13 @@ def check_adata(adata: Any, function: str) -> None:
             raise ArgumentError(msg)
 
 
+def check_writable(adata: AnnData, function: str) -> None:
+    """Raise if `adata` is a view of a backed AnnData, which cannot be copied in memory and so not be written to."""
+    if adata.isbacked and adata.is_view:
+        msg = f"`{function}` cannot write to a view of a backed AnnData. Take `adata.to_memory()` of the view first."
+        raise ArgumentError(msg)
+
+
 def check_obs_key(adata: AnnData, key: str, argument: str) -> pd.Series:
     """Return ``adata.obs[key]``, or say which columns there are."""
     if not isinstance(key, str) or key not in adata.obs.columns:
@@ -167,6 +220,9 @@ def check_obs_key(adata: AnnData, key: str, argument: str) -> pd.Series:
             f"add the column or name another."
         )
         raise MissingKeyError(msg)
+    if list(adata.obs.columns).count(key) > 1:
+        msg = f"`{argument}={key!r}` names more than one column of `adata.obs`. Rename or drop all but one."
+        raise ArgumentError(msg)
     column: pd.Series = adata.obs[key]
     return column
 
@@ -180,7 +236,7 @@ def check_layer(adata: AnnData, layer: str | None) -> Any:
         return adata.X
     # anndata 0.13 lists X among the layers, under None.
     names = [name for name in adata.layers if name is not None]
-    if layer not in names:
+    if not isinstance(layer, str) or layer not in names:
         msg = f"`layer={layer!r}` is not in `adata.layers`. Expected one of {_listed(names)} or None for X."
         raise MissingKeyError(msg)
     return adata.layers[layer]
@@ -201,6 +257,11 @@ def shown(names: Iterable[Any], limit: int = 5) -> str:
     names = list(names)
     text = ", ".join(repr(str(name)) for name in names[:limit])
     return text + (", ..." if len(names) > limit else "")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _listed(names: Iterable[Any]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
-from scquery_ae._checks import check_integer, shown
+from scquery_ae._checks import check_integer, check_mapping, check_path, shown
 from scquery_ae._errors import ArgumentError, GeneOverlapError, MissingKeyError
 
 
@@ -44,12 +43,17 @@ def read_gmt(path: str | PathLike[str]) -> dict[str, tuple[str, ...]]:
     ArgumentError
         If a line has no gene, or two sets bear one name.
     """
-    file = Path(path)
+    file = check_path("path", path)
     if not file.is_file():
         msg = f"There is no file of gene sets at {file}. Expected a GMT file, such as those of MSigDB or Reactome."
         raise MissingKeyError(msg)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{file} is no text in UTF-8 ({error}). Expected a GMT file, such as those of MSigDB or Reactome."
+        raise ArgumentError(msg) from error
     sets: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         name, _, *genes = (field.strip() for field in line.split("\t")) if line.count("\t") >= 2 else (line, "")
@@ -79,10 +83,16 @@ def gene_set_mask(sets: Mapping[str, Sequence[str]], genes: np.ndarray, *, min_g
         If no set is left.
     """
     check_integer("min_genes", min_genes)
-    for name, members in sets.items():
+    for name, members in check_mapping("gene_sets", sets, "names of gene sets to their genes").items():
         if isinstance(members, str):
             msg = f"The gene set {name!r} must be a sequence of genes. Received the text {members[:40]!r}."
             raise ArgumentError(msg)
+        if not isinstance(members, Collection) or getattr(members, "ndim", 1) == 0:
+            msg = f"The gene set {name!r} must be a sequence of genes. Received {type(members).__name__}."
+            raise ArgumentError(msg)
+    if not isinstance(genes, Collection) or getattr(genes, "ndim", 1) != 1:
+        msg = f"`genes` must be the names of the model genes, (n_genes,). Received {type(genes).__name__}."
+        raise ArgumentError(msg)
     if not sets:
         msg = "There are no gene sets. Expected at least one, by name, with its genes."
         raise ArgumentError(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,9 @@ BACKED_ROWS = 4096
 
 #: log1p of a million is 13.8 and log2 of it 20: no logged matrix goes above, and counts almost always do.
 MAX_LOGGED = 21.0
+
+#: No count, TPM or intensity is as large; sums of squares beyond it leave the range of float32.
+LARGEST = 1e15
 
 #: Log-normalised cells, cut to a few hundred genes at random, vary by up to a third in their sums; small fractional
 #: counts taken for logarithms vary by more than their mean.
@@ -64,11 +68,11 @@ def detect_state(matrix: Any) -> InputState:
     Parameters
     ----------
     matrix
-        Expression values, ``(n_obs, n_vars)``: dense, sparse or backed; finite.
+        Expression values, ``(n_obs, n_vars)``: dense, sparse, backed or Dask; finite.
     """
     n = matrix.shape[0]
     rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))
-    sample = sparse.csr_matrix(matrix[rows])
+    sample = sparse.csr_matrix(read_rows(matrix, rows))
     sample.eliminate_zeros()
     values = sample.data
     if not len(values):
@@ -147,7 +151,7 @@ def check_expression(matrix: Any, names: Any, function: str) -> tuple[float, flo
     Parameters
     ----------
     matrix
-        ``(n_obs, n_vars)``: dense, sparse or backed, which is read by chunks.
+        ``(n_obs, n_vars)``: dense, sparse, backed or Dask; the last two are read by chunks.
     names
         Gene names, for the message.
     function
@@ -155,6 +159,10 @@ def check_expression(matrix: Any, names: Any, function: str) -> tuple[float, flo
     """
     if matrix.dtype.kind not in "uifb" or matrix.dtype == np.float16:
         msg = f"`{function}` needs numbers. Received values of type {matrix.dtype}; convert them to float32."
+        raise InputStateError(msg)
+    if not matrix.dtype.isnative or isinstance(matrix, np.ma.MaskedArray):
+        kind = "a masked array" if isinstance(matrix, np.ma.MaskedArray) else f"another byte order ({matrix.dtype})"
+        msg = f"`{function}` needs plain numbers. Received {kind}; convert the values to an array of float32."
         raise InputStateError(msg)
     lowest = highest = 0.0
     for block in _blocks(matrix):
@@ -173,12 +181,35 @@ def check_expression(matrix: Any, names: Any, function: str) -> tuple[float, flo
             )
             raise InputStateError(msg)
         lowest, highest = min(lowest, low), max(highest, high)
+    if max(-lowest, highest) > LARGEST:
+        msg = (
+            f"`{function}` needs values that can be added up and squared, up to {LARGEST:g}. Received values from "
+            f"{lowest:.3g} to {highest:.3g}, which are no expression; look for what they stand for."
+        )
+        raise InputStateError(msg)
     return lowest, highest
 
 
-def _blocks(matrix: Any) -> Iterator[Any]:
-    if sparse.issparse(matrix) or isinstance(matrix, np.ndarray):
-        yield matrix
+def read_rows(matrix: Any, rows: Any) -> Any:
+    """Return some rows of a matrix in memory; those of a Dask array are computed."""
+    block = matrix[rows]
+    return block.compute() if hasattr(block, "compute") else block
+
+
+def row_blocks(matrix: Any, size: int) -> Iterator[Any]:
+    """Yield all rows of a matrix in order, at most `size` at a time, in memory.
+
+    A Dask array is computed by its own chunks, each once: shorter cuts would compute each chunk several times.
+    """
+    if hasattr(matrix, "compute"):
+        bounds = np.concatenate([[0], np.cumsum(matrix.chunks[0])])
+        for start, stop in pairwise(bounds):
+            yield from row_blocks(read_rows(matrix, slice(int(start), int(stop))), size)
         return
-    for start in range(0, matrix.shape[0], BACKED_ROWS):
-        yield matrix[start : start + BACKED_ROWS]
+    for start in range(0, matrix.shape[0], size):
+        yield matrix[start : start + size]
+
+
+def _blocks(matrix: Any) -> Iterator[Any]:
+    whole = sparse.issparse(matrix) or isinstance(matrix, np.ndarray)
+    return iter([matrix]) if whole else row_blocks(matrix, BACKED_ROWS)

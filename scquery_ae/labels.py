@@ -10,7 +10,10 @@ import pandas as pd
 
 def label_types(labels: pd.Series) -> tuple[str, ...]:
     """Return the distinct labels as text, in alphabetical order; missing ones are left out."""
-    return tuple(sorted({str(label) for label in labels.dropna().unique()}))
+    kept = labels.dropna()
+    # Values that cannot be hashed, such as lists, are told apart as text.
+    kept = kept if isinstance(kept.dtype, pd.CategoricalDtype) else kept.astype(object).map(str)
+    return tuple(sorted({str(label) for label in kept.unique()}))
 
 
 def label_codes(labels: pd.Series, types: Sequence[str]) -> np.ndarray:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scquery_ae._checks import check_number, shown
+from scquery_ae._checks import check_mapping, check_number, check_path, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class CellOntology:
         import networkx as nx
         import obonet
 
-        file = Path(path)
+        file = check_path("path", path)
         if not file.is_file():
             msg = f"There is no ontology at {file}. Expected an OBO file, such as cl-basic.obo of the Cell Ontology."
             raise MissingKeyError(msg)
@@ -63,7 +62,7 @@ class CellOntology:
 
     def find(self, term: str) -> str:
         """Return the id of a term given by id (``"CL:0000084"``) or by name (``"T cell"``, in any case)."""
-        if term in self.graph:
+        if isinstance(term, str) and term in self.graph:
             return term
         found = self._ids_by_name.get(str(term).lower())
         if found is None:
@@ -92,6 +91,13 @@ class CellOntology:
         """
         import networkx as nx
 
+        if isinstance(terms, str) or not isinstance(terms, Iterable) or getattr(terms, "ndim", 1) == 0:
+            msg = f"`terms` must be a sequence of terms. Received {terms!r}."
+            raise ArgumentError(msg)
+        terms = list(terms)
+        if not terms:
+            msg = "`terms` is empty. Expected at least one term, by id or exact name."
+            raise ArgumentError(msg)
         shared = set.intersection(*(self.ancestors(term) for term in terms))
         sizes = {term: len(nx.ancestors(self.graph, term)) for term in shared}
         return min(sizes, key=lambda term: (sizes[term], term)) if sizes else None
@@ -164,7 +170,7 @@ class CellOntology:
         import pandas as pd
 
         check_number("margin", margin, 0, np.inf, closed="left")
-        types = list(terms)
+        types = list(check_mapping("terms", terms, "types to terms of the ontology"))
         if len(types) < 2:
             msg = f"Margins need at least two types. Received {shown(types) or 'none'}."
             raise ArgumentError(msg)

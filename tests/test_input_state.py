@@ -226,8 +226,10 @@ def test_infinities_of_both_signs_are_seen():
         check_expression(np.array([[np.inf, -np.inf]]), ["a", "b"], "f")
 
 
-def test_a_sum_that_overflows_is_not_taken_for_infinity():
-    check_expression(np.full((2, 2), 1e308), ["a", "b"], "f")
+def test_values_that_overflow_when_summed_are_refused_and_not_taken_for_infinity():
+    with pytest.raises(InputStateError, match=r"can be added up and squared, up to 1e\+15\. Received .* to 1e\+308"):
+        check_expression(np.full((2, 2), 1e308), ["a", "b"], "f")
+    assert check_expression(np.full((2, 2), 1e15), ["a", "b"], "f") == (0, 1e15)
 
 
 def test_text_is_refused():

@@ -2,7 +2,16 @@
 
 from scquery_ae.index.approximate import ApproximateIndex
 from scquery_ae.index.base import NeighborIndex, Neighbors
-from scquery_ae.index.choose import INDEXES, build_index, choose_index
+from scquery_ae.index.choose import INDEXES, build_index, choose_index, usable_index
 from scquery_ae.index.exact import ExactIndex
 
-__all__ = ["INDEXES", "ApproximateIndex", "ExactIndex", "NeighborIndex", "Neighbors", "build_index", "choose_index"]
+__all__ = [
+    "INDEXES",
+    "ApproximateIndex",
+    "ExactIndex",
+    "NeighborIndex",
+    "Neighbors",
+    "build_index",
+    "choose_index",
+    "usable_index",
+]

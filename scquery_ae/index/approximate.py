@@ -11,7 +11,7 @@ import numpy as np
 
 from scquery_ae._checks import check_choice, check_neighbors
 from scquery_ae._errors import ArgumentError
-from scquery_ae.index.base import Neighbors, check_queries, check_vectors
+from scquery_ae.index.base import Neighbors, check_among, check_queries, check_vectors
 
 #: What the kinds are in faiss; ``{lists}`` grows with the root of the number of vectors.
 FACTORIES = {
@@ -20,6 +20,14 @@ FACTORIES = {
     "int8": "IVF{lists},SQ8",
     "pq": "IVF{lists},PQ{parts}x8",
 }
+#: Classes of faiss that they are made of, and vectors that they need: lists and codes are trained.
+CLASSES = {
+    "hnsw": "IndexHNSWFlat",
+    "ivf": "IndexIVFFlat",
+    "int8": "IndexIVFScalarQuantizer",
+    "pq": "IndexIVFPQ",
+}
+LEAST = {"hnsw": 1, "ivf": 40, "int8": 40, "pq": 9984}
 #: Breadth of the search: candidates of a graph, share of the lists.
 EF_SEARCH = 128
 PROBED = 16
@@ -55,9 +63,8 @@ class ApproximateIndex:
         check_choice("index", kind, tuple(FACTORIES))
         vectors = check_vectors(vectors)
         n, width = vectors.shape
-        least = {"hnsw": 1, "ivf": 40, "int8": 40, "pq": 9984}[kind]
-        if n < least:
-            msg = f'`index={kind!r}` needs at least {least} vectors. Received {n}; use `index="exact"`.'
+        if n < LEAST[kind]:
+            msg = f'`index={kind!r}` needs at least {LEAST[kind]} vectors. Received {n}; use `index="exact"`.'
             raise ArgumentError(msg)
         # faiss wants 39 vectors a list to train on.
         lists = max(min(round(4 * math.sqrt(n)), n // 39), 1)
@@ -70,8 +77,8 @@ class ApproximateIndex:
         return cls(kind, made)
 
     @classmethod
-    def read(cls, path: Path, kind: str, n_items: int) -> ApproximateIndex:
-        """Open an index that :meth:`write` wrote; where faiss can, it stays on disk."""
+    def read(cls, path: Path, kind: str, shape: tuple[int, int]) -> ApproximateIndex:
+        """Open an index that :meth:`write` wrote of vectors of some shape; where faiss can, it stays on disk."""
         import faiss
 
         check_choice("index", kind, tuple(FACTORIES))
@@ -80,8 +87,11 @@ class ApproximateIndex:
         except RuntimeError as error:
             msg = f"{path.name} is no index of faiss: {error}."
             raise ArgumentError(msg) from error
-        if index.ntotal != n_items:
-            msg = f"{path.name} indexes {index.ntotal} vectors where {n_items} are expected."
+        if type(index).__name__ != CLASSES[kind] or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            msg = f"{path.name} is a {type(index).__name__}, not the {CLASSES[kind]} of {kind!r} by inner product."
+            raise ArgumentError(msg)
+        if (index.ntotal, index.d) != shape:
+            msg = f"{path.name} indexes vectors of shape {(index.ntotal, index.d)} where {shape} is expected."
             raise ArgumentError(msg)
         return cls(kind, index)
 
@@ -110,9 +120,10 @@ class ApproximateIndex:
         """
         import faiss
 
+        among = check_among(among, self.n_items)
         check_neighbors(n_neighbors, self.n_items if among is None else len(among))
         queries = check_queries(queries, self.index.d)
-        selector = None if among is None else faiss.IDSelectorBatch(np.asarray(among, dtype=np.int64))
+        selector = None if among is None else faiss.IDSelectorBatch(among)
         # A search that is cut to few vectors has to look farther for them.
         share = 1.0 if among is None else len(among) / self.n_items
         if self.kind == "hnsw":

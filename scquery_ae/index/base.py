@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from scquery_ae._array_checks import check_array
 from scquery_ae._errors import ArgumentError
 
 
@@ -63,16 +64,27 @@ class NeighborIndex(Protocol):
 
 def check_vectors(vectors: np.ndarray) -> np.ndarray:
     """Return vectors to be indexed, float32 and C-contiguous."""
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    vectors = np.ascontiguousarray(check_array("vectors", vectors, finite=True), dtype=np.float32)
     if vectors.ndim != 2 or 0 in vectors.shape:
         msg = f"Vectors to search must have shape (n_items, n_latent). Received {vectors.shape}."
         raise ArgumentError(msg)
     return vectors
 
 
+def check_among(among: Any, n_items: int) -> np.ndarray | None:
+    """Return the rows that may be found as integers, or None for all."""
+    if among is None:
+        return None
+    rows = check_array("among", among, (None,), whole=True).astype(np.int64)
+    if rows.size and not 0 <= rows.min() <= rows.max() < n_items:
+        msg = f"`among` must be rows from 0 to {n_items - 1}. Received {rows.min()} to {rows.max()}."
+        raise ArgumentError(msg)
+    return rows
+
+
 def check_queries(queries: np.ndarray, width: int) -> np.ndarray:
     """Return queries as float32 rows of the width of the index."""
-    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    queries = np.ascontiguousarray(check_array("queries", queries, finite=True), dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != width:
         msg = (
             f"Queries must have shape (n_queries, {width}), as the embedding has. "

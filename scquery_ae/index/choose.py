@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scquery_ae._checks import check_choice
-from scquery_ae.index.approximate import FACTORIES, ApproximateIndex
+from scquery_ae.index.approximate import FACTORIES, LEAST, ApproximateIndex
 from scquery_ae.index.base import NeighborIndex, check_vectors
 from scquery_ae.index.exact import ExactIndex
 
@@ -26,6 +26,12 @@ def choose_index(n_items: int, kind: str = "auto") -> str:
     return "hnsw" if n_items <= GRAPH_UP_TO else "int8"
 
 
+def usable_index(n_items: int, kind: str = "auto") -> str:
+    """Return the kind of :func:`choose_index`, or ``"exact"`` where there are too few vectors for it."""
+    chosen = choose_index(n_items, kind)
+    return chosen if n_items >= LEAST.get(chosen, 1) else "exact"
+
+
 def build_index(vectors: np.ndarray, kind: str = "auto") -> NeighborIndex:
     """Build the search over unit-length rows, float32 ``(n_items, n_latent)``.
 
@@ -42,5 +48,6 @@ def build_index(vectors: np.ndarray, kind: str = "auto") -> NeighborIndex:
     ArgumentError
         If there is no such kind, or there are too few vectors for it.
     """
+    vectors = check_vectors(vectors)
     chosen = choose_index(len(vectors), kind)
-    return ExactIndex(check_vectors(vectors)) if chosen == "exact" else ApproximateIndex.build(vectors, chosen)
+    return ExactIndex(vectors) if chosen == "exact" else ApproximateIndex.build(vectors, chosen)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scquery_ae._checks import check_neighbors
-from scquery_ae.index.base import Neighbors, check_queries
+from scquery_ae.index.base import Neighbors, check_among, check_queries
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class ExactIndex:
         """
         import faiss
 
+        among = check_among(among, self.n_items)
         vectors = self.vectors if among is None else np.ascontiguousarray(self.vectors[among])
         check_neighbors(n_neighbors, len(vectors))
         queries = check_queries(queries, self.vectors.shape[1])
         similarity, indices = faiss.knn(queries, vectors, n_neighbors, metric=faiss.METRIC_INNER_PRODUCT)
-        return Neighbors.from_similarity(similarity, indices if among is None else np.asarray(among)[indices])
+        return Neighbors.from_similarity(similarity, indices if among is None else among[indices])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from scquery_ae.input_state import read_rows, row_blocks
 from scquery_ae.transform import Transform, row_sums
 
 #: Cells read at once by passes over a whole matrix: 4096 by 20,000 genes at 5 % filled are about 50 MB.
@@ -22,7 +23,7 @@ class GeneColumns:
     Attributes
     ----------
     matrix
-        ``(n_obs, n_vars)``: array, CSR, CSC or the matrix of a backed AnnData.
+        ``(n_obs, n_vars)``: array, CSR, CSC, Dask array or the matrix of a backed AnnData.
     columns
         For each gene its column, or -1, int ``(n_genes,)``.
     logged
@@ -53,8 +54,12 @@ class GeneColumns:
         if sparse.issparse(self.matrix) and self.matrix.format != "csr":
             yield from GeneColumns(self._select(self.matrix), np.arange(len(self.columns))).chunks(size)
             return
-        for start in range(0, self.shape[0], size):
-            yield self._select(self.matrix[start : start + size])
+        for block in row_blocks(self.matrix, size):
+            yield self._select(block)
+
+    def take(self, rows: np.ndarray) -> sparse.csr_matrix:
+        """Return some rows, CSR float32 ``(n, n_genes)``."""
+        return self._select(read_rows(self.matrix, rows))
 
     def depth(self) -> tuple[np.ndarray, np.ndarray]:
         """Return for each cell its counts in the genes, float64 ``(n_obs,)``, and how many of them it has, int."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from scquery_ae._checks import check_adata, check_choice, check_flag, check_layer, check_number, shown
+from scquery_ae._checks import check_adata, check_choice, check_flag, check_layer, check_number, check_writable, shown
 from scquery_ae._errors import ArgumentError, InputStateError, MissingKeyError, NotFittedError, warn
 from scquery_ae._slots import COUNTS_LAYER, Slots
 from scquery_ae.genes import GeneMatch, match_genes, require_overlap
@@ -65,7 +65,7 @@ def open_cells(
     Parameters
     ----------
     adata
-        Cells, ``(n_obs, n_vars)``, in memory or backed.
+        Cells, ``(n_obs, n_vars)``, in memory, backed or Dask.
     genes
         Names of the model genes.
     function
@@ -94,9 +94,7 @@ def open_cells(
     check_number("min_gene_overlap", min_gene_overlap, 0, 1)
     check_flag("ignore_case", ignore_case)
     orthologs = _orthologs(orthologs)
-    if adata.isbacked and adata.is_view:
-        msg = f"`{function}` cannot write to a view of a backed AnnData. Take `adata.to_memory()` of the view first."
-        raise ArgumentError(msg)
+    check_writable(adata, function)
     if layer is None and COUNTS_LAYER in adata.layers:
         layer = COUNTS_LAYER
     matrix = check_layer(adata, layer)
@@ -205,7 +203,7 @@ def gene_names(adata: AnnData, gene_key: str | None) -> dict[str, Any]:
             names[str(column)] = adata.var[column]
     if gene_key is None:
         return names
-    if gene_key not in names:
+    if not isinstance(gene_key, str) or gene_key not in names:
         msg = f"`gene_key={gene_key!r}` holds no gene names. Expected one of {shown(names, limit=20)}."
         raise MissingKeyError(msg)
     return {gene_key: names[gene_key]}

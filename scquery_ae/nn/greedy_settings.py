@@ -16,6 +16,7 @@ from scquery_ae._checks import (
     check_number,
     described,
     is_integer,
+    is_several,
     plain,
 )
 from scquery_ae._errors import ArgumentError
@@ -27,6 +28,7 @@ from scquery_ae.nn.rbm import RestrictedBoltzmannMachine
 
 #: Trained modules, and two ways to initialise a layer without training, to compare with.
 MODULES = ("tied", "untied", "rbm", "pca", "random")
+LARGEST_WEIGHT = 1e30
 UNTRAINED = ("pca", "random")
 
 
@@ -49,10 +51,15 @@ class LayerSettings:
 
     def __post_init__(self) -> None:
         check_choice("module", self.module, MODULES)
+        _check_activation("activation", self.activation)
+        _check_activation("output_activation", self.output_activation)
         get_loss(self.loss, self.output_activation)
         get_corruption(self.corruption, self.corruption_level)
         for name in ("corrupted_weight", "untouched_weight"):
             check_number(name, getattr(self, name), 0, np.inf, closed="left")
+        if self.corrupted_weight + self.untouched_weight > LARGEST_WEIGHT:
+            msg = f"`corrupted_weight` and `untouched_weight` may add up to {LARGEST_WEIGHT:g}. Received more."
+            raise ArgumentError(msg)
         if not self.corrupted_weight + self.untouched_weight > 0:
             msg = "`corrupted_weight` and `untouched_weight` are both 0: nothing would be learnt. Set one above 0."
             raise ArgumentError(msg)
@@ -72,12 +79,23 @@ class LayerSettings:
         return described({field.name: getattr(self, field.name) for field in fields(self)})
 
 
+def _check_activation(name: str, activation: Any) -> None:
+    try:
+        # Python's own classes and functions are callable too.
+        if activation is not None and not isinstance(activation, str):
+            raise TypeError
+        keras.activations.get(activation)
+    except (TypeError, ValueError) as error:
+        msg = f"`{name}` must be the name of a Keras activation, such as 'relu'. Received {activation!r}."
+        raise ArgumentError(msg) from error
+
+
 def settings_by_layer(n_layers: int, settings: dict[str, Any]) -> list[LayerSettings]:
     """Return the settings of each layer: those given once for all of them, those in a sequence one by one."""
     columns = {}
     for field in fields(LayerSettings):
         value = settings[field.name]
-        if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        if isinstance(value, Sequence | np.ndarray) and is_several(value):
             if len(value) != n_layers:
                 msg = (
                     f"`{field.name}` must be one value, or one for each of the {n_layers} layers. "

@@ -40,7 +40,7 @@ def train_layer(
     if counts is not None:
         _start_from_mean(layer, counts)
     model = keras.Sequential(parts)
-    optimizer = keras.optimizers.Adam(own.learning_rate)
+    optimizer = keras.optimizers.Adam(float(own.learning_rate))
     if layer.owns_loss:
         model.compile(optimizer=optimizer, loss=None, metrics=["mse"])
     else:

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from scquery_ae._checks import check_choice, check_margin
+from scquery_ae._array_checks import check_margin
+from scquery_ae._checks import check_choice
 
 METRIC_LOSSES = ("contrastive", "triplet")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scquery_ae._checks import check_integer, check_rate
+from scquery_ae._checks import check_flag, check_integer, check_rate
 from scquery_ae._errors import ArgumentError
 from scquery_ae.nn.autoencoder import Autoencoder
 from scquery_ae.nn.checkpoint import open_checkpoint
@@ -141,6 +141,7 @@ def pretrain_stack(
     ]
     random_state = check_integer("random_state", random_state, 0)
     check_rate("validation_fraction", validation_fraction)
+    check_flag("progress", progress)
     rows: Rows = as_rows(x)
     n_rows = rows.shape[0]
     if n_rows < 2:

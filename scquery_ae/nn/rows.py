@@ -89,6 +89,15 @@ def as_rows(x: Any) -> Rows:
     if matrix.ndim < 2:
         msg = f"Rows to train on must be a matrix, (n, d), or images. Received an array of shape {matrix.shape}."
         raise ArgumentError(msg)
+    if matrix.dtype.kind not in "biuf":
+        msg = f"Rows to train on must be real numbers. Received values of type {matrix.dtype}; convert them to float32."
+        raise ArgumentError(msg)
+    values: Any = matrix.data if hasattr(x, "tocsr") else matrix
+    if values.dtype.itemsize > 4 and values.size:
+        largest = max(-float(values.min()), float(values.max()))
+        if np.finfo(np.float32).max.item() < largest < np.inf:
+            msg = f"Rows to train on must be in the range of float32. Received values up to {largest:.3g}; scale them."
+            raise ArgumentError(msg)
     return MatrixRows(matrix)
 
 

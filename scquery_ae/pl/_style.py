@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.registry import BackendFilter, backend_registry
 
+from scquery_ae._checks import check_flag, check_path
 from scquery_ae._errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -47,7 +49,20 @@ def check_save(save: Any) -> Path | None:
     if not isinstance(save, str | PathLike):
         msg = f"`save` must be a path such as 'figure.pdf', or None. Received {save!r}."
         raise ArgumentError(msg)
-    return Path(save).expanduser()
+    path = check_path("save", save).expanduser()
+    endings = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix and path.suffix[1:].lower() not in endings:
+        msg = f"`save` must end in one of {', '.join(endings)}. Received {path.name!r}."
+        raise ArgumentError(msg)
+    if path.is_dir() or not path.parent.is_dir():
+        msg = f"`save` must name a file in a folder that is there. Received {str(path)!r}; make the folder first."
+        raise ArgumentError(msg)
+    return path
+
+
+def check_show(show: Any) -> bool | None:
+    """Return `show` if it is a boolean or None."""
+    return None if show is None else check_flag("show", show)
 
 
 def finish(figure: Figure, *, show: bool | None, save: Path | None, owned: bool = True) -> bool:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.colors import is_color_like, to_rgba_array
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, is_color_like, to_rgba_array
 
-from scquery_ae._checks import check_adata, check_choice, check_number, check_obs_key, shown
+from scquery_ae._array_checks import check_array
+from scquery_ae._checks import check_adata, check_choice, check_number, check_obs_key, check_text, is_several, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae.pl._names import name_categories
 from scquery_ae.pl._palette import MISSING, palette
-from scquery_ae.pl._style import check_save, finish, font_scale, style
+from scquery_ae.pl._style import check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from anndata import AnnData
-    from matplotlib.axes import Axes
 
 _AXIS_NAMES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PC", "diffmap": "DC"}
 _LEGENDS = ("auto", "on data", "right margin", "none")
@@ -87,13 +89,25 @@ def embedding(
         range.
     """
     path = check_save(save)
+    check_show(show)
     check_adata(adata, "pl.embedding")
     check_choice("legend_loc", legend_loc, _LEGENDS)
     area = float(np.clip(30_000 / adata.n_obs, 1, 25)) if size is None else size
     check_number("size", area, 0, np.inf, closed="neither")
+    for name, end in (("vmin", vmin), ("vmax", vmax)):
+        if end is not None:
+            check_number(name, end, -np.inf, np.inf)
+    if title is not None:
+        check_text("title", title)
+    if not isinstance(cmap, Colormap):
+        check_choice("cmap", cmap, tuple(mpl.colormaps))
+    if ax is not None and not isinstance(ax, Axes):
+        msg = f"`ax` must be the axes to draw on, or None. Received {type(ax).__name__}."
+        raise ArgumentError(msg)
     values = check_obs_key(adata, color, "color")
     key, points = _coordinates(adata, basis)
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    other = pd.api.types.is_bool_dtype(values) or pd.api.types.is_complex_dtype(values)
+    numeric = pd.api.types.is_numeric_dtype(values) and not other
     groups = None if numeric else _categories(values, color)
     # Codes of categories are numbers too, -1 for a missing one.
     numbers = values.to_numpy(dtype=float, na_value=np.nan) if groups is None else groups.codes
@@ -137,6 +151,7 @@ def embedding(
 
 def _coordinates(adata: AnnData, basis: str) -> tuple[str, np.ndarray]:
     """Return the key of ``obsm`` and its first two columns."""
+    check_text("basis", basis)
     key = next((key for key in (basis, f"X_{basis}") if key in adata.obsm), None)
     if key is None:
         msg = (
@@ -150,11 +165,15 @@ def _coordinates(adata: AnnData, basis: str) -> tuple[str, np.ndarray]:
         raise ArgumentError(msg)
     values = values.iloc[:, :2] if isinstance(values, pd.DataFrame) else values[:, :2]
     dense = values.toarray() if hasattr(values, "toarray") else values
-    return key, np.asarray(dense, dtype=float)
+    return key, check_array(f"adata.obsm[{key!r}]", dense).astype(float)
 
 
 def _categories(values: pd.Series, color: str) -> pd.Categorical:
-    groups = pd.Categorical(values)
+    try:
+        groups = pd.Categorical(values)
+    except TypeError as error:
+        msg = f"`color={color!r}` holds values that cannot be told apart ({error}). Give text, booleans or numbers."
+        raise ArgumentError(msg) from error
     if len(groups.categories) > _MOST_CATEGORIES:
         msg = (
             f"`color={color!r}` has {len(groups.categories)} categories, and no more than {_MOST_CATEGORIES} can be "
@@ -167,7 +186,8 @@ def _categories(values: pd.Series, color: str) -> pd.Categorical:
 def _colours(adata: AnnData, color: str, groups: pd.Categorical) -> list[str]:
     """Return one colour a category: those kept in ``uns`` if they are enough and valid, otherwise new ones."""
     slot, n = f"{color}_colors", len(groups.categories)
-    kept = [str(colour) for colour in adata.uns.get(slot, ())]
+    stored = adata.uns.get(slot, ())
+    kept = [str(colour) for colour in stored] if is_several(stored) else []
     if len(kept) >= n and all(map(is_color_like, kept)):
         return kept[:n]
     colours = list(palette(n))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from matplotlib import pyplot as plt
 
 from scquery_ae._checks import check_integer
 from scquery_ae._errors import ArgumentError
 from scquery_ae.pl._palette import OKABE_ITO
-from scquery_ae.pl._style import check_save, finish, font_scale, style
+from scquery_ae.pl._style import check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -44,11 +44,16 @@ def explain(
         If `table` is not one of `tl.explain`, or an argument is out of its range.
     """
     path = check_save(save)
+    check_show(show)
     check_integer("n_genes", n_genes)
     columns = getattr(table, "columns", ())
     if "similarity" not in columns or "distance" not in columns:
         msg = f"`pl.explain` needs the table of `sq.tl.explain`. Received {type(table).__name__}."
         raise ArgumentError(msg)
+    for column in ("similarity", "distance"):
+        if not pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_complex_dtype(table[column]):
+            msg = f"`pl.explain` needs numbers in the column {column!r}. Received values of type {table[column].dtype}."
+            raise ArgumentError(msg)
     scale = font_scale()
     with style():
         figure, axes = plt.subplots(1, 2, figsize=(7.5 * scale, (1.2 + 0.24 * n_genes) * scale), layout="constrained")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scquery_ae._errors import ArgumentError, NotFittedError
 from scquery_ae.pl._palette import OKABE_ITO
-from scquery_ae.pl._style import check_save, finish, font_scale, style
+from scquery_ae.pl._style import check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -57,6 +58,7 @@ def history(encoder: Encoder, *, show: bool | None = None, save: str | PathLike[
     the end of each epoch, in fine-tuning without corruption: they may well lie below.
     """
     path = check_save(save)
+    check_show(show)
     panels = _panels(encoder)
     n_columns = min(len(panels), _PANELS_A_ROW)
     n_rows = -(-len(panels) // n_columns)
@@ -87,15 +89,26 @@ def _panels(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[floa
             "a reference's is `reference.encoder`."
         )
         raise ArgumentError(msg)
+    layers, finetuned = record.get("pretrain") or (), record.get("finetune") or {}
+    if (
+        not isinstance(layers, list | tuple)
+        or not all(isinstance(losses, Mapping) for losses in (*layers, finetuned))
+        or not all(_are_losses(losses.get(name)) for losses in (*layers, finetuned) for name in ("loss", "val_loss"))
+    ):
+        msg = (
+            "`encoder.history` must hold lists of losses, as training leaves them: a dictionary for each layer under "
+            f"'pretrain', and one under 'finetune'. Received {dict(record)!r:.200}."
+        )
+        raise ArgumentError(msg)
     panels: list[tuple[str, str, Mapping[str, Sequence[float]]]] = []
-    for depth, (losses, layer) in enumerate(zip(record.get("pretrain") or (), encoder.layers, strict=False), start=1):
+    for depth, (losses, layer) in enumerate(zip(layers, encoder.layers, strict=False), start=1):
         if not losses.get("loss"):  # made without training
             continue
         n_in, n_out = layer.kernel.shape
         panels.append((f"Pretraining, layer {depth}\n{n_in} to {n_out}", "denoising loss", losses))
-    if record.get("finetune"):
+    if finetuned:
         types = "" if encoder.head is None else f"\n{len(encoder.head.types)} cell types"
-        panels.append((f"Fine-tuning{types}", "classification loss", record["finetune"]))
+        panels.append((f"Fine-tuning{types}", "classification loss", finetuned))
     if not any(losses.get("loss") for _, _, losses in panels):
         msg = (
             f"The encoder has no training history. Expected losses in `encoder.history`, received {dict(record)!r}. "
@@ -103,6 +116,10 @@ def _panels(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[floa
         )
         raise NotFittedError(msg)
     return panels
+
+
+def _are_losses(values: Any) -> bool:
+    return values is None or (isinstance(values, list | tuple) and all(isinstance(value, Real) for value in values))
 
 
 def _draw(ax: Axes, losses: Mapping[str, Sequence[float]]) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from scquery_ae._checks import check_adata, shown
+from scquery_ae._checks import check_adata, check_obs_key, check_slots, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae._slots import Slots
 from scquery_ae.pl._palette import OKABE_ITO
-from scquery_ae.pl._style import check_save, finish, font_scale, style
+from scquery_ae.pl._style import check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -65,7 +65,8 @@ def query(
         If no cell has a label, or `save` is not a path.
     """
     path = check_save(save)
-    labels, confidence, unknown = _read(adata, Slots(key_added))
+    check_show(show)
+    labels, confidence, unknown = _read(adata, check_slots(key_added))
     counts = labels.value_counts(sort=False)
     counts = counts[counts > 0].sort_values(ascending=False, kind="stable")
     names = [str(name) for name in counts.index]
@@ -104,6 +105,12 @@ def _read(adata: AnnData, slots: Slots) -> tuple[pd.Series, np.ndarray, np.ndarr
             "Call `sq.tl.query(adata, reference)` first, or give the `key_added` that it was called with."
         )
         raise MissingKeyError(msg)
+    for column in columns:
+        check_obs_key(adata, column, "key_added")
+    kind = adata.obs[slots.confidence].dtype
+    if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
+        msg = f"`pl.query` needs numbers in `adata.obs[{slots.confidence!r}]`. Received {kind}; query the cells again."
+        raise ArgumentError(msg)
     table = adata.obs.loc[adata.obs[slots.label].notna().to_numpy(), list(columns)]
     if table.empty:
         msg = f"`pl.query` needs cells with a label. All {adata.n_obs} of `adata.obs[{slots.label!r}]` are missing."

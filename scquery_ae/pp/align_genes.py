@@ -11,6 +11,7 @@ from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.genes import match_genes, require_overlap
+from scquery_ae.input_state import check_expression
 from scquery_ae.loaders import GeneColumns, gene_names
 from scquery_ae.reference import Reference
 
@@ -54,6 +55,8 @@ def align_genes(
     ------
     GeneOverlapError
         If fewer than `min_gene_overlap` of the model genes are there.
+    InputStateError
+        If values are NaN, infinite or not numbers.
     """
     import anndata
     import pandas as pd
@@ -66,7 +69,11 @@ def align_genes(
     genes = reference.genes if isinstance(reference, Encoder) else reference.encoder.genes
     match = match_genes(genes, gene_names(adata, gene_key))
     require_overlap(match, min_gene_overlap)
-    cells = GeneColumns(check_layer(adata, layer), match.columns)
+    matrix = check_layer(adata, layer)
+    check_expression(matrix, adata.var_names, "pp.align_genes")
+    cells = GeneColumns(matrix, match.columns)
     var = pd.DataFrame({"present": match.columns >= 0}, index=np.asarray(genes).astype(str))
     logger.info("aligned: %s", match)
-    return anndata.AnnData(cells.load(), obs=adata.obs.copy(), var=var)
+    obs = adata.obs.copy()
+    obs.index = obs.index.astype(str)
+    return anndata.AnnData(cells.load(), obs=obs, var=var)

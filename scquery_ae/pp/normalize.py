@@ -10,6 +10,7 @@ from scipy import sparse
 from scquery_ae._checks import (
     check_adata,
     check_choice,
+    check_flag,
     check_integer,
     check_layer,
     check_number,
@@ -106,14 +107,17 @@ def normalize(
     check_adata(adata, "pp.normalize")
     check_integer("n_top_genes", n_top_genes)
     check_choice("input_state", input_state, ("auto", "counts"))
+    check_flag("drop_empty", drop_empty)
+    check_flag("copy", copy)
     if target_sum is not None:
         check_number("target_sum", target_sum, 0, np.inf, closed="neither")
     counts = check_layer(adata, layer)
     check_unique(adata.var_names, "`adata.var_names`", "call `adata.var_names_make_unique()`.")
     if batch_key is not None:
         _check_batches(check_obs_key(adata, batch_key, "batch_key"), batch_key)
-    if adata.isbacked:
-        msg = "`pp.normalize` works in memory, but received a backed AnnData. Call it on `adata.to_memory()`."
+    if adata.isbacked or hasattr(counts, "compute"):
+        kind = "a backed AnnData" if adata.isbacked else "a Dask array"
+        msg = f"`pp.normalize` works in memory, but received {kind}. Call it on `adata.to_memory()`."
         raise InputStateError(msg)
     lowest, _ = check_expression(counts, adata.var_names, "pp.normalize")
     _check_counts(counts, lowest, input_state, logged=layer is None and "log1p" in adata.uns)
@@ -130,7 +134,7 @@ def normalize(
     keep = ~empty
     counts_kept = counts[keep] if empty.any() else counts
     batches = None if batch_key is None else adata.obs[batch_key].to_numpy()[keep]
-    work = _log_normalized(counts_kept, adata.var_names, target_sum)
+    work = _log_normalized(counts_kept, adata.var_names.astype(str), target_sum)
     variable = _variable_genes(work, n_top_genes, batches)
     columns = np.flatnonzero(variable["highly_variable"].to_numpy())
     transform = Transform.fit(GeneColumns(counts_kept, columns), adata.var_names.to_numpy()[columns])
@@ -242,6 +246,13 @@ def _variable_genes(work: AnnData, n_top_genes: int, batches: np.ndarray | None)
         work, names = work[several].copy(), names[several]
     work.obs["batch"] = pd.Categorical(names)
     use_batches = batches is not None and several.any()
-    sc.pp.highly_variable_genes(work, n_top_genes=n_top_genes, batch_key="batch" if use_batches else None)
+    try:
+        sc.pp.highly_variable_genes(work, n_top_genes=n_top_genes, batch_key="batch" if use_batches else None)
+    except IndexError as error:  # of an empty list of dispersions
+        msg = (
+            "`pp.normalize` cannot choose variable genes: no gene varies between the cells once they are normalised. "
+            f"`n_top_genes={work.n_vars}` takes all genes; check that the matrix holds counts."
+        )
+        raise ArgumentError(msg) from error
     variable: pd.DataFrame = work.var
     return variable

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scquery_ae._checks import check_neighbors, shown
+from scquery_ae._checks import check_neighbors, is_several, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae.index import NeighborIndex, Neighbors
 
@@ -24,7 +24,7 @@ class SearchFilter:
         For columns of the reference's ``obs``, the value or values that its cells must have.
     excluded
         For columns of the reference's ``obs``, one value a query: cells that have it are not found, such as those of
-        the query's own donor.
+        the query's own donor; a missing value excludes none.
     spread_over
         Column of the reference's ``obs`` over whose values hits are spread: no value gives more hits than its share,
         as long as the others have any.
@@ -51,8 +51,7 @@ def filtered_search(
     """
     allowed = np.ones(len(obs), dtype=bool)
     for key, wanted in rules.where.items():
-        several = isinstance(wanted, Iterable) and not isinstance(wanted, str)
-        values = [str(value) for value in (wanted if several else [wanted])]
+        values = [str(value) for value in (wanted if is_several(wanted) else [wanted])]
         column = column_of(obs, key)
         if not column.isin(values).any():
             there = shown(column.unique(), limit=20)
@@ -63,14 +62,18 @@ def filtered_search(
         return _spread(index, obs, codes, n_neighbors, allowed, rules.spread_over)
 
     # Columns are compared as text.
-    keys = pd.DataFrame({key: np.asarray(values).astype(str) for key, values in rules.excluded.items()})
+    keys = pd.DataFrame(
+        {key: pd.Series(values, dtype=object).map(str, na_action="ignore") for key, values in rules.excluded.items()}
+    )
     groups = keys.groupby(list(keys.columns), dropna=False, sort=False).indices
     indices = np.empty((len(codes), n_neighbors), dtype=np.int64)
     distances = np.empty((len(codes), n_neighbors), dtype=np.float32)
     for group, rows in groups.items():
         mine = allowed.copy()
         for key, value in zip(keys.columns, group if isinstance(group, tuple) else (group,), strict=True):
-            mine &= (column_of(obs, key) != value).to_numpy()
+            # Cells of which no one knows the donor share it with none.
+            if not pd.isna(value):
+                mine &= (column_of(obs, key) != value).to_numpy()
         hits = _spread(index, obs, codes[rows], n_neighbors, mine, rules.spread_over)
         indices[rows], distances[rows] = hits.indices, hits.distances
     return Neighbors(indices, distances)
@@ -78,7 +81,7 @@ def filtered_search(
 
 def column_of(obs: pd.DataFrame, key: str) -> pd.Series:
     """Return a column of the reference's ``obs`` as text."""
-    if key not in obs.columns:
+    if not isinstance(key, str) or key not in obs.columns:
         msg = f"The reference's `obs` has no column {key!r}. Expected one of {shown(obs.columns, limit=20)}."
         raise MissingKeyError(msg)
     return obs[key].astype(str)

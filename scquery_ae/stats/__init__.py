@@ -1,7 +1,7 @@
 """Votes, calibration, conformal statistics and retrieval metrics; NumPy and SciPy only."""
 
 from scquery_ae.stats.calibration import Combination, expected_calibration_error, fit_combination
-from scquery_ae.stats.centroids import centroid_probabilities, type_centroids
+from scquery_ae.stats.centroids import centroid_probabilities, type_centroids, type_sums, unit_rows
 from scquery_ae.stats.conformal import CONTROLS, conformal_pvalues, reject, set_threshold
 from scquery_ae.stats.novelty import Standardization, TypeGaussians
 from scquery_ae.stats.retrieval import average_flexible_precision, average_precision, mean_by_type
@@ -22,5 +22,7 @@ __all__ = [
     "reject",
     "set_threshold",
     "type_centroids",
+    "type_sums",
+    "unit_rows",
     "vote_probabilities",
 ]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from scquery_ae._checks import check_number
+from scquery_ae._array_checks import check_array
+from scquery_ae._checks import check_integer, check_number
+from scquery_ae._errors import ArgumentError
 
 #: Share of every mixed probability that is spread over all types: no type is ever impossible.
 FLOOR = 1e-3
@@ -37,7 +39,7 @@ class Combination:
 
     def __call__(self, opinions: Sequence[np.ndarray]) -> np.ndarray:
         """Return the probability of each type, ``(n, n_types)``, from opinions of that shape; rows sum to 1."""
-        mixed = np.mean(opinions, axis=0, dtype=np.float64)
+        mixed = np.mean(_checked(opinions), axis=0, dtype=np.float64)
         mixed = (1 - FLOOR) * mixed + FLOOR / mixed.shape[1]
         logits = np.log(mixed) / self.temperature
         logits -= logits.max(axis=1, keepdims=True)
@@ -63,8 +65,16 @@ def fit_combination(opinions: Sequence[np.ndarray], truth: np.ndarray) -> Combin
     ----------
     Guo et al., On calibration of modern neural networks, ICML (2017).
     """
+    checked = _checked(opinions)
+    truth = check_array("truth", truth, checked[0].shape[:1], whole=True)
     if not len(truth):
         return Combination()
+    if truth.min() < 0 or truth.max() >= checked[0].shape[1]:
+        msg = (
+            f"`truth` must be positions among the {checked[0].shape[1]} types of the opinions. "
+            f"Received values from {truth.min()} to {truth.max()}."
+        )
+        raise ArgumentError(msg)
     rows = np.arange(len(truth))
 
     def loss(log_temperature: float) -> float:
@@ -73,6 +83,23 @@ def fit_combination(opinions: Sequence[np.ndarray], truth: np.ndarray) -> Combin
 
     fitted = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     return Combination(float(np.exp(fitted.x)))
+
+
+def _checked(opinions: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return opinions as probabilities of one shape, each ``(n, n_types)``."""
+    arrays: list[np.ndarray] = []
+    if not isinstance(opinions, list | tuple | np.ndarray) or getattr(opinions, "ndim", 1) == 0:
+        msg = f"`opinions` must be a sequence of arrays, each (n, n_types). Received {type(opinions).__name__}."
+        raise ArgumentError(msg)
+    for opinion in opinions:
+        arrays.append(check_array("opinions", opinion, arrays[0].shape if arrays else (None, None)))
+        if not ((arrays[-1] >= 0) & (arrays[-1] <= 1 + 1e-4)).all():
+            msg = "`opinions` must be probabilities, in [0, 1]. Received others, or missing ones."
+            raise ArgumentError(msg)
+    if not arrays or not arrays[0].shape[1]:
+        msg = "`opinions` must hold at least one array (n, n_types), of at least one type. Received none."
+        raise ArgumentError(msg)
+    return arrays
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, n_bins: int = 15) -> float:
@@ -91,6 +118,12 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, n_bi
     ----------
     Guo et al., On calibration of modern neural networks, ICML (2017).
     """
-    bins = np.minimum((np.asarray(confidence) * n_bins).astype(int), n_bins - 1)
-    gap = np.bincount(bins, weights=np.asarray(confidence) - np.asarray(correct), minlength=n_bins)
+    check_integer("n_bins", n_bins)
+    confidence = check_array("confidence", confidence, (None,))
+    correct = check_array("correct", correct, confidence.shape).astype(float)
+    if not len(confidence) or not ((confidence >= 0) & (confidence <= 1)).all():
+        msg = "`confidence` must hold at least one probability, and all in [0, 1]. Received others, or none."
+        raise ArgumentError(msg)
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gap = np.bincount(bins, weights=confidence - correct, minlength=n_bins)
     return float(np.abs(gap).sum() / len(bins))

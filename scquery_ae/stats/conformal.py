@@ -7,7 +7,9 @@ import math
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from scquery_ae._checks import check_choice
+from scquery_ae._array_checks import check_array
+from scquery_ae._checks import check_choice, check_number
+from scquery_ae._errors import ArgumentError
 
 CONTROLS = ("cell", "fdr")
 
@@ -35,6 +37,12 @@ def conformal_pvalues(
     Vovk, Gammerman & Shafer, Algorithmic Learning in a Random World (2005), chapters 2 and 4.
     Bates et al., Annals of Statistics 51, 149 (2023).
     """
+    scores, calibration_scores = (
+        check_array(name, values, (None,))
+        for name, values in (("scores", scores), ("calibration_scores", calibration_scores))
+    )
+    groups = check_array("groups", groups, scores.shape, whole=True)
+    calibration_groups = check_array("calibration_groups", calibration_groups, calibration_scores.shape, whole=True)
     pooled = np.sort(calibration_scores)
     result = np.empty(len(scores))
     for group in np.unique(groups):
@@ -65,6 +73,11 @@ def reject(pvalues: np.ndarray, error_rate: float, *, control: str = "cell") -> 
     Bates et al., Annals of Statistics 51, 149 (2023): with conformal p-values it holds too.
     """
     check_choice("control", control, CONTROLS)
+    check_number("error_rate", error_rate, 0, 1)
+    pvalues = check_array("pvalues", pvalues, (None,))
+    if not ((pvalues >= 0) & (pvalues <= 1)).all():
+        msg = "`pvalues` must be in [0, 1]. Received others, or missing ones; give those of `conformal_pvalues`."
+        raise ArgumentError(msg)
     if control == "cell" or not len(pvalues):
         return np.asarray(pvalues <= error_rate)
     return np.asarray(false_discovery_control(pvalues) <= error_rate)
@@ -88,7 +101,9 @@ def set_threshold(true_probabilities: np.ndarray, coverage: float) -> float:
     ----------
     Sadinle, Lei & Wasserman, Journal of the American Statistical Association 114, 223 (2019).
     """
+    check_number("coverage", coverage, 0, 1, closed="neither")
+    true_probabilities = check_array("true_probabilities", true_probabilities, (None,))
     m = len(true_probabilities)
     # The nudge keeps 10 * (1 - 0.8) from being 1.
-    rank = math.floor((m + 1) * (1 - coverage) + 1e-9)
+    rank = min(math.floor((m + 1) * (1 - coverage) + 1e-9), m)
     return float(np.sort(true_probabilities)[rank - 1]) if rank >= 1 else 0.0

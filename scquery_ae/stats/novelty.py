@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scquery_ae._array_checks import check_array, check_labels, check_n_types
+from scquery_ae._errors import ArgumentError
+
 #: Share of the mean variance that is added to every direction: covariances of few cells are too thin.
 SHRINKAGE = 0.1
 
@@ -41,6 +44,11 @@ class TypeGaussians:
         n_types
             Number of types.
         """
+        x = check_array("x", x, (None, None), finite=True)
+        labels = check_labels("labels", labels, x.shape[:1], n_types)
+        if not x.shape[1] or not (labels >= 0).any():
+            msg = f"`x` must hold a labelled point of at least one feature. Received none, in shape {x.shape}."
+            raise ArgumentError(msg)
         x = np.asarray(x, dtype=np.float64)[labels >= 0]
         labels = labels[labels >= 0]
         means = np.tile(x.mean(axis=0), (n_types, 1))
@@ -71,6 +79,11 @@ class Standardization:
     location: np.ndarray
     spread: np.ndarray
 
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.location).all() and (np.asarray(self.spread) > 0).all()):
+            msg = "A standardisation needs finite locations and spreads above 0. Received others."
+            raise ArgumentError(msg)
+
     @classmethod
     def fit(cls, scores: np.ndarray, groups: np.ndarray, n_types: int) -> Standardization:
         """Fit to the scores of held-out cells; types with few of them use all.
@@ -82,6 +95,9 @@ class Standardization:
         n_types
             Number of types.
         """
+        check_n_types(n_types)
+        scores = check_array("scores", scores, (None,), finite=True)
+        groups = check_array("groups", groups, scores.shape, whole=True)
         if not len(scores):
             return cls(np.zeros(n_types), np.ones(n_types))
         pooled = max(float(scores.std()), 1e-9)

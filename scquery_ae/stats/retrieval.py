@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scquery_ae._array_checks import check_array
+from scquery_ae._checks import is_several
 from scquery_ae._errors import ArgumentError
 
 
@@ -25,8 +27,8 @@ def average_precision(relevant: np.ndarray, n_relevant: np.ndarray) -> np.ndarra
     Manning, Raghavan & Schuetze, Introduction to Information Retrieval (2008), section 8.4; used by
     Alavi et al., Nature Communications 9, 4768 (2018) as mean average precision.
     """
-    relevant = np.asarray(relevant, dtype=float)
-    n_relevant = np.asarray(n_relevant)
+    relevant = check_array("relevant", relevant, finite=True).astype(float)
+    n_relevant = check_array("n_relevant", n_relevant, finite=True)
     if relevant.ndim != 2 or n_relevant.shape != relevant.shape[:1]:
         msg = (
             "`relevant` must be (n_queries, k) and `n_relevant` (n_queries,). "
@@ -63,7 +65,8 @@ def average_flexible_precision(similarity: np.ndarray, best: np.ndarray) -> np.n
     ----------
     Alavi et al., Nature Communications 9, 4768 (2018), on mean average flexible precision.
     """
-    similarity, best = np.asarray(similarity, dtype=float), np.asarray(best, dtype=float)
+    similarity = check_array("similarity", similarity).astype(float)
+    best = check_array("best", best).astype(float)
     inside = all(((values >= 0) & (values <= 1)).all() for values in (similarity, best))
     if similarity.ndim != 2 or best.shape != similarity.shape or not inside:
         msg = (
@@ -87,9 +90,13 @@ def mean_by_type(values: np.ndarray, types: np.ndarray) -> tuple[dict[str, float
     types
         Type of each, ``(n_queries,)``.
     """
-    values, types = np.asarray(values, dtype=float), np.asarray(types)
+    values = check_array("values", values, (None,)).astype(float)
+    named = np.asarray([str(kind) for kind in types] if is_several(types) else [], dtype=str)
+    if named.shape != values.shape:
+        msg = f"`types` must have one entry for each of the {len(values)} values. Received shape {named.shape}."
+        raise ArgumentError(msg)
     kept = ~np.isnan(values)
-    by_type = {str(kind): float(values[kept & (types == kind)].mean()) for kind in np.unique(types[kept])}
+    by_type = {str(kind): float(values[kept & (named == kind)].mean()) for kind in np.unique(named[kept])}
     if not by_type:
         return {}, float("nan"), float("nan")
     return by_type, float(values[kept].mean()), float(np.mean(list(by_type.values())))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scquery_ae._array_checks import check_array, check_labels
+
 #: The bandwidth of the vote is the distance of this hit: nearer ones count almost fully.
 BANDWIDTH_HIT = 3
 
@@ -27,6 +29,9 @@ def vote_probabilities(distances: np.ndarray, labels: np.ndarray, n_types: int) 
     -------
     Shares, float64. A query without a labelled hit gets equal shares.
     """
+    distances = check_array("distances", distances, (None, None), finite=True)
+    distances = distances + 0.0  # also where they are booleans
+    labels = check_labels("labels", labels, distances.shape, n_types)
     labelled = labels >= 0
     rank = np.cumsum(labelled, axis=1)
     n_labelled = rank[:, -1:]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from scquery_ae._checks import check_adata, check_obs_key, shown
+from scquery_ae._checks import check_adata, check_obs_key, check_slots, check_writable, is_several, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae._logging import logger
-from scquery_ae._slots import Slots
 from scquery_ae.ontology import CellOntology
 from scquery_ae.tl._write import write_results
 
@@ -57,22 +56,24 @@ def coarsen(
         If `terms` is no mapping.
     """
     check_adata(adata, "tl.coarsen")
+    check_writable(adata, "tl.coarsen")
     if not isinstance(terms, Mapping):
         msg = f"`terms` must map the reference's types to terms of the ontology. Received {type(terms).__name__}."
         raise ArgumentError(msg)
     loaded = ontology if isinstance(ontology, CellOntology) else CellOntology.read(ontology)
-    slots = Slots(key_added)
-    sets = check_obs_key(adata, slots.label_set, "key_added")
+    slots = check_slots(key_added)
+    sets = check_obs_key(adata, slots.label_set, "key_added").astype(object).map(str, na_action="ignore")
     known = {str(kind): loaded.find(term) for kind, term in terms.items()}
-    types = adata.uns.get(slots.uns, {}).get("types")
-    if types is None:
+    stored = adata.uns.get(slots.uns)
+    types: Any = stored.get("types") if isinstance(stored, Mapping) else None
+    if not is_several(types):
         msg = (
             f'`tl.coarsen` needs `adata.uns["{slots.uns}"]` as `sq.tl.query` writes it. Received none; query the cells '
             "again."
         )
         raise MissingKeyError(msg)
     names = {text: _name(text, [str(kind) for kind in types], known, loaded) for text in sets.dropna().unique()}
-    coarse = sets.astype(object).map(names, na_action="ignore").astype("category")
+    coarse = sets.map(names, na_action="ignore").astype("category")
     write_results(adata, obs={slots.label_coarse: coarse})
     logger.info("named %d label sets; wrote obs[%r]", len(names), slots.label_coarse)
 

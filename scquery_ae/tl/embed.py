@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from scquery_ae._checks import check_slots
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
-from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import open_cells
 from scquery_ae.tl._write import write_results
@@ -33,7 +33,7 @@ def embed(
     Parameters
     ----------
     adata
-        Cells, ``(n_obs, n_vars)``: counts or log-normalised, dense, sparse or backed, genes in any order.
+        Cells, ``(n_obs, n_vars)``: counts or log-normalised, dense, sparse, backed or Dask, genes in any order.
     encoder
         From :func:`scquery_ae.tl.pretrain`, fine-tuned or not.
     layer
@@ -69,6 +69,7 @@ def embed(
     if not isinstance(encoder, Encoder):
         msg = f"`tl.embed` needs an encoder, as `sq.tl.pretrain` returns it. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
+    slot = check_slots(key_added).embedding
     opened = open_cells(
         adata,
         encoder.genes,
@@ -80,6 +81,5 @@ def embed(
         orthologs=orthologs,
         min_gene_overlap=min_gene_overlap,
     )
-    slot = Slots(key_added).embedding
     write_results(adata, obsm={slot: encoder.embed(opened.cells)})
     logger.info("embedded %d cells from %s (%s); wrote obsm[%r]", adata.n_obs, opened.source, opened.match, slot)

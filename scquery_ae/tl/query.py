@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scquery_ae._checks import check_choice, check_neighbors, check_number, check_obs_key, shown
+from scquery_ae._checks import (
+    check_adata,
+    check_choice,
+    check_neighbors,
+    check_number,
+    check_obs_key,
+    check_slots,
+    shown,
+)
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
-from scquery_ae._slots import Slots
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference import Annotation, Reference, SearchFilter, open_reference
 from scquery_ae.stats import CONTROLS, reject
@@ -50,8 +57,8 @@ def query(
     Parameters
     ----------
     adata
-        Query cells, ``(n_obs, n_vars)``: counts or log-normalised, dense, sparse or backed, genes in any order,
-        some missing.
+        Query cells, ``(n_obs, n_vars)``: counts or log-normalised, dense, sparse, backed or Dask, genes in any
+        order, some missing.
     reference
         A reference, or the path of a saved one.
     n_neighbors
@@ -66,7 +73,8 @@ def query(
     where
         Search only reference cells with these values in their ``obs``, such as ``{"tissue": ["liver", "lung"]}``.
     exclude_same
-        Column of both ``obs``: reference cells with the query cell's own value, say its donor, are not found.
+        Column of both ``obs``: reference cells with the query cell's own value, say its donor, are not found. A missing
+        value excludes none.
     spread_over
         Column of the reference's ``obs``, say ``"study"``, over whose values hits are spread evenly.
     layer
@@ -128,6 +136,8 @@ def query(
     ----------
     Alavi et al., Nature Communications 9, 4768 (2018).
     """
+    check_adata(adata, "tl.query")
+    slots = check_slots(key_added)
     check_number("error_rate", error_rate, 0, 1, closed="neither")
     check_number("coverage", coverage, 0, 1, closed="neither")
     check_choice("control", control, CONTROLS)
@@ -148,7 +158,6 @@ def query(
     cells = loaded.embed(opened.cells)
     found = loaded.annotate(cells, n_neighbors=n_neighbors, coverage=coverage, rules=rules)
 
-    slots = Slots(key_added)
     # Nothing is known of a cell without a count in the model genes: it gets no label, and is unknown.
     seen = cells.totals > 0
     unknown = reject(np.where(seen, found.pvalues, 0), error_rate, control=control)
@@ -217,7 +226,7 @@ def _search_rules(adata: AnnData, where: Any, exclude_same: str | None, spread_o
         raise ArgumentError(msg)
     excluded = {}
     if exclude_same is not None:
-        excluded[exclude_same] = check_obs_key(adata, exclude_same, "exclude_same").astype(str).to_numpy()
+        excluded[exclude_same] = check_obs_key(adata, exclude_same, "exclude_same").astype(object).to_numpy()
     return SearchFilter(where or {}, excluded, spread_over)
 
 

@@ -3,6 +3,7 @@
 import re
 
 import anndata
+import faiss
 import numpy as np
 import pytest
 from scipy import sparse
@@ -16,6 +17,7 @@ from scquery_ae.index import (
     NeighborIndex,
     build_index,
     choose_index,
+    usable_index,
 )
 from scquery_ae.index.transformer import NeighborsTransformer
 
@@ -102,26 +104,48 @@ def test_exact_search_among_is_exact_search_of_those_rows(items, queries):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_gives_the_same_hits(built, queries, kind, tmp_path):
+def test_a_file_gives_the_same_hits(built, items, queries, kind, tmp_path):
     built[kind].write(tmp_path / "i.faiss")
-    back = ApproximateIndex.read(tmp_path / "i.faiss", kind, 9984)
+    back = ApproximateIndex.read(tmp_path / "i.faiss", kind, (9984, items.shape[1]))
     assert (back.kind, back.n_items) == (kind, 9984)
     for among in (None, np.arange(0, 9984, 7)):
         one, other = built[kind].search(queries, 5, among=among), back.search(queries, 5, among=among)
         np.testing.assert_array_equal(one.indices, other.indices)
         np.testing.assert_array_equal(one.distances, other.distances)
-    with pytest.raises(ArgumentError, match=r"i\.faiss indexes 9984 vectors where 9983 are expected"):
-        ApproximateIndex.read(tmp_path / "i.faiss", kind, 9983)
+    for shape in ((9983, items.shape[1]), (9984, items.shape[1] + 1)):
+        with pytest.raises(ArgumentError, match=rf"i\.faiss indexes vectors of shape \(9984, .* where \({shape[0]}, "):
+            ApproximateIndex.read(tmp_path / "i.faiss", kind, shape)
+    other = "hnsw" if kind == "ivf" else "ivf"
+    with pytest.raises(ArgumentError, match=rf"i\.faiss is a Index\w+, not the Index\w+ of '{other}'"):
+        ApproximateIndex.read(tmp_path / "i.faiss", other, (9984, items.shape[1]))
+
+
+def test_an_index_by_another_distance_is_refused(tmp_path):
+    index = faiss.index_factory(4, "HNSW32,Flat", faiss.METRIC_L2)
+    index.add(np.eye(4, dtype=np.float32))
+    faiss.write_index(index, str(tmp_path / "i.faiss"))
+    with pytest.raises(ArgumentError, match="by inner product"):
+        ApproximateIndex.read(tmp_path / "i.faiss", "hnsw", (4, 4))
+
+
+def test_too_few_vectors_are_searched_exactly():
+    assert [usable_index(39, kind) for kind in ("hnsw", "ivf", "int8", "pq", "exact", "auto")] == [
+        "hnsw",
+        *["exact"] * 5,
+    ]
+    assert usable_index(40, "int8") == "int8"
+    assert usable_index(9983, "pq") == "exact"
+    assert usable_index(9984, "pq") == "pq"
 
 
 def test_what_is_no_index_is_refused(tmp_path):
     (tmp_path / "i.faiss").write_bytes(b"no index of any kind at all")
     with pytest.raises(ArgumentError, match=r"i\.faiss is no index of faiss: "):
-        ApproximateIndex.read(tmp_path / "i.faiss", "ivf", 3)
+        ApproximateIndex.read(tmp_path / "i.faiss", "ivf", (3, 2))
     with pytest.raises(ArgumentError, match=r"i\.faiss is no index of faiss: "):
-        ApproximateIndex.read(tmp_path / "i.faiss", "hnsw", 3)
+        ApproximateIndex.read(tmp_path / "i.faiss", "hnsw", (3, 2))
     with pytest.raises(ArgumentError, match=r"`index` must be one of 'hnsw', 'ivf', 'int8', 'pq'\. Received 'lsh'"):
-        ApproximateIndex.read(tmp_path / "i.faiss", "lsh", 3)
+        ApproximateIndex.read(tmp_path / "i.faiss", "lsh", (3, 2))
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf", "int8"])

@@ -51,6 +51,35 @@ def test_chunks_put_together_are_the_columns(seed, n, d, size, fmt):
         np.testing.assert_array_equal(cells.present, columns >= 0)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("rows", [(4, 4, 3), (11,), (1,) * 11])
+def test_dask_arrays_are_computed_by_their_own_chunks(kind, rows):
+    import dask.array as da
+
+    matrix, columns = matrix_of(11, 6), np.array([4, -1, 0, 2])
+    seen = []
+
+    def compute(block):
+        seen.append(block.shape)
+        return kind(block)
+
+    lazy = da.from_array(matrix, chunks=(rows, 6)).map_blocks(compute, meta=kind(np.zeros((0, 0), np.float32)))
+    cells = GeneColumns(lazy, columns)
+    chunks = list(cells.chunks(3))
+    assert max(chunk.shape[0] for chunk in chunks) == min(3, max(rows))
+    np.testing.assert_array_equal(sparse.vstack(chunks).toarray(), expected_of(matrix, columns))
+    assert seen == [(n, 6) for n in rows]
+    np.testing.assert_array_equal(cells.take(np.array([7, 2])).toarray(), expected_of(matrix, columns)[[7, 2]])
+
+
+@pytest.mark.parametrize("fmt", sorted(MAKE))
+def test_some_rows_are_those_of_the_whole(fmt):
+    matrix, columns = matrix_of(9, 6), np.array([4, -1, 0, 2])
+    rows = np.array([8, 0, 3])
+    taken = GeneColumns(MAKE[fmt](matrix), columns).take(rows)
+    np.testing.assert_array_equal(taken.toarray(), expected_of(matrix, columns)[rows])
+
+
 @pytest.mark.parametrize("fmt", sorted(MAKE))
 def test_logged_values_are_turned_back_once(fmt):
     matrix = matrix_of(9, 6)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from scquery_ae._checks import check_margin
+from scquery_ae._array_checks import check_margin
 from scquery_ae._errors import ArgumentError
 from scquery_ae.nn import METRIC_LOSSES, ContrastiveLoss, TripletLoss, get_metric_loss
 from scquery_ae.nn.metric_losses import distances

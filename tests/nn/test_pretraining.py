@@ -401,7 +401,7 @@ def test_bad_arguments(argument, value, message):
 
 
 def test_unknown_activation():
-    with pytest.raises(ValueError, match=r"(?i)could not interpret activation.*no_such_name"):
+    with pytest.raises(ArgumentError, match=r"name of a Keras activation.*no_such_name"):
         pretrain(low_rank(), (5,), code_activation="no_such_name")
 
 

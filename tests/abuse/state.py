@@ -1,0 +1,63 @@
+"""What was there before a call: the state of values and of files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+
+def state(value: Any) -> Any:
+    """Return all that a value holds as something that can be compared with ``==``, down to types and dtypes."""
+    if isinstance(value, anndata.AnnData):
+        # What is backed is a file, which is looked at with the others.
+        slots = (*(() if value.isbacked else ("X",)), "obs", "var", "obsm", "varm", "obsp", "uns")
+        # anndata 0.13 lists X among the layers, under None.
+        layers = {key: state(layer) for key, layer in value.layers.items() if key is not None}
+        return (value.is_view, value.isbacked, layers, *(state(getattr(value, slot)) for slot in slots))
+    if sparse.issparse(value):
+        if value.format in ("csr", "csc"):
+            return (type(value), value.shape, state(value.data), state(value.indices), state(value.indptr))
+        coo = value.tocoo()
+        return (type(value), value.shape, state(coo.data), state(coo.row), state(coo.col))
+    if isinstance(value, np.ndarray):
+        content = repr(value.tolist()) if value.dtype.hasobject else value.tobytes()
+        return (type(value), value.dtype.str, value.shape, content)
+    if isinstance(value, pd.DataFrame):
+        columns = [state(value.iloc[:, i]) for i in range(value.shape[1])]
+        return (repr(list(value.columns)), columns, state(value.index), repr(value.attrs))
+    if isinstance(value, pd.Series | pd.Index):
+        if isinstance(value.dtype, pd.CategoricalDtype):
+            held = value.cat if isinstance(value, pd.Series) else value
+            return (type(value), state(np.asarray(held.codes)), state(held.categories), value.dtype.ordered)
+        return (type(value), str(value.dtype), repr(value.tolist()))
+    if isinstance(value, Mapping) or hasattr(value, "items"):
+        return (type(value), [(repr(key), state(item)) for key, item in value.items()])
+    if isinstance(value, list | tuple):
+        return (type(value), [state(item) for item in value])
+    if is_dataclass(value) and not isinstance(value, type):
+        # A search index can be built when it is first needed.
+        kept = [part.name for part in fields(value) if part.name != "index"]
+        return (type(value), [(name, state(getattr(value, name))) for name in kept])
+    return (type(value), repr(value))
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Return the kind and the content's hash of everything under a folder, by relative path."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = f"link to {path.readlink()}"
+        elif path.is_dir():
+            found[name] = "directory"
+        else:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
