@@ -133,6 +133,9 @@ class Encoder:
         What each training step was called with.
     pretrained
         The layers that fine-tuning started from; None before it, and in a reference that was loaded.
+    components
+        Principal directions of the cells of pretraining, float32 ``(n_genes, n_components)``: what labels cannot
+        change. None where there was no pretraining.
     """
 
     transform: Transform
@@ -141,8 +144,15 @@ class Encoder:
     history: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     pretrained: tuple[DenseWeights, ...] | None = None
+    components: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if self.components is not None and self.components.shape[:-1] != (self.transform.n_genes,):
+            msg = (
+                f"`components` must have a row for each of the {self.transform.n_genes} model genes. "
+                f"Received shape {self.components.shape}."
+            )
+            raise ArgumentError(msg)
         widths = [len(self.transform.genes), *(layer.kernel.shape[1] for layer in self.layers)]
         expected = [layer.kernel.shape[0] for layer in self.layers]
         if self.head is not None:
@@ -222,6 +232,14 @@ class Encoder:
             x = layer(x)
         norm = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
         return np.ascontiguousarray(x / np.where(norm > 0, norm, 1), dtype=np.float32)
+
+    def project(self, logged: sparse.csr_matrix, present: np.ndarray | None = None) -> np.ndarray:
+        """Return log-normalised rows in the principal components, float32; genes not there stand at their mean."""
+        if self.components is None:
+            msg = "The encoder has no principal components. `sq.tl.pretrain` makes encoders that have."
+            raise NotFittedError(msg)
+        mean = self.transform.mean if present is None else np.where(present, self.transform.mean, np.float32(0))
+        return np.asarray(logged @ self.components - mean @ self.components, dtype=np.float32)
 
     def embed(self, cells: GeneColumns) -> np.ndarray:
         """Return the codes of all `cells`, chunk by chunk, float32 ``(n_obs, n_latent)``."""

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,6 +187,7 @@ def test_repr_gives_sizes_and_types(make_adata, make_encoder):
 def test_encoding_loads_no_keras():
     code = """
 import sys
+from dataclasses import replace
 import numpy as np
 from scquery_ae.encoder import DenseWeights, Encoder
 from scquery_ae.transform import Transform
@@ -327,3 +329,46 @@ def test_each_unit_needs_a_name(units):
         ArgumentError, match=rf"`units` needs one name for each of the 2 units\. Received {len(units)}\."
     ):
         DenseWeights(MASK.astype(np.float32), np.zeros(2, np.float32), "relu", MASK, units)
+
+
+def with_components(encoder, n_components=5):
+    rng = np.random.default_rng(0)
+    return replace(encoder, components=rng.standard_normal((len(encoder.genes), n_components)).astype(np.float32))
+
+
+@pytest.mark.parametrize("missing", [0, 9])
+def test_project_equals_a_dense_recomputation(make_adata, make_encoder, missing):
+    adata = make_adata(20, 25)
+    encoder = with_components(make_encoder(adata))
+    present = np.arange(25) >= missing
+    counts = np.where(present, adata.X.toarray(), 0).astype(float)
+    transform = encoder.transform
+    share = transform.fraction[present].sum(dtype=float) if missing else 1.0
+    x = np.log1p(counts / counts.sum(axis=1, keepdims=True) * transform.target_sum * share) - transform.mean
+    # A gene that is not there is at its mean, which is where the components have their origin.
+    x[:, ~present] = 0
+    seen = present if missing else None
+    projected = encoder.project(transform.log_normalize(sparse.csr_matrix(counts, dtype=np.float32), seen), seen)
+    np.testing.assert_allclose(projected, x @ encoder.components, atol=1e-4)
+    assert projected.dtype == np.float32
+    assert projected.shape == (20, 5)
+    if missing:
+        at_zero = encoder.project(transform.log_normalize(sparse.csr_matrix(counts, dtype=np.float32), seen))
+        assert np.abs(at_zero - projected).max() > 0.1
+
+
+def test_projecting_needs_components(make_adata, make_encoder):
+    adata = make_adata(6, 25)
+    encoder = make_encoder(adata)
+    assert encoder.components is None
+    with pytest.raises(NotFittedError, match=r"has no principal components\. `sq\.tl\.pretrain` makes encoders that"):
+        encoder.project(encoder.transform.log_normalize(adata.X))
+
+
+@pytest.mark.parametrize("shape", [(24, 5), (26, 5), (5, 25), (25,), (25, 5, 1)])
+def test_components_of_other_genes_are_refused(make_adata, make_encoder, shape):
+    with pytest.raises(
+        ArgumentError,
+        match=rf"`components` must have a row for each of the 25 model genes\. Received shape {re.escape(str(shape))}",
+    ):
+        replace(make_encoder(make_adata(6, 25)), components=np.zeros(shape, np.float32))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scquery_ae._checks import check_unique, shown
+from scquery_ae._checks import check_unique, is_several, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError, warn
 from scquery_ae.labels import label_types
+from scquery_ae.reference.novelty import Novelty
 from scquery_ae.reference.replay import ReplayCells
 from scquery_ae.reference.search import column_of
 from scquery_ae.reference.storable import storable
-from scquery_ae.stats import TypeGaussians
 
 if TYPE_CHECKING:
     from scquery_ae.encoder import Encoder
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
     from scquery_ae.reference.reference import Reference
 
 
-def add_cells(reference: Reference, cells: EmbeddedCells, obs: pd.DataFrame) -> None:
+def add_cells(
+    reference: Reference, cells: EmbeddedCells, obs: pd.DataFrame, replay_cells: ReplayCells, depth: dict[str, float]
+) -> None:
     """Append embedded cells with their annotation, under the reference's label column."""
     check_unique(obs.index, "Names of the cells to add", "give each cell a name of its own.")
     known = obs.index.intersection(reference.obs.index)
@@ -44,6 +45,8 @@ def add_cells(reference: Reference, cells: EmbeddedCells, obs: pd.DataFrame) -> 
         held_out=np.concatenate([reference.held_out, np.ones(len(obs), dtype=bool)]),
         obs=_joined(reference.obs, obs, reference.label_key),
         types=(*reference.types, *new_types),
+        replay_cells=reference.replay_cells.join(replay_cells),
+        depth=_mean_depth(reference, depth, len(obs)),
     )
     _record(reference, "add", {"n_cells": len(obs), "new_types": new_types})
 
@@ -55,6 +58,9 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
         raise ArgumentError(msg)
     gone = np.ones(reference.n_obs, dtype=bool)
     if names is not None:
+        if not isinstance(names, str) and not is_several(names):
+            msg = f"`names` must be names of cells. Received {names!r}."
+            raise ArgumentError(msg)
         wanted = pd.Index([names] if isinstance(names, str) else list(names)).astype(str)
         strangers = wanted.difference(reference.obs.index)
         if len(strangers):
@@ -62,7 +68,7 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
             raise MissingKeyError(msg)
         gone &= reference.obs.index.isin(wanted)
     for key, value in (where or {}).items():
-        values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+        values = list(value) if is_several(value) else [value]
         gone &= column_of(reference.obs, key).isin([str(v) for v in values]).to_numpy()
     if not gone.any():
         msg = f"No cell of the reference is meant by names={names!r} and where={where!r}. Nothing was removed."
@@ -118,17 +124,10 @@ def rename_types(reference: Reference, names: Mapping[str, str]) -> None:
 
 def merge_references(reference: Reference, other: Reference) -> None:
     """Append all cells of a reference with the same encoder."""
-    if not _same_codes(reference.encoder, other.encoder):
+    if not _same_view(reference.encoder, other.encoder):
         msg = (
             "References can be merged if one encoder made both: codes of different encoders cannot be compared. "
             "Received another encoder; add the other's cells from their counts with `reference.add(adata)`."
-        )
-        raise ArgumentError(msg)
-    if not np.array_equal(reference.novelty.projection, other.novelty.projection):
-        msg = (
-            "References can be merged if their principal components are the same: those that were once one, or loaded "
-            "from one. Received one with components of its own; add its cells from their counts with "
-            "`reference.add(adata)`."
         )
         raise ArgumentError(msg)
     known = other.obs.index.intersection(reference.obs.index)
@@ -147,6 +146,8 @@ def merge_references(reference: Reference, other: Reference) -> None:
         held_out=np.concatenate([reference.held_out, other.held_out]),
         obs=_joined(reference.obs, obs, reference.label_key),
         types=(*reference.types, *new_types),
+        replay_cells=reference.replay_cells.join(other.replay_cells),
+        depth=_mean_depth(reference, other.depth, other.n_obs),
     )
     _record(reference, "merge", {"n_cells": other.n_obs, "new_types": new_types})
 
@@ -159,13 +160,16 @@ def _put(
     held_out: np.ndarray,
     obs: pd.DataFrame,
     types: tuple[str, ...],
+    replay_cells: ReplayCells | None = None,
+    depth: dict[str, float] | None = None,
 ) -> None:
     """Change the cells in one go, and work out anew what follows from them."""
+    reference.replay_cells = replay_cells or reference.replay_cells
+    reference.depth = depth or reference.depth
     reference.embedding, reference.projected, reference.held_out = embedding, projected, held_out
     reference.obs, reference.types, reference.index = obs, types, None
     reference.refresh()
-    gaussians = TypeGaussians.fit(projected, reference.label_codes, len(types))
-    reference.novelty = replace(reference.novelty, gaussians=gaussians)
+    reference.novelty = Novelty.fit(embedding, projected, reference.label_codes, len(types))
     before = reference.calibration.method
     reference.calibrate()
     if before in ("cross_validated", "leave_one_batch_out"):
@@ -175,10 +179,19 @@ def _put(
         )
 
 
-def _same_codes(mine: Encoder, theirs: Encoder) -> bool:
-    """Whether two encoders give every cell the same code."""
+def _mean_depth(reference: Reference, depth: dict[str, float], n: int) -> dict[str, float]:
+    """Return the depth of the reference with `n` more cells: the mean of the medians, by numbers of cells."""
+    share = n / (n + reference.n_obs)
+    return {name: (1 - share) * value + share * depth[name] for name, value in reference.depth.items()}
+
+
+def _same_view(mine: Encoder, theirs: Encoder) -> bool:
+    """Whether two encoders see every cell alike."""
     return (
         np.array_equal(mine.genes, theirs.genes)
+        and mine.components is not None
+        and theirs.components is not None
+        and np.array_equal(mine.components, theirs.components)
         and mine.transform.target_sum == theirs.transform.target_sum
         and np.array_equal(mine.transform.mean, theirs.transform.mean)
         and len(mine.layers) == len(theirs.layers)

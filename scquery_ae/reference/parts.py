@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,18 @@ SUFFIXES = {
 REQUIRED = tuple(name for name in SUFFIXES if name != "index")
 
 #: What reading parts that passed their checksums may still raise: whoever wrote them made no reference.
-UNREADABLE = (SafetensorError, ArgumentError, ArithmeticError, EOFError, LookupError, OSError, TypeError, ValueError)
+UNREADABLE = (
+    SafetensorError,
+    ArgumentError,
+    ArithmeticError,
+    BadZipFile,
+    EOFError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
@@ -52,9 +64,11 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "head.kernel": head.kernel,
         "head.bias": head.bias,
         "head.columns": np.asarray(reference.head_columns, dtype=np.int64),
-        "novelty.projection": reference.novelty.projection,
-        "novelty.means": reference.novelty.gaussians.means,
-        "novelty.whitening": reference.novelty.gaussians.whitening,
+        "components": encoder.components,
+        "novelty.codes.means": reference.novelty.codes.means,
+        "novelty.codes.whitening": reference.novelty.codes.whitening,
+        "novelty.components.means": reference.novelty.components.means,
+        "novelty.components.whitening": reference.novelty.components.whitening,
         "held_out": reference.held_out.astype(np.uint8),
         "replay.data": reference.replay_cells.counts.data,
         "replay.indices": reference.replay_cells.counts.indices.astype(np.int32),
@@ -129,12 +143,18 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         head=Head(weights["head.kernel"], weights["head.bias"], tuple(model["head_types"])),
         history=model["history"],
         parameters=model["parameters"],
+        components=weights["components"],
     )
     embedding = np.load(files["embedding"], mmap_mode="r", allow_pickle=False)
     index = None
     if "index" in files:
-        index = ApproximateIndex.read(files["index"], choose_index(len(embedding), model["index_kind"]), len(embedding))
+        index = ApproximateIndex.read(
+            files["index"], choose_index(len(embedding), model["index_kind"]), embedding.shape
+        )
     names = np.asarray(model["replay_names"], dtype=object)
+    if any(weights[name].dtype.kind not in "iu" for name in ("replay.indices", "replay.indptr")):
+        msg = "the places of the counts kept for rehearsals are no whole numbers"
+        raise ValueError(msg)
     counts = sparse.csr_matrix(
         (weights["replay.data"], weights["replay.indices"], weights["replay.indptr"]),
         shape=(len(names), transform.n_genes),
@@ -150,7 +170,10 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         "head_columns": weights["head.columns"],
         "held_out": weights["held_out"].astype(bool),
         "novelty": Novelty(
-            weights["novelty.projection"], TypeGaussians(weights["novelty.means"], weights["novelty.whitening"])
+            *(
+                TypeGaussians(weights[f"novelty.{space}.means"], weights[f"novelty.{space}.whitening"])
+                for space in ("codes", "components")
+            )
         ),
         "projected": np.load(files["projected"], mmap_mode="r", allow_pickle=False),
         "calibration": Calibration(

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scquery_ae._checks import check_number, check_obs_key
+from scquery_ae._checks import check_adata, check_flag, check_mapping, check_number, check_obs_key, check_path
 from scquery_ae._errors import ArgumentError
 from scquery_ae.encoder import Encoder
-from scquery_ae.index import INDEXES, ExactIndex, NeighborIndex, build_index, choose_index
-from scquery_ae.labels import label_codes
+from scquery_ae.index import ExactIndex, NeighborIndex, build_index, usable_index
+from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import GeneColumns, open_cells
 from scquery_ae.reference import bundle, living
 from scquery_ae.reference.annotation import Annotation, EmbeddedCells
 from scquery_ae.reference.calibration import Calibration
-from scquery_ae.reference.novelty import Novelty, project, strangeness_of
-from scquery_ae.reference.replay import ReplayCells
+from scquery_ae.reference.fit_checks import check_fit
+from scquery_ae.reference.novelty import N_KINDS, Novelty
+from scquery_ae.reference.replay import ReplayCells, median_depth
 from scquery_ae.reference.search import SearchFilter, filtered_search
 from scquery_ae.reference.storable import storable
-from scquery_ae.stats import centroid_probabilities, type_centroids, vote_probabilities
+from scquery_ae.stats import centroid_probabilities, type_sums, unit_rows, vote_probabilities
 from scquery_ae.transform import row_sums
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ class Reference:
     held_out
         Cells that training did not see, bool ``(n_obs,)``.
     novelty
-        The label-free view of the types.
+        Where the types lie in the embedding and in the encoder's principal components.
     projected
-        The cells in it, float32 ``(n_obs, n_components)``; memory-mapped after :meth:`load`.
+        The cells in the components, float32 ``(n_obs, n_components)``; memory-mapped after :meth:`load`.
     calibration
         Fitted on held-out cells.
     replay_cells
@@ -96,49 +97,25 @@ class Reference:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        n, latent = len(self.obs), self.encoder.n_latent
-        if self.embedding.shape != (n, latent):
-            msg = (
-                f"A reference needs one code a cell, shape {(n, latent)} for its {n} rows of `obs` and the "
-                f"encoder's width. Received an embedding of shape {self.embedding.shape}."
-            )
-            raise ArgumentError(msg)
-        if self.label_key not in self.obs:
-            msg = f"A reference needs its labels in `obs`. Received the key {self.label_key!r} and {list(self.obs)}."
-            raise ArgumentError(msg)
-        n_components = self.novelty.projection.shape[1]
-        shapes = {
-            "projected": (self.projected.shape, (n, n_components)),
-            "held_out": (self.held_out.shape, (n,)),
-            "head_columns": (self.head_columns.shape, (len(self.encoder.fitted_head.types),)),
-            "means of the types": (self.novelty.gaussians.means.shape, (len(self.types), n_components)),
-            "projection": (self.novelty.projection.shape, (self.encoder.transform.n_genes, n_components)),
-        }
-        shapes["whitening"] = (self.novelty.gaussians.whitening.shape, (n_components, n_components))
-        for i, scale in enumerate(self.calibration.scales):
-            shapes[f"scale {i}"] = (np.stack([scale.location, scale.spread]).shape, (2, len(self.types)))
-        for name, (received, expected) in shapes.items():
-            if received != expected:
-                msg = f"A reference's {name} must have shape {expected}. Received {received}."
-                raise ArgumentError(msg)
-        if not ((self.head_columns >= -1) & (self.head_columns < len(self.types))).all():
-            msg = f"A reference's head_columns must be positions among its {len(self.types)} types, or -1."
-            raise ArgumentError(msg)
-        if self.index_kind not in INDEXES:
-            msg = f"A reference's index must be one of {INDEXES}. Received {self.index_kind!r}."
-            raise ArgumentError(msg)
+        check_fit(self)
         self.refresh()
 
     def refresh(self) -> None:
         """Forget what followed from the cells and labels as they were."""
         #: Type of each cell as a position in `types`, -1 for cells without a label.
         self.label_codes = label_codes(self.obs[self.label_key], self.types)
+        self.__dict__.pop("type_sums", None)
         self.__dict__.pop("centroids", None)
+
+    @cached_property
+    def type_sums(self) -> np.ndarray:
+        """Sum of the codes of each type, float32 ``(n_types, n_latent)``."""
+        return type_sums(self.embedding, self.label_codes, len(self.types))
 
     @cached_property
     def centroids(self) -> np.ndarray:
         """Unit-length mean code of each type, float32 ``(n_types, n_latent)``."""
-        return type_centroids(self.embedding, self.label_codes, len(self.types))
+        return unit_rows(self.type_sums)
 
     @property
     def n_obs(self) -> int:
@@ -149,9 +126,10 @@ class Reference:
     def search_index(self) -> NeighborIndex:
         """The search over the embedding, built when it is first asked for."""
         if self.index is None:
-            exact = choose_index(self.n_obs, self.index_kind) == "exact"
+            # Cells may have been removed since the kind was chosen.
+            kind = usable_index(self.n_obs, self.index_kind)
             # What is memory-mapped stays so.
-            self.index = ExactIndex(self.embedding) if exact else build_index(self.embedding, self.index_kind)
+            self.index = ExactIndex(self.embedding) if kind == "exact" else build_index(self.embedding, kind)
         return self.index
 
     def embed(self, cells: GeneColumns) -> EmbeddedCells:
@@ -160,9 +138,7 @@ class Reference:
         for chunk in cells.chunks():
             logged = self.encoder.transform.log_normalize(chunk, cells.present)
             codes = self.encoder.encode_logged(logged, cells.present)
-            parts.append(
-                (codes, project(logged, self.encoder, self.novelty.projection, cells.present), row_sums(chunk))
-            )
+            parts.append((codes, self.encoder.project(logged, cells.present), row_sums(chunk)))
         return EmbeddedCells(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def annotate(
@@ -188,7 +164,8 @@ class Reference:
         """
         check_number("coverage", coverage, 0, 1, closed="neither")
         neighbors = filtered_search(self.search_index, self.obs, cells.codes, n_neighbors, rules)
-        opinions = self.opinions(cells.codes, neighbors.distances, self.label_codes[neighbors.indices], self.centroids)
+        near = centroid_probabilities(cells.codes, self.centroids)
+        opinions = self.opinions(cells.codes, neighbors.distances, self.label_codes[neighbors.indices], near)
         probabilities = self.calibration.combination(opinions)
         labels = probabilities.argmax(axis=1)
         strangeness = self.strangeness(cells, labels)
@@ -203,7 +180,7 @@ class Reference:
         )
 
     def opinions(
-        self, codes: np.ndarray, distances: np.ndarray, hit_types: np.ndarray, centroids: np.ndarray
+        self, codes: np.ndarray, distances: np.ndarray, hit_types: np.ndarray, near: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what the head, the neighbours and the types' mean codes say, each ``(n, n_types)``.
 
@@ -215,12 +192,11 @@ class Reference:
             Unit-length codes, ``(n, n_latent)``.
         distances, hit_types
             Distance and type of each hit, ``(n, n_neighbors)``; -1 for a hit without a label.
-        centroids
-            Mean code of each type.
+        near
+            What the types' mean codes say, ``(n, n_types)``.
         """
         n_types = len(self.types)
         votes = vote_probabilities(distances, hit_types, n_types)
-        near = centroid_probabilities(codes, centroids)
         head = np.zeros((len(codes), n_types))
         kept = self.head_columns >= 0
         np.add.at(head.T, self.head_columns[kept], self.encoder.classify(codes)[:, kept].T)
@@ -233,35 +209,36 @@ class Reference:
             head[:, new] = share
         return head, votes, near
 
-    def opinions_among(self, codes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the three opinions as if some of the reference's cells, `rows`, were all of it."""
-        searched, labels = np.ascontiguousarray(self.embedding[rows]), self.label_codes[rows]
-        hits = ExactIndex(searched).search(codes, min(CALIBRATION_HITS, len(rows)))
-        # Mean codes, too, are those of these cells.
-        centroids = type_centroids(searched, labels, len(self.types))
-        return self.opinions(codes, hits.distances, labels[hits.indices], centroids)
+    def opinions_without_self(self, codes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the three opinions on cells of the reference, `rows`, as if each alone were not in it."""
+        hits = self.search_index.search(codes, min(CALIBRATION_HITS + 1, self.n_obs))
+        # A cell that found itself goes last, and the last is one too many.
+        order = np.argsort(hits.indices == rows[:, None], axis=1, kind="stable")[:, :-1]
+        distances, indices = (np.take_along_axis(x, order, axis=1) for x in (hits.distances, hits.indices))
+        labels = self.label_codes[rows]
+        without = unit_rows(self.type_sums[labels] - self.embedding[rows])
+        near = centroid_probabilities(codes, self.centroids, (labels, without))
+        return self.opinions(codes, distances, self.label_codes[indices], near)
 
     def strangeness(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
-        """Return how strange cells are for the types that they are given, ``(n, 2)``, larger is stranger.
-
-        Minus the greatest logit of the head, which sees what tells types apart, and the Mahalanobis distance to the
-        type in principal components, which see what training threw away.
-        """
-        return strangeness_of(self.encoder.fitted_head, self.novelty.gaussians, cells.codes, cells.projected, labels)
+        """Return how strange cells are for the types that they are given; see :meth:`Novelty.strangeness`."""
+        return self.novelty.strangeness(self.encoder.fitted_head, cells.codes, cells.projected, labels)
 
     def calibrate(self) -> None:
-        """Fit the calibration to the held-out cells, searched among the others."""
+        """Fit the calibration to the held-out cells, each searched among all others."""
         labels = self.label_codes
-        held_out = self.held_out & (labels >= 0)
-        others = np.flatnonzero(~held_out)
-        if not held_out.any() or not (labels[others] >= 0).any():
-            self.calibration = Calibration.empty(len(self.types), 2)
+        rows = np.flatnonzero(self.held_out & (labels >= 0))
+        if not len(rows) or np.count_nonzero(labels >= 0) < 2:
+            self.calibration = Calibration.empty(len(self.types), N_KINDS)
             return
-        rows = np.flatnonzero(held_out)
         cells = EmbeddedCells(self.embedding[rows], self.projected[rows], np.ones(len(rows)))
-        opinions = self.opinions_among(cells.codes, others)
+        opinions = self.opinions_without_self(cells.codes, rows)
         given = np.mean(opinions, axis=0).argmax(axis=1)
-        self.calibration = Calibration.fit(opinions, self.strangeness(cells, given), labels[rows], "held_out")
+        strangeness = self.strangeness(cells, given)
+        # Without the cell the mean of its type would lie n / (n - 1) times as far away.
+        n = np.bincount(labels[labels >= 0], minlength=len(self.types))[given]
+        strangeness[:, 1:] *= np.where(given == labels[rows], n / np.maximum(n - 1, 1), 1)[:, None]
+        self.calibration = Calibration.fit(opinions, strangeness, labels[rows], "held_out")
 
     def add(
         self,
@@ -301,7 +278,8 @@ class Reference:
         GeneOverlapError, InputStateError
             If the cells cannot be read.
         """
-        labels = check_obs_key(adata, label_key or self.label_key, "label_key")
+        check_adata(adata, "Reference.add")
+        labels = check_obs_key(adata, self.label_key if label_key is None else label_key, "label_key")
         opened = open_cells(
             adata,
             self.encoder.genes,
@@ -315,7 +293,15 @@ class Reference:
         )
         obs = storable(adata.obs)
         obs[self.label_key] = storable(labels.to_frame(self.label_key))[self.label_key]
-        living.add_cells(self, self.embed(opened.cells), obs)
+        every = np.ones(len(obs), dtype=bool)
+        own = label_codes(obs[self.label_key], label_types(obs[self.label_key]))
+        living.add_cells(
+            self,
+            self.embed(opened.cells),
+            obs,
+            ReplayCells.choose(opened.cells, adata.obs_names.to_numpy(), own, every),
+            median_depth(opened.cells),
+        )
 
     def remove(self, names: Iterable[str] | None = None, *, where: Mapping[str, Any] | None = None) -> None:
         """Take cells out; calibration is done anew. Types stay, also those that lose their last cell.
@@ -334,6 +320,8 @@ class Reference:
         MissingKeyError
             If a name or a column is not there.
         """
+        if where is not None:
+            check_mapping("where", where, "columns of `obs` to the values of the cells to remove")
         living.remove_cells(self, names, where)
 
     def relabel(self, names: Mapping[str, str]) -> None:
@@ -351,7 +339,7 @@ class Reference:
         ArgumentError
             If fewer than two types would be left.
         """
-        living.rename_types(self, names)
+        living.rename_types(self, check_mapping("names", names, "types to their new names"))
 
     def merge(self, other: Reference) -> None:
         """Add all cells of another reference that the same encoder made; calibration is done anew.
@@ -361,6 +349,9 @@ class Reference:
         ArgumentError
             If the encoders differ, or a cell is in both.
         """
+        if not isinstance(other, Reference):
+            msg = f"`Reference.merge` needs another reference. Received {type(other).__name__}; load it from its path."
+            raise ArgumentError(msg)
         living.merge_references(self, other)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
@@ -378,7 +369,7 @@ class Reference:
         BundleError
             If something is there already that may not be replaced.
         """
-        bundle.write(path, self, overwrite=overwrite)
+        bundle.write(check_path("path", path), self, overwrite=check_flag("overwrite", overwrite))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Reference:
@@ -394,7 +385,7 @@ class Reference:
         BundleError
             If it is damaged, incomplete, of a newer format, or not a reference.
         """
-        return bundle.read(path, cls)
+        return bundle.read(check_path("path", path), cls)
 
     def __repr__(self) -> str:
         return f"Reference({self.n_obs} cells, {len(self.types)} types by {self.label_key!r}, {self.encoder!r})"

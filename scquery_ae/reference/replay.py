@@ -35,25 +35,31 @@ class ReplayCells:
     names: np.ndarray
 
     @classmethod
-    def choose(
-        cls, counts: sparse.csr_matrix, names: np.ndarray, labels: np.ndarray, held_out: np.ndarray
-    ) -> ReplayCells:
+    def choose(cls, cells: GeneColumns, names: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> ReplayCells:
         """Choose among labelled held-out cells, evenly over each type, so that rare types are seen.
 
         Parameters
         ----------
-        counts, names, labels, held_out
-            Of all reference cells; -1 for no label.
+        cells, names, labels, held_out
+            Of all cells; -1 for no label.
         """
         chosen = []
         for kind in np.unique(labels[held_out & (labels >= 0)]):
             members = np.flatnonzero(held_out & (labels == kind))
-            n = min(len(members), KEPT_OF_TYPE)
-            chosen.append(members[np.linspace(0, len(members) - 1, n).astype(int)])
+            chosen.append(members[_evenly(len(members), KEPT_OF_TYPE)])
         rows = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=int)
-        if len(rows) > KEPT:
-            rows = rows[np.linspace(0, len(rows) - 1, KEPT).astype(int)]
-        return cls(counts[rows], np.asarray(names, dtype=object)[rows])
+        rows = rows[_evenly(len(rows), KEPT)]
+        return cls(cells.take(rows), np.asarray(names, dtype=object)[rows])
+
+    def join(self, other: ReplayCells) -> ReplayCells:
+        """Return the cells of both, thinned out evenly where they are too many."""
+        counts = sparse.vstack([self.counts, other.counts], format="csr")
+        rows = _evenly(counts.shape[0], KEPT)
+        return ReplayCells(counts[rows], np.concatenate([self.names, other.names])[rows])
+
+
+def _evenly(n: int, most: int) -> np.ndarray:
+    return np.linspace(0, n - 1, min(n, most)).astype(int)
 
 
 @dataclass(frozen=True)
@@ -103,18 +109,16 @@ def replay(
     rows = reference.obs.index.get_indexer(pd.Index(kept.names))
     labels = np.where(rows >= 0, reference.label_codes[rows], -1)
     used = labels >= 0
-    held_out = reference.held_out & (reference.label_codes >= 0)
-    others = np.flatnonzero(~held_out)
-    if not used.any() or not len(others):
+    if not used.any() or np.count_nonzero(reference.label_codes >= 0) < 2:
         return None
-    counts, truth = kept.counts[used], labels[used]
+    counts, truth, rows = kept.counts[used], labels[used], rows[used]
     columns = np.arange(counts.shape[1])
     if present is not None:
         columns = np.where(present, columns, -1)
         counts = counts @ sparse.diags(present.astype(np.float32)).tocsr()
     counts = _thinned(counts.tocsr(), depth, np.random.default_rng(random_state))
     cells = reference.embed(GeneColumns(counts, columns))
-    given = reference.calibration.combination(reference.opinions_among(cells.codes, others)).argmax(axis=1)
+    given = reference.calibration.combination(reference.opinions_without_self(cells.codes, rows)).argmax(axis=1)
     kinds = np.unique(truth)
     f1 = f1_score(truth, given, labels=kinds, average=None, zero_division=0)
     return ReplayResult(
@@ -123,6 +127,12 @@ def replay(
         accuracy=float((given == truth).mean()),
         macro_f1=float(np.mean(f1)),
     )
+
+
+def median_depth(cells: GeneColumns) -> dict[str, float]:
+    """Return the median counts in the model genes, and number of them detected, of some cells."""
+    totals, detected = cells.depth()
+    return {"counts": float(np.median(totals)), "genes": float(np.median(detected))}
 
 
 def _thinned(counts: sparse.csr_matrix, depth: float | None, rng: np.random.Generator) -> sparse.csr_matrix:

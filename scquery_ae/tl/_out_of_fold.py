@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from scquery_ae._errors import NotFittedError
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import CellRows
-from scquery_ae.reference.novelty import strangeness_of
+from scquery_ae.reference import Novelty
 from scquery_ae.reference.reference import CALIBRATION_HITS
-from scquery_ae.stats import TypeGaussians, centroid_probabilities, type_centroids, vote_probabilities
+from scquery_ae.stats import centroid_probabilities, type_centroids, vote_probabilities
 from scquery_ae.training import Objective, crossfit
 
 
@@ -27,7 +28,7 @@ class OutOfFold:
     opinions
         Probabilities of each type by head, neighbours and mean codes, each ``(m, n_types)``.
     strangeness
-        As of :meth:`scquery_ae.reference.Reference.strangeness`, ``(m, 2)``; ``(m, 0)`` where it was not asked for.
+        As of :meth:`scquery_ae.reference.Reference.strangeness`, ``(m, 3)``; ``(m, 0)`` where it was not asked for.
     """
 
     rows: np.ndarray
@@ -56,7 +57,7 @@ def out_of_fold(
     labels, folds, batches
         Type, fold and batch of each, int ``(n,)``; -1 for none.
     projected
-        All cells in the reference's principal components, ``(n, n_components)``, for their strangeness.
+        All cells in the encoder's principal components, ``(n, n_components)``, for their strangeness.
     """
     types = encoder.fitted_head.types
     settings, objective, fraction = finetune_settings(encoder)
@@ -86,8 +87,8 @@ def out_of_fold(
         strange = np.zeros((len(rows), 0))
         if projected is not None:
             given = np.mean(opinions, axis=0).argmax(axis=1)
-            gaussians = TypeGaussians.fit(projected[rest], labels[rest], len(types))
-            strange = strangeness_of(other.fitted_head, gaussians, codes[rows], projected[rows], given)
+            novelty = Novelty.fit(searched, projected[rest], labels[rest], len(types))
+            strange = novelty.strangeness(other.fitted_head, codes[rows], projected[rows], given)
         parts.append((rows, *opinions, strange))
     rows, head, votes, near, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return OutOfFold(rows, (head, votes, near), strangeness)
@@ -95,10 +96,16 @@ def out_of_fold(
 
 def finetune_settings(encoder: Encoder) -> tuple[dict[str, Any], Objective, float]:
     """Return the settings that an encoder was fine-tuned with, its objective, and the share that was held out."""
+    if "finetune" not in encoder.parameters:
+        msg = (
+            "The encoder does not say how it was fine-tuned (`encoder.parameters`), so that it cannot be done again. "
+            "Fine-tune it with `sq.tl.finetune`."
+        )
+        raise NotFittedError(msg)
     recorded = dict(encoder.parameters["finetune"])
     fraction = recorded.pop("validation_fraction")
     names = ("metric_loss", "metric_weight", "margin", "batch_invariance")
     objective = Objective(**{name: recorded.pop(name) for name in names})
-    for name in ("label_key", "batch_key"):
+    for name in ("label_key", "batch_key", "wrong_labels"):
         recorded.pop(name)
     return recorded, objective, fraction

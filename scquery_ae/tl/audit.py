@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_integer
+from scquery_ae._checks import check_flag, check_integer
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 #: A label is suspect where another type is this much more probable.
-SUSPECT_GAP = 0.5
+SUSPECT_GAP = 0.4
 
 
 def audit(
@@ -58,7 +58,7 @@ def audit(
     Returns
     -------
     One row a labelled cell, the most suspect first: ``label``, ``suggested`` (the most probable type), ``p_label`` and
-    ``p_suggested`` (calibrated), and ``suspect``, whether another type is more probable by more than .5.
+    ``p_suggested`` (calibrated), and ``suspect``, whether another type is more probable by more than .4.
 
     Raises
     ------
@@ -76,6 +76,7 @@ def audit(
     import pandas as pd
 
     check_integer("n_folds", n_folds, 2)
+    check_flag("progress", progress)
     check_integer("random_state", random_state, 0)
     if not isinstance(encoder, Encoder):
         msg = f"`tl.audit` needs a fine-tuned encoder. Received {type(encoder).__name__}."
@@ -83,6 +84,9 @@ def audit(
     types = encoder.fitted_head.types
     opened = open_training(adata, encoder.transform, "tl.audit")
     codes = known_label_codes(adata, label_key, types)
+    if n_folds > (codes >= 0).sum():
+        msg = f"`n_folds={n_folds}` is more than the {int((codes >= 0).sum())} labelled cells. Ask for fewer."
+        raise ArgumentError(msg)
     batches = batch_codes(adata, batch_key)
     if batches is not None and batches.max() + 1 < n_folds:
         msg = f"`n_folds={n_folds}` is more than the {batches.max() + 1} batches of {batch_key!r}. Ask for fewer."

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_choice, check_unique
-from scquery_ae._errors import ArgumentError, warn
+from scquery_ae._checks import check_choice, check_flag, check_slots, check_unique
+from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
-from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
-from scquery_ae.index import INDEXES
-from scquery_ae.loaders import CellRows, GeneColumns, open_training
+from scquery_ae.index import INDEXES, choose_index, usable_index
+from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.reference import Calibration, Novelty, Reference, ReplayCells
-from scquery_ae.reference.novelty import principal_directions, project
+from scquery_ae.reference.novelty import N_KINDS
+from scquery_ae.reference.replay import median_depth
 from scquery_ae.reference.storable import storable
-from scquery_ae.stats import TypeGaussians
-from scquery_ae.tl._labels import batch_codes, known_label_codes
+from scquery_ae.tl._labels import batch_codes, known_label_codes, read_split
 from scquery_ae.tl._out_of_fold import out_of_fold
-from scquery_ae.training import make_folds
+from scquery_ae.training import make_folds, principal_components
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 
@@ -43,7 +44,7 @@ def build_reference(
     """Embed labelled cells and calibrate what they will say about a query.
 
     Head and neighbours are combined, and confidence, p-values and label sets calibrated, on the cells that
-    fine-tuning held out (``obs["scquery_split"]``), searched among the others.
+    fine-tuning held out (``obs["scquery_split"]``), each as if it alone were not in the reference.
 
     Parameters
     ----------
@@ -53,7 +54,8 @@ def build_reference(
     encoder
         Fine-tuned encoder.
     label_key
-        Column of ``obs`` with the cell types that the encoder was fine-tuned on.
+        Column of ``obs`` with the cell types that the encoder was fine-tuned on. Labels that fine-tuning dropped as
+        suspect are missing in the reference.
     batch_key
         Column of ``obs`` with the batches (studies, donors), for `calibration`.
     calibration
@@ -86,11 +88,23 @@ def build_reference(
     if not isinstance(encoder, Encoder):
         msg = f"`tl.build_reference` needs a fine-tuned encoder. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
+    slots = check_slots(key_added)
     check_choice("index", index, INDEXES)
+    check_flag("progress", progress)
     check_choice("calibration", calibration, CALIBRATIONS)
     types = encoder.fitted_head.types
     cells = open_training(adata, encoder.transform, "tl.build_reference")
+    if adata.n_obs < 2:
+        msg = f"`tl.build_reference` needs at least two cells. Received {adata.n_obs}; give those of the training."
+        raise ArgumentError(msg)
+    if usable_index(adata.n_obs, index) != choose_index(adata.n_obs, index):
+        msg = (
+            f'`index={index!r}` needs more cells than {adata.n_obs}, for its parts are trained. Use "exact" or "auto".'
+        )
+        raise ArgumentError(msg)
     codes = known_label_codes(adata, label_key, types)
+    held_out, suspect = read_split(adata, slots.split)
+    codes[suspect] = -1
     check_unique(adata.obs_names, "`adata.obs_names`", "call `adata.obs_names_make_unique()`.")
     folds, batches = _folds(adata, codes, batch_key, calibration)
     if folds is not None and batches is None and encoder.parameters.get("finetune", {}).get("batch_invariance"):
@@ -100,23 +114,23 @@ def build_reference(
         )
         raise ArgumentError(msg)
     rows = CellRows.read(cells, encoder.transform)
-    projection = principal_directions(rows.logged)
-    projected = project(rows.logged, encoder, projection)
+    if encoder.components is None:
+        encoder = replace(encoder, components=principal_components(rows.logged))
+    projected = encoder.project(rows.logged)
     embedding = encoder.encode_logged(rows.logged)
-    held_out = _held_out(adata, Slots(key_added).split)
     reference = Reference(
         encoder=encoder,
         embedding=embedding,
-        obs=storable(adata.obs),
+        obs=_annotation(adata, label_key, suspect),
         label_key=label_key,
         types=types,
         head_columns=np.arange(len(types)),
         held_out=held_out,
-        novelty=Novelty(projection, TypeGaussians.fit(projected, codes, len(types))),
+        novelty=Novelty.fit(embedding, projected, codes, len(types)),
         projected=projected,
-        calibration=Calibration.empty(len(types), 2),
-        replay_cells=ReplayCells.choose(rows.counts(), adata.obs_names.to_numpy(), codes, held_out),
-        depth=_depth(cells),
+        calibration=Calibration.empty(len(types), N_KINDS),
+        replay_cells=ReplayCells.choose(cells, adata.obs_names.to_numpy(), codes, held_out),
+        depth=median_depth(cells),
         index_kind=index,
         provenance={"scquery_ae": version("scquery-ae"), "n_obs": adata.n_obs, "label_key": label_key, "steps": []},
     )
@@ -150,22 +164,10 @@ def _folds(
     return make_folds(codes, batches, min(n_batches, 10), 0), batches
 
 
-def _held_out(adata: AnnData, split: str) -> np.ndarray:
-    if split not in adata.obs:
-        warn(
-            f'`adata.obs["{split}"]` is not there, so no cells are known to be held out from training: confidence is '
-            "not calibrated and nothing will be called unknown. Use the AnnData that `sq.tl.finetune` was called on."
-        )
-        return np.zeros(adata.n_obs, dtype=bool)
-    held_out = np.asarray(adata.obs[split].astype(object) == "validation")
-    if not held_out.any():
-        warn(
-            "Fine-tuning held no cells out: confidence is not calibrated and nothing will be called unknown. "
-            "Fine-tune with a `validation_fraction` above 0."
-        )
-    return held_out
-
-
-def _depth(cells: GeneColumns) -> dict[str, float]:
-    totals, detected = cells.depth()
-    return {"counts": float(np.median(totals)), "genes": float(np.median(detected))}
+def _annotation(adata: AnnData, label_key: str, suspect: np.ndarray) -> pd.DataFrame:
+    """Return the cells' annotation; a suspect label is missing, so that it does not vote."""
+    obs = storable(adata.obs)
+    if suspect.any():
+        logger.info("%d cells with a suspect label stand in the reference without one", suspect.sum())
+        obs[label_key] = obs[label_key].mask(suspect)
+    return obs

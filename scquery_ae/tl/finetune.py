@@ -6,24 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scquery_ae._array_checks import check_margin
 from scquery_ae._checks import (
     check_choice,
+    check_flag,
     check_integer,
-    check_margin,
     check_number,
     check_obs_key,
     check_rate,
     check_share_range,
+    check_slots,
     plain,
     shown,
 )
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
-from scquery_ae._slots import Slots
 from scquery_ae.encoder import Encoder
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
-from scquery_ae.tl._labels import batch_codes
+from scquery_ae.tl._labels import WRONG_LABELS, batch_codes, split_column, suspects_to_drop
 from scquery_ae.tl._write import write_results
 from scquery_ae.training import Objective, finetune_encoder, stratified_split
 
@@ -52,6 +53,7 @@ def finetune(
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     validation_fraction: float = 0.1,
+    wrong_labels: str = "auto",
     key_added: str = "scquery",
     random_state: int = 0,
     progress: bool = True,
@@ -104,6 +106,11 @@ def finetune(
         Of the Adam optimiser.
     validation_fraction
         Share of the labelled cells held out, in [0, 1). A type never loses its last cell.
+    wrong_labels
+        What to do with suspect labels, those that trees on principal components hold for clearly less probable than
+        another, taught by other cells. ``"drop"``: the cells count as unlabelled. ``"keep"``: learn from
+        all. ``"auto"``: drop them where so many labels are absurd that labels must have been mixed up, as they are not
+        where types merely shade into each other; a warning says so.
     key_added
         Prefix of the slot written.
     random_state
@@ -116,7 +123,7 @@ def finetune(
     None. Changes `encoder` (layers, head, ``encoder.history["finetune"]``), and writes
 
     ``obs["scquery_split"]`` : categorical
-        ``"train"`` or ``"validation"``, missing for cells without a label.
+        ``"train"`` or ``"validation"``; ``"suspect"`` for cells whose label was dropped; missing for cells without one.
 
     Raises
     ------
@@ -130,7 +137,10 @@ def finetune(
     References
     ----------
     Alavi et al., Nature Communications 9, 4768 (2018).
+    Northcutt et al., Journal of Artificial Intelligence Research 70, 1373 (2021), on wrong labels.
     """
+    slot = check_slots(key_added).split
+    check_flag("progress", progress)
     check_rate("label_smoothing", label_smoothing)
     check_rate("corruption_level", corruption_level)
     masked_from, masked_to = check_share_range("gene_masking", gene_masking)
@@ -143,8 +153,9 @@ def finetune(
     check_number("batch_invariance", batch_invariance, 0, np.inf, closed="left")
     check_rate("dropout", dropout)
     check_rate("validation_fraction", validation_fraction)
+    check_choice("wrong_labels", wrong_labels, WRONG_LABELS)
     check_number("class_weight_power", class_weight_power, 0, 1)
-    check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
+    learning_rate = check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
     for name, number in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
         check_integer(name, number)
     check_integer("random_state", random_state, 0)
@@ -170,6 +181,12 @@ def finetune(
             f"Received {batch_key!r}{'' if batches is None else ' with one'}; name the column of the batches."
         )
         raise ArgumentError(msg)
+    rows = CellRows.read(cells, encoder.transform)
+    suspect = np.zeros(adata.n_obs, dtype=bool)
+    if wrong_labels != "keep":
+        suspect = suspects_to_drop(encoder, rows, codes, len(types), wrong_labels, random_state)
+        codes[suspect] = -1
+        labelled &= ~suspect
     held_out = np.zeros(adata.n_obs, dtype=bool)
     held_out[labelled] = stratified_split(
         codes[labelled], validation_fraction, random_state, None if batches is None else batches[labelled]
@@ -200,7 +217,7 @@ def finetune(
     )
     result = finetune_encoder(
         encoder,
-        CellRows.read(cells, encoder.transform),
+        rows,
         codes,
         held_out,
         types,
@@ -213,10 +230,16 @@ def finetune(
         encoder.pretrained = encoder.layers
     encoder.layers, encoder.head = result.layers, result.head
     encoder.history["finetune"] = result.history
-    split = plain({"label_key": label_key, "batch_key": batch_key, "validation_fraction": validation_fraction})
+    split = plain(
+        {
+            "label_key": label_key,
+            "batch_key": batch_key,
+            "validation_fraction": validation_fraction,
+            "wrong_labels": wrong_labels,
+        }
+    )
     encoder.parameters["finetune"] = {**split, **settings, **losses}
-    slot = Slots(key_added).split
-    write_results(adata, obs={slot: _split_column(labelled, held_out, adata.obs_names)})
+    write_results(adata, obs={slot: split_column(labelled, held_out, suspect, adata.obs_names)})
     logger.info("fine-tuned %r on %d of %d cells; wrote obs[%r]", encoder, labelled.sum(), adata.n_obs, slot)
 
 
@@ -243,10 +266,3 @@ def _margins(margin: float | pd.DataFrame, types: tuple[str, ...]) -> np.ndarray
         )
         raise ArgumentError(msg)
     return margins
-
-
-def _split_column(labelled: np.ndarray, held_out: np.ndarray, index: pd.Index) -> pd.Series:
-    import pandas as pd
-
-    codes = np.where(labelled, held_out.astype(int), -1)
-    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(["train", "validation"])), index=index)

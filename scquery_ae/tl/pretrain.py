@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from scquery_ae._checks import check_integer, check_layer_sizes, check_share_range, described, plain
+from scquery_ae._checks import check_flag, check_integer, check_layer_sizes, check_share_range, described, plain
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.gene_sets import GeneSetMask, gene_set_mask, read_gmt
 from scquery_ae.loaders import CellRows, fitted_transform, open_training
-from scquery_ae.training import pretrain_encoder
+from scquery_ae.training import pretrain_encoder, principal_components
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,6 +126,7 @@ def pretrain(
     sizes = check_layer_sizes(layer_sizes)
     low, high = check_share_range("gene_masking", gene_masking)
     check_integer("free_units", free_units, 0)
+    check_flag("progress", progress)
     transform = fitted_transform(adata, "tl.pretrain")
     sets = _read_sets(gene_sets, transform.genes, free_units)
     cells = CellRows.read(open_training(adata, transform, "tl.pretrain"), transform)
@@ -158,6 +159,7 @@ def pretrain(
         progress=progress,
         **settings,
     )
+    encoder.components = principal_components(cells.logged)
     encoder.parameters["pretrain"] = {
         "layer_sizes": list(sizes),
         **described(settings),

@@ -1,19 +1,24 @@
 """Training on rows of cells: arrays and histories, no AnnData is written."""
 
+from scquery_ae.training.components import principal_components
 from scquery_ae.training.crossfit import crossfit, make_folds
 from scquery_ae.training.finetune import FinetuneResult, finetune_encoder
 from scquery_ae.training.objective import Objective
 from scquery_ae.training.panels import PanelNoise
 from scquery_ae.training.pretrain import pretrain_encoder
 from scquery_ae.training.split import stratified_split
+from scquery_ae.training.suspects import Suspicion, suspect_labels
 
 __all__ = [
     "FinetuneResult",
     "Objective",
     "PanelNoise",
+    "Suspicion",
     "crossfit",
     "finetune_encoder",
     "make_folds",
     "pretrain_encoder",
+    "principal_components",
     "stratified_split",
+    "suspect_labels",
 ]

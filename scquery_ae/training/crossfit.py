@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scquery_ae._errors import NotFittedError
+from scquery_ae._errors import ArgumentError, NotFittedError
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows
 from scquery_ae.training.finetune import finetune_encoder
@@ -79,6 +79,8 @@ def crossfit(
     ------
     NotFittedError
         If the encoder no longer has the layers that fine-tuning started from.
+    ArgumentError
+        If one fold holds all labelled cells.
     """
     if encoder.pretrained is None:
         msg = (
@@ -86,6 +88,13 @@ def crossfit(
             "encoder have seen all labels. Use one that was fine-tuned in this session."
         )
         raise NotFittedError(msg)
+    for fold in range(max(int(folds.max()) + 1, 1)):
+        if not ((folds != fold) & (labels >= 0)).any():
+            msg = (
+                "Cross-fitting needs labelled cells outside of each fold. Received a fold that holds them all; label "
+                "cells of more batches, or leave `batch_key` out."
+            )
+            raise ArgumentError(msg)
     start = Encoder(encoder.transform, encoder.pretrained)
     for fold in range(int(folds.max()) + 1):
         inside = folds == fold

@@ -75,7 +75,7 @@ def pretrain_encoder(
     stack = pretrain_stack(
         cells,
         entries,
-        counts=cells.counts() if first_loss in COUNT_LOSSES else None,
+        counts=cells.counts() if isinstance(first_loss, str) and first_loss in COUNT_LOSSES else None,
         activation=activation,
         code_activation=code_activation,
         **settings,

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import scquery_ae as sq
+from scquery_ae.index import ExactIndex
 from scquery_ae.reference import EmbeddedCells, SearchFilter, replay
 
 
@@ -41,7 +42,7 @@ def embedded(adata, reference):
     counts = np.asarray(counts.todense() if hasattr(counts, "todense") else counts)
     logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * reference.encoder.transform.target_sum)
     centred = logged - reference.encoder.transform.mean
-    return reference.encoder.encode(counts), centred @ reference.novelty.projection
+    return reference.encoder.encode(counts), centred @ reference.encoder.components
 
 
 def assert_consistent(reference):
@@ -60,8 +61,9 @@ def assert_consistent(reference):
         mean = codes[mine].mean(axis=0) if mine.any() else np.zeros(8)
         np.testing.assert_allclose(reference.centroids[kind], mean / max(np.linalg.norm(mean), 1e-12), atol=1e-5)
         if mine.any():
+            np.testing.assert_allclose(reference.novelty.codes.means[kind], mean, atol=1e-5)
             own = np.asarray(reference.projected)[mine].mean(axis=0)
-            np.testing.assert_allclose(reference.novelty.gaussians.means[kind], own, atol=1e-4)
+            np.testing.assert_allclose(reference.novelty.components.means[kind], own, atol=1e-4)
     # Calibration is that of the held-out cells that have labels.
     held_out = reference.held_out & (reference.label_codes >= 0)
     assert len(reference.calibration.scores) == held_out.sum()
@@ -160,7 +162,9 @@ def test_the_head_says_of_a_new_type_what_the_others_do(living, with_new_type):
     living.add(with_new_type)
     codes = np.asarray(living.embedding[:20])
     hits = np.tile([0, 3, 3, 1], (20, 1))
-    head, votes, near = living.opinions(codes, np.full((20, 4), 0.1, np.float32), hits, living.centroids)
+    said = np.random.default_rng(0).dirichlet(np.ones(4), 20)
+    head, votes, near = living.opinions(codes, np.full((20, 4), 0.1, np.float32), hits, said)
+    assert near is said
     share = (votes[:, 3] + near[:, 3]) / 2
     np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0, 0.5], (20, 1)))
     np.testing.assert_allclose(head[:, 3], share)
@@ -315,7 +319,11 @@ def test_counts_of_removed_cells_go_with_them(living, reference, more):
     np.testing.assert_array_equal(living.replay_cells.counts.toarray(), reference.replay_cells.counts.toarray()[1:])
     more.obs_names = [name, *more.obs_names[1:]]
     living.add(more)
-    assert sum(replay(living).n_cells.values()) == len(reference.replay_cells.names) - 1
+    kept = living.replay_cells
+    assert len(set(kept.names)) == len(kept.names) == len(reference.replay_cells.names) - 1 + 45
+    expected = more[name, list(living.encoder.genes)].X.toarray()
+    np.testing.assert_array_equal(kept.counts[kept.names == name].toarray(), expected)
+    assert sum(replay(living).n_cells.values()) == len(kept.names)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +381,7 @@ def test_types_that_get_one_name_become_one(living, reference, query_adata, tmp_
     np.testing.assert_array_equal(living.head_columns, [0, 1, 0])
     np.testing.assert_array_equal(living.label_codes, np.array([0, 1, 0, -1])[reference.label_codes])
     codes = np.asarray(living.embedding[:10])
-    head = living.opinions(codes, np.zeros((10, 1), np.float32), np.zeros((10, 1), int), living.centroids)[0]
+    head = living.opinions(codes, np.zeros((10, 1), np.float32), np.zeros((10, 1), int), np.full((10, 2), 0.5))[0]
     before = reference.encoder.classify(codes)
     np.testing.assert_allclose(head, np.stack([before[:, 0] + before[:, 2], before[:, 1]], axis=1), rtol=1e-5)
     assert_consistent(living)
@@ -478,10 +486,14 @@ def other_encoders(encoder):
         ),
         "mean": dataclasses.replace(encoder, transform=dataclasses.replace(transform, mean=transform.mean + 1)),
         "target": dataclasses.replace(encoder, transform=dataclasses.replace(transform, target_sum=1e4)),
+        "components": dataclasses.replace(encoder, components=encoder.components[:, ::-1]),
+        "no components": dataclasses.replace(encoder, components=None),
     }
 
 
-@pytest.mark.parametrize("what", ["kernel", "bias", "activation", "genes", "mean", "target"])
+@pytest.mark.parametrize(
+    "what", ["kernel", "bias", "activation", "genes", "mean", "target", "components", "no components"]
+)
 def test_another_encoder_is_refused(reference, what):
     first, second = halves(reference)
     assert first.encoder.layers[0].activation != "sigmoid"
@@ -492,13 +504,6 @@ def test_another_encoder_is_refused(reference, what):
     ):
         first.merge(second)
     assert first.embedding is before
-
-
-def test_other_components_are_refused(reference):
-    first, second = halves(reference)
-    second.novelty = dataclasses.replace(second.novelty, projection=second.novelty.projection[:, ::-1])
-    with pytest.raises(sq.ArgumentError, match=r"principal components are the same.*with components of its own; add"):
-        first.merge(second)
 
 
 def test_cells_of_both_are_refused(reference):
@@ -538,3 +543,20 @@ def test_an_index_follows_the_cells(reference, more, tmp_path, kind):
     cells = EmbeddedCells(np.asarray(back.embedding[:30]), np.asarray(back.projected[:30]), np.ones(30))
     hits = back.annotate(cells, n_neighbors=3, rules=SearchFilter()).neighbors
     assert (hits.indices == np.arange(30)[:, None]).any(axis=1).mean() > 0.9
+
+
+def test_an_index_that_has_too_few_cells_left_gives_way_to_exact_search(reference, tmp_path, query_adata):
+    living = dataclasses.replace(reference, index_kind="int8", index=None)
+    living.remove(list(living.obs.index[39:]))
+    assert living.n_obs == 39
+    assert isinstance(living.search_index, ExactIndex)
+    assert_survives_saving(living, tmp_path / "a.scq", query_adata)
+    assert not list((tmp_path / "a.scq").glob("*.faiss"))
+
+
+def test_depth_goes_with_the_cells(living, reference, more):
+    counts = more[:, list(reference.encoder.genes)].X.toarray()
+    own = {"counts": np.median(counts.sum(axis=1)), "genes": np.median((counts > 0).sum(axis=1))}
+    living.add(more)
+    for name, before in reference.depth.items():
+        assert living.depth[name] == pytest.approx((240 * before + 45 * own[name]) / 285)

@@ -70,7 +70,7 @@ def test_depth_is_that_of_the_counts_in_the_model_genes(cells, encoder):
     assert reference.depth == {"counts": np.median(counts.sum(axis=1)), "genes": np.median((counts > 0).sum(axis=1))}
 
 
-def test_it_is_calibrated_on_held_out_cells_searched_among_the_others(cells, encoder):
+def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, encoder):
     reference = sq.tl.build_reference(cells, encoder, label_key="cell_type")
     held_out = np.arange(60) % 4 == 0
     truth = np.arange(60) % 3
@@ -79,33 +79,39 @@ def test_it_is_calibrated_on_held_out_cells_searched_among_the_others(cells, enc
     assert calibration.method == "held_out"
     assert len(calibration.scores) == len(calibration.groups) == len(calibration.true_probabilities) == 15
 
-    # Head, votes of fifteen neighbours and mean codes, all without the held-out cells.
-    inside, others = codes[held_out].astype(float), codes[~held_out].astype(float)
-    distances = np.clip(1 - inside @ others.T, 0, 2)
-    votes = np.zeros((15, 3))
-    for row, d in enumerate(distances):
+    # Head, votes of fifteen neighbours and mean codes, each cell itself left out.
+    rows, codes = np.flatnonzero(held_out), codes.astype(float)
+    votes, near = np.zeros((15, 3)), np.zeros((15, 3))
+    for i, row in enumerate(rows):
+        others, kinds = np.delete(codes, row, axis=0), np.delete(truth, row)
+        d = np.clip(1 - others @ codes[row], 0, 2)
         nearest = np.argsort(d)[:15]
         weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
-        votes[row] = [weight[truth[~held_out][nearest] == kind].sum() / weight.sum() for kind in range(3)]
-    means = np.stack([others[truth[~held_out] == kind].mean(axis=0) for kind in range(3)])
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
-    logits = codes[held_out] @ encoder.head.kernel + encoder.head.bias
-    opinions = (softmax(logits, axis=1), votes, softmax(40 * inside @ means.T, axis=1))
+        votes[i] = [weight[kinds[nearest] == kind].sum() / weight.sum() for kind in range(3)]
+        means = np.stack([others[kinds == kind].mean(axis=0) for kind in range(3)])
+        near[i] = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ codes[row])
+    head = softmax(codes[rows] @ encoder.head.kernel + encoder.head.bias, axis=1)
+    opinions = (head, votes, near)
     labels = np.mean(opinions, axis=0).argmax(axis=1)
 
-    # Strangeness: the greatest logit, and the distance to the given type in principal components of all cells.
-    counts = cells[:, list(encoder.genes)].layers["counts"].toarray()
-    logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * encoder.transform.target_sum)
-    centred = logged - encoder.transform.mean
-    rest = np.concatenate([centred[truth == kind] - centred[truth == kind].mean(axis=0) for kind in range(3)])
-    covariance = rest.T @ rest / 60
-    inverse = np.linalg.inv(covariance + 0.1 * np.trace(covariance) / 25 * np.eye(25))
-    type_means = np.stack([centred[truth == kind].mean(axis=0) for kind in range(3)])
-    mahal = [mahalanobis(x, type_means[kind], inverse) for x, kind in zip(centred[held_out], labels, strict=True)]
-    expected = Calibration.fit(opinions, np.stack([-logits.max(axis=1), mahal], axis=1), truth[held_out], "held_out")
+    # Strangeness: the head's doubt, and the distances to the given type in codes and in principal components. The
+    # covariances are those of all cells; the mean of a cell's own type is taken without it.
+    strangeness = [-head.max(axis=1)]
+    for x in (codes, reference.projected.astype(float)):
+        width = x.shape[1]
+        rest = np.concatenate([x[truth == kind] - x[truth == kind].mean(axis=0) for kind in range(3)])
+        covariance = rest.T @ rest / 60
+        inverse = np.linalg.inv(covariance + 0.1 * np.trace(covariance) / width * np.eye(width))
+        strangeness.append(
+            [
+                mahalanobis(x[row], x[(truth == kind) & (np.arange(60) != row)].mean(axis=0), inverse)
+                for row, kind in zip(rows, labels, strict=True)
+            ]
+        )
+    expected = Calibration.fit(opinions, np.stack(strangeness, axis=1), truth[held_out], "held_out")
     np.testing.assert_array_equal(calibration.groups, expected.groups)
-    np.testing.assert_allclose(calibration.true_probabilities, expected.true_probabilities, rtol=2e-2)
-    np.testing.assert_allclose(calibration.scores, expected.scores, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(calibration.true_probabilities, expected.true_probabilities, rtol=1e-4)
+    np.testing.assert_allclose(calibration.scores, expected.scores, rtol=1e-4, atol=1e-4)
 
 
 def test_unlabelled_held_out_cells_do_not_calibrate(cells, encoder):
@@ -206,7 +212,7 @@ def test_steps_left_out_are_named(cells, encoder):
         (
             "types",
             ("type 0", "type 1"),
-            r"A reference's means of the types must have shape \(2, 50\)\. Received \(3, 50\)",
+            r"A reference's mean codes must have shape \(2, 8\)\. Received \(3, 8\)",
         ),
         ("held_out", np.zeros(239, bool), r"A reference's held_out must have shape \(240,\)\. Received \(239,\)"),
         ("projected", np.zeros((240, 49), np.float32), r"projected must have shape \(240, 50\)\. Received \(240, 49\)"),
@@ -225,14 +231,16 @@ def test_projected_cells_are_their_principal_components(trained):
     reference, adata = trained.reference, trained.adata
     counts = adata[:, list(trained.encoder.genes)].layers["counts"].toarray()
     logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * trained.encoder.transform.target_sum)
-    _, values, directions = np.linalg.svd(logged - logged.mean(axis=0), full_matrices=False)
+    spread = np.sqrt(logged.var(axis=0) + 0.05**2)
+    _, values, directions = np.linalg.svd((logged - logged.mean(axis=0)) / spread, full_matrices=False)
+    unit = np.sqrt((values[:50] ** 2).mean() / 239)
     # Directions have no sign of their own; the last few of 50 lie too close to tell apart.
     np.testing.assert_allclose(
         np.abs(reference.projected[:, :5]),
-        np.abs((logged - trained.encoder.transform.mean) @ directions[:5].T),
+        np.abs((logged - trained.encoder.transform.mean) / spread @ directions[:5].T) / unit,
         atol=2e-3,
     )
-    np.testing.assert_allclose(reference.projected.std(axis=0)[:5] * np.sqrt(240), values[:5], rtol=1e-3)
+    np.testing.assert_allclose(reference.projected.std(axis=0)[:5] * np.sqrt(240), values[:5] / unit, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf", "int8", "auto"])
@@ -250,6 +258,8 @@ def test_the_kind_of_index_is_kept_and_searched(cells, encoder, kind):
 def test_kinds_that_do_not_exist_are_refused(cells, encoder):
     with pytest.raises(sq.ArgumentError, match=r"`index` must be one of 'auto', 'exact', .*Received 'annoy'"):
         sq.tl.build_reference(cells, encoder, label_key="cell_type", index="annoy")
+    with pytest.raises(sq.ArgumentError, match=rf"`index='pq'` needs more cells than {cells.n_obs}, for its parts are"):
+        sq.tl.build_reference(cells, encoder, label_key="cell_type", index="pq")
     with pytest.raises(sq.ArgumentError, match=r"`calibration` must be one of 'held_out', .*Received 'none'"):
         sq.tl.build_reference(cells, encoder, label_key="cell_type", calibration="none")
 

@@ -4,12 +4,14 @@ import dataclasses
 import functools
 
 import anndata
+import dask.array
 import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
 from matplotlib import pyplot as plt
 from scipy import sparse
+from scipy.special import softmax
 
 import scquery_ae as sq
 from scquery_ae.reference import digest
@@ -150,6 +152,18 @@ def test_the_query_is_left_bit_identical(make_adata, reference, fmt, dtype):
     pd.testing.assert_frame_equal(adata.obs[list(obs)], obs)
     pd.testing.assert_frame_equal(adata.var, var)
     assert adata.uns["mine"] == {"a": 1}
+
+
+@pytest.mark.parametrize("sparse_blocks", [False, True])
+def test_a_dask_array_is_read_by_its_chunks(query_adata, reference, sparse_blocks):
+    expected = queried(query_adata.copy(), reference)
+    lazy = dask.array.from_array(query_adata.X.toarray(), chunks=(7, 120 if sparse_blocks else 50))
+    query_adata.X = lazy.map_blocks(sparse.csr_matrix) if sparse_blocks else lazy
+    assert_same_answers(queried(query_adata, reference), expected)
+    assert isinstance(query_adata.X, dask.array.Array)
+    assert sq.pp.check(query_adata, reference).n_obs == 30
+    with pytest.raises(sq.InputStateError, match="works in memory, but received a Dask array"):
+        sq.pp.normalize(query_adata)
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -503,21 +517,21 @@ def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata
 # Control of errors, and what the search is cut to.
 
 
-def test_p_values_are_of_logit_and_distance_together(query_adata, reference):
+def test_p_values_are_of_the_head_and_both_distances_together(query_adata, reference):
     cells = _seen(query_adata, reference)
     adata = queried(query_adata, reference)
     given = adata.obs["scquery_label"].cat.codes.to_numpy().astype(int)
     head = reference.encoder.head
-    logit = (cells.codes.astype(float) @ head.kernel + head.bias).max(axis=1)
+    kinds = [-softmax(cells.codes.astype(float) @ head.kernel + head.bias, axis=1).max(axis=1)]
     # Mahalanobis, from the covariance that the whitening stands for.
-    gaussians = reference.novelty.gaussians
-    precision = gaussians.whitening.astype(float) @ gaussians.whitening.T.astype(float)
-    away = cells.projected - gaussians.means[given]
-    distance = np.sqrt(np.einsum("ij,jk,ik->i", away, precision, away))
+    for gaussians, x in ((reference.novelty.codes, cells.codes), (reference.novelty.components, cells.projected)):
+        precision = gaussians.whitening.astype(float) @ gaussians.whitening.T.astype(float)
+        away = x - gaussians.means[given]
+        kinds.append(np.sqrt(np.einsum("ij,jk,ik->i", away, precision, away)))
     calibration = reference.calibration
     score = sum(
         (kind - scale.location[given]) / scale.spread[given]
-        for kind, scale in zip((-logit, distance), calibration.scales, strict=True)
+        for kind, scale in zip(kinds, calibration.scales, strict=True)
     )
     expected = np.empty(30)
     for i in range(30):
@@ -579,6 +593,18 @@ def test_cells_with_the_querys_own_value_are_not_found(query_adata, reference):
     assert allowed[2].all()
     _, distances = allowed_hits(reference, adata.obsm["X_scquery"], allowed, 6)
     np.testing.assert_allclose(adata.obsm["scquery_distances"], distances, atol=1e-5)
+
+
+def test_cells_of_an_unknown_donor_may_find_all(query_adata, reference):
+    query_adata.obs["batch"] = pd.Categorical(["batch 0", None] * 15)
+    obs = reference.obs.copy()
+    obs["batch"] = obs["batch"].astype(object)
+    obs.iloc[:7, obs.columns.get_loc("batch")] = None
+    adata = queried(query_adata, dataclasses.replace(reference, obs=obs), exclude_same="batch", n_neighbors=6)
+    free = queried(query_adata.copy(), reference, n_neighbors=6)
+    np.testing.assert_array_equal(adata.obsm["scquery_neighbors"][1::2], free.obsm["scquery_neighbors"][1::2])
+    found = obs["batch"].to_numpy()[adata.obsm["scquery_neighbors"][::2]]
+    assert not (found == "batch 0").any()
 
 
 def test_hits_are_spread(query_adata, reference):

@@ -1,0 +1,43 @@
+"""Principal components: a view of the cells that no label has shaped."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+#: Components that are kept.
+N_COMPONENTS = 50
+
+#: Genes are divided by their standard deviation, but not by less than about this: what is hardly seen is mostly noise.
+LEAST_SPREAD = 0.05
+
+#: Cells that the components are fitted to at most, evenly spaced.
+MAX_CELLS = 20_000
+
+
+def principal_components(logged: sparse.csr_matrix) -> np.ndarray:
+    """Return directions in which cells differ, their genes on one scale, float32 ``(n_genes, n_components)``.
+
+    On one scale, because the genes that vary most tell of activity; a marker of few cells tells a new type.
+    Cells times this, less their mean, have a variance of one on average over the components.
+
+    Parameters
+    ----------
+    logged
+        Log-normalised rows, CSR ``(n, n_genes)``.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.utils.sparsefuncs import mean_variance_axis
+
+    if logged.shape[0] > MAX_CELLS:
+        logged = logged[np.linspace(0, logged.shape[0] - 1, MAX_CELLS).astype(int)]
+    logged = logged.astype(np.float64)
+    _, variance = mean_variance_axis(logged, axis=0)
+    scale = 1 / np.sqrt(variance + LEAST_SPREAD**2)
+    n_components = max(min(N_COMPONENTS, logged.shape[0] - 1, logged.shape[1]), 1)
+    # Cells that do not differ have no share of their variance to tell, and no spread to be divided by.
+    with np.errstate(invalid="ignore"):
+        fitted = PCA(n_components, svd_solver="covariance_eigh").fit(logged @ sparse.diags(scale).tocsr())
+    spread = max(float(np.sqrt(fitted.explained_variance_.mean())), 1e-3)
+    directions = fitted.components_.T * (scale / spread)[:, None]
+    return np.ascontiguousarray(directions, dtype=np.float32)

@@ -1,0 +1,127 @@
+"""Makes the bundle that later versions must read, and writes down what it answers.
+
+Only for a new version of the format: ``python tests/reference/make_golden.py`` puts all into an empty folder ``golden``
+beside it. Answers that change without one are a defect.
+"""
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+
+import scquery_ae as sq
+from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.loaders import GeneColumns
+from scquery_ae.reference import digest, replay
+from scquery_ae.transform import Transform
+
+N_GENES, TYPES = 32, ("B cell", "NK cell", "T cell", "γδ T cell")
+
+
+def made_up(n, rng, profiles):
+    """Counts of cells of four types, the last of them rare."""
+    types = np.where(np.arange(n) % 12 == 0, 3, np.arange(n) % 3)
+    counts = rng.poisson(rng.gamma(4.0, profiles[types] / 4)).astype(np.float32)
+    return anndata.AnnData(
+        counts,
+        obs=pd.DataFrame(
+            {
+                "cell_type": pd.Categorical([TYPES[kind] for kind in types], categories=TYPES),
+                "batch": pd.Categorical([f"batch {i % 2}" for i in range(n)]),
+                "n_counts": counts.sum(axis=1),
+            },
+            index=[f"cell{i}" for i in range(n)],
+        ),
+        var=pd.DataFrame(index=[f"GENE{i}" for i in range(N_GENES)]),
+    )
+
+
+def untrained(adata, rng):
+    """An encoder of random layers, whose head knows the types by their mean codes."""
+    transform = Transform.fit(GeneColumns(adata.X, np.arange(N_GENES)), adata.var_names.to_numpy())
+    layers = tuple(
+        DenseWeights(
+            (rng.standard_normal((a, b)) / np.sqrt(a)).astype(np.float32),
+            (0.1 * rng.standard_normal(b)).astype(np.float32),
+            activation,
+        )
+        for (a, b), activation in zip(pairwise((N_GENES, 16, 8)), ("relu", "linear"), strict=True)
+    )
+    codes = Encoder(transform, layers).encode(adata.X)
+    labels = adata.obs["cell_type"].cat.codes.to_numpy()
+    means = np.stack([codes[labels == kind].mean(axis=0) for kind in range(len(TYPES))])
+    head = Head(np.ascontiguousarray(8 * means.T), np.zeros(len(TYPES), np.float32), TYPES)
+    return Encoder(transform, layers, head, history={"finetune": {"loss": [1.5, 0.25]}})
+
+
+def answers(adata, reference):
+    """What a query finds, as lists."""
+    adata = adata.copy()
+    sq.tl.query(adata, reference, n_neighbors=5, error_rate=0.1, coverage=0.9)
+    found = {name: adata.obs[f"scquery_{name}"].tolist() for name in ("confidence", "pvalue", "unknown", "label_set")}
+    found["label"] = adata.obs["scquery_label"].astype(str).tolist()
+    return {
+        **found,
+        "neighbors": adata.obsm["scquery_neighbors"].tolist(),
+        "distances": adata.obsm["scquery_distances"].tolist(),
+        "embedding": adata.obsm["X_scquery"].tolist(),
+    }
+
+
+def queries(counts):
+    """The query as it is, and without some of the genes, by name."""
+    adata = anndata.AnnData(
+        np.asarray(counts, dtype=np.float32),
+        obs=pd.DataFrame(index=[f"query{i}" for i in range(len(counts))]),
+        var=pd.DataFrame(index=[f"GENE{i}" for i in range(N_GENES)]),
+    )
+    return {"all genes": adata, "fewer genes": adata[:, ::-1][:, :24].copy()}
+
+
+def make(folder):
+    """Write ``small.scq``, ``small.zip`` and ``answers.json`` to a folder that has none of them."""
+    rng = np.random.default_rng(20_240_501)
+    profiles = rng.gamma(1.0, 3.0, (len(TYPES), N_GENES)) + 0.2
+    adata = made_up(100, rng, profiles)
+    sq.pp.normalize(adata, n_top_genes=N_GENES)
+    encoder = untrained(adata, rng)
+    # Some cells without a label, and one in five held out.
+    adata.obs.loc[adata.obs_names[5::17], "cell_type"] = np.nan
+    adata.obs["scquery_split"] = pd.Categorical(np.where(np.arange(100) % 5 == 2, "validation", "train"))
+    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type", index="exact")
+    reference.save(folder / "small.scq")
+    reference.save(folder / "small.zip")
+    query = made_up(30, rng, profiles).X
+    # The last five are of no type that there is.
+    query[25:] = rng.permuted(query[25:], axis=1)
+    rehearsal = replay(reference)
+    written = {
+        "scquery_ae": sq.__version__,
+        "digest": digest(folder / "small.scq"),
+        "counts": query.astype(int).tolist(),
+        "answers": {name: answers(cells, reference) for name, cells in queries(query).items()},
+        "rehearsal": {"accuracy": rehearsal.accuracy, "macro_f1": rehearsal.macro_f1, "n_cells": rehearsal.n_cells},
+        "repr": repr(reference),
+    }
+
+    def shortened(value):
+        if isinstance(value, float):
+            return round(value, 8)
+        if isinstance(value, list):
+            return [shortened(one) for one in value]
+        return {name: shortened(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+    text = json.dumps(shortened(written), ensure_ascii=False, separators=(",", ":"))
+    (folder / "answers.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("golden")
+    target.mkdir(exist_ok=True)
+    # Bytes are what their checksums say, on every system.
+    (target / ".gitattributes").write_text("* -text\n", encoding="utf-8")
+    make(target)

@@ -1,0 +1,72 @@
+"""What is strange about a cell, three ways, against NumPy and scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from scquery_ae.encoder import Head
+from scquery_ae.reference import Novelty
+from scquery_ae.reference.novelty import N_KINDS
+
+
+@pytest.fixture
+def points():
+    """Codes, components and types of cells, some without a type; spaces of different widths and scales."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 3, 200)
+    codes = rng.standard_normal((200, 4)) @ rng.standard_normal((4, 4)) + labels[:, None]
+    projected = 10 * rng.standard_normal((200, 6)) @ rng.standard_normal((6, 6)) - 3 * labels[:, None]
+    return codes.astype(np.float32), projected.astype(np.float32), labels
+
+
+@pytest.fixture
+def head():
+    rng = np.random.default_rng(1)
+    return Head(rng.standard_normal((4, 3)).astype(np.float32), rng.standard_normal(3).astype(np.float32), tuple("abc"))
+
+
+def distances_by_hand(x, labels, given):
+    x = x.astype(float)
+    known = labels >= 0
+    means = np.stack([x[labels == kind].mean(axis=0) for kind in range(3)])
+    rest = x[known] - means[labels[known]]
+    covariance = rest.T @ rest / known.sum()
+    covariance += 0.1 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    away = x - means[given]
+    return np.sqrt(np.einsum("ij,ij->i", away, np.linalg.solve(covariance, away.T).T))
+
+
+def test_strangeness_by_hand(points, head):
+    codes, projected, labels = points
+    given = np.random.default_rng(2).integers(0, 3, 200)
+    strangeness = Novelty.fit(codes, projected, labels, 3).strangeness(head, codes, projected, given)
+    assert strangeness.shape == (200, N_KINDS) == (200, 3)
+    weights = np.exp(codes.astype(float) @ head.kernel + head.bias)
+    np.testing.assert_allclose(
+        -strangeness[:, 0], (weights / weights.sum(axis=1, keepdims=True)).max(axis=1), rtol=1e-5
+    )
+    np.testing.assert_allclose(strangeness[:, 1], distances_by_hand(codes, labels, given), rtol=1e-4)
+    np.testing.assert_allclose(strangeness[:, 2], distances_by_hand(projected, labels, given), rtol=1e-4)
+
+
+def test_both_spaces_are_fitted_to_their_own_cells(points):
+    codes, projected, labels = points
+    novelty = Novelty.fit(codes, projected, labels, 3)
+    for gaussians, x in ((novelty.codes, codes), (novelty.components, projected)):
+        known = labels >= 0
+        fitted = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True).fit(x[known], labels[known])
+        np.testing.assert_allclose(gaussians.means, fitted.means_, rtol=1e-4, atol=1e-4)
+        shrunk = fitted.covariance_ + 0.1 * np.trace(fitted.covariance_) / x.shape[1] * np.eye(x.shape[1])
+        whitening = gaussians.whitening.astype(float)
+        np.testing.assert_allclose(np.linalg.inv(whitening @ whitening.T), shrunk, rtol=1e-3, atol=1e-3)
+
+
+def test_a_cell_of_a_new_type_is_strange_where_the_codes_collapse(points, head):
+    """On top of a known type in codes, away from all in components: the third kind alone tells."""
+    codes, projected, labels = points
+    novelty = Novelty.fit(codes, projected, labels, 3)
+    known = np.flatnonzero(labels == 1)
+    usual = novelty.strangeness(head, codes[known], projected[known], labels[known])
+    new = novelty.strangeness(head, codes[known], projected[known] + np.float32(300), labels[known])
+    np.testing.assert_array_equal(new[:, :2], usual[:, :2])
+    assert new[:, 2].min() > usual[:, 2].max()

@@ -1,0 +1,221 @@
+"""Cells of the reference, judged as if each alone were not in it, against references that are made without it."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scquery_ae as sq
+from scquery_ae.reference import Calibration
+from scquery_ae.stats import centroid_probabilities
+
+
+def without(reference, row):
+    """The reference with one cell less, made of its arrays anew."""
+    kept = np.arange(reference.n_obs) != row
+    return dataclasses.replace(
+        reference,
+        embedding=np.ascontiguousarray(np.asarray(reference.embedding)[kept]),
+        projected=np.asarray(reference.projected)[kept],
+        obs=reference.obs[kept],
+        held_out=reference.held_out[kept],
+        index=None,
+    )
+
+
+def assert_as_if_made_without(reference, rows):
+    codes = np.asarray(reference.embedding)[rows]
+    opinions = reference.opinions_without_self(codes, rows)
+    assert [opinion.shape for opinion in opinions] == [(len(rows), len(reference.types))] * 3
+    for i, row in enumerate(rows):
+        other = without(reference, row)
+        code = codes[i : i + 1]
+        hits = other.search_index.search(code, min(15, other.n_obs))
+        expected = other.opinions(
+            code,
+            hits.distances,
+            other.label_codes[hits.indices],
+            centroid_probabilities(code, other.centroids),
+        )
+        for mine, theirs in zip(opinions, expected, strict=True):
+            np.testing.assert_allclose(mine[i], theirs[0], atol=1e-5)
+    return opinions
+
+
+def test_of_each_type_and_of_none(reference):
+    rows = np.r_[[np.flatnonzero(reference.label_codes == kind)[3] for kind in range(-1, 3)], 0, 239]
+    assert_as_if_made_without(reference, rows)
+
+
+def test_the_only_cell_of_its_type_is_judged_by_a_type_without_cells(reference):
+    obs = reference.obs.copy()
+    mine = np.flatnonzero(reference.label_codes == 2)
+    obs.loc[obs.index[mine[1:]], "cell_type"] = None
+    alone = dataclasses.replace(reference, obs=obs)
+    assert (alone.label_codes == 2).sum() == 1
+    head, votes, near = assert_as_if_made_without(alone, mine[:3])
+    # No neighbour and no mean code speak for it, and the head still does; votes without a voter are those of chance.
+    assert votes[0, 2] <= 1 / 3
+    assert near[0, 2] < near[0].max()
+    assert head[0, 2] > 0
+    assert votes[1, 2] > 0
+
+
+def test_a_type_that_the_head_does_not_know(reference):
+    """The head's share of it is that of the others, which must be without the cell too."""
+    living = dataclasses.replace(reference)
+    names = reference.obs["cell_type"].astype(object)
+    new = np.flatnonzero(reference.label_codes == 1)[:3]
+    names.iloc[new] = "newcomer"
+    living.obs = reference.obs.assign(cell_type=pd.Categorical(names))
+    living.types = (*reference.types, "newcomer")
+    living.refresh()
+    fitted = type(reference.novelty).fit(living.embedding, living.projected, living.label_codes, 4)
+    living.novelty, living.calibration = fitted, Calibration.empty(4, 3)
+    assert_as_if_made_without(living, np.r_[new, 0, 10])
+
+
+def test_copies_of_a_cell_are_other_cells(reference):
+    """Only the cell itself is left out, whichever of its copies the search finds first."""
+    embedding = np.asarray(reference.embedding).copy()
+    embedding[1:8] = embedding[0]
+    copies = dataclasses.replace(reference, embedding=embedding, index=None)
+    assert_as_if_made_without(copies, np.array([0, 3, 7]))
+
+
+def test_few_cells(reference):
+    small = dataclasses.replace(reference)
+    small.remove(small.obs.index[5:])
+    assert small.n_obs == 5
+    assert_as_if_made_without(small, np.arange(5))
+
+
+def test_codes_may_be_others_than_those_that_are_kept(reference):
+    """As rehearsals have it, which see the cell through fewer genes: what is left out is the cell that is kept."""
+    # Types that overlap, of few cells: where one cell more or less shows.
+    rng = np.random.default_rng(0)
+    reference = blurred(reference)
+    reference.remove(reference.obs.index[20:])
+    rows = np.flatnonzero(reference.label_codes >= 0)[:8]
+    codes = np.asarray(reference.embedding)[rows] + 0.4 * rng.standard_normal((8, 8)).astype(np.float32)
+    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+    _, votes, near = reference.opinions_without_self(codes, rows)
+    for i, row in enumerate(rows):
+        other = without(reference, row)
+        np.testing.assert_allclose(near[i], centroid_probabilities(codes[i : i + 1], other.centroids)[0], atol=1e-5)
+        hits = other.search_index.search(codes[i : i + 1], 15)
+        expected = other.opinions(codes[i : i + 1], hits.distances, other.label_codes[hits.indices], near[i : i + 1])
+        np.testing.assert_allclose(votes[i], expected[1][0], atol=1e-5)
+
+
+# Calibration.
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """What calibrations are fitted to."""
+    calls, fit = [], Calibration.fit.__func__
+
+    def watched(cls, opinions, strangeness, truth, method):
+        calls.append((opinions, strangeness.copy(), truth, method))
+        return fit(cls, opinions, strangeness, truth, method)
+
+    monkeypatch.setattr(Calibration, "fit", classmethod(watched))
+    return calls
+
+
+def blurred(reference):
+    """The reference with some labels of chance, so that not every held-out cell is given its own."""
+    names = reference.obs["cell_type"].astype(object)
+    rng = np.random.default_rng(0)
+    for row in np.flatnonzero(reference.label_codes >= 0)[::4]:
+        names.iloc[row] = f"type {rng.integers(3)}"
+    return dataclasses.replace(reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)))
+
+
+def test_calibration_measures_each_cell_from_means_without_it(reference, fitted):
+    living = blurred(reference)
+    living.novelty = type(living.novelty).fit(living.embedding, living.projected, living.label_codes, 3)
+    living.calibrate()
+    ((opinions, strangeness, truth, method),) = fitted
+    assert method == "held_out"
+    rows = np.flatnonzero(living.held_out & (living.label_codes >= 0))
+    np.testing.assert_array_equal(truth, living.label_codes[rows])
+    given = np.mean(opinions, axis=0).argmax(axis=1)
+    assert 0 < (given != truth).sum() < len(rows)
+    for kind, gaussians, x in (
+        (1, living.novelty.codes, np.asarray(living.embedding, float)),
+        (2, living.novelty.components, np.asarray(living.projected, float)),
+    ):
+        for i, row in enumerate(rows):
+            # The covariance stays that of all cells; the mean is fitted anew, without the cell.
+            others = (living.label_codes == given[i]) & (np.arange(living.n_obs) != row)
+            away = x[row] - x[others].mean(axis=0)
+            assert strangeness[i, kind] == pytest.approx(np.linalg.norm(away @ gaussians.whitening), rel=1e-4)
+    np.testing.assert_allclose(
+        strangeness[:, 0], -living.encoder.classify(np.asarray(living.embedding)[rows]).max(axis=1)
+    )
+    assert len(living.calibration.scores) == len(rows)
+
+
+def test_a_held_out_cell_that_is_its_type_s_only_one(reference, fitted):
+    names = reference.obs["cell_type"].astype(object)
+    mine = np.flatnonzero(reference.label_codes == 2)
+    alone = mine[reference.held_out[mine]][0]
+    names.iloc[np.setdiff1d(mine, alone)] = None
+    living = dataclasses.replace(reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)))
+    living.calibrate()
+    ((_, strangeness, _, _),) = fitted
+    assert np.isfinite(strangeness).all()
+    assert np.isfinite(living.calibration.scores).all()
+
+
+def test_every_cell_held_out_calibrates_all(reference):
+    """Nothing was to be searched before; now each is judged by all others."""
+    living = dataclasses.replace(reference, held_out=np.ones(240, bool))
+    living.calibrate()
+    assert living.calibration.method == "held_out"
+    assert len(living.calibration.scores) == (living.label_codes >= 0).sum()
+
+
+def test_one_labelled_cell_cannot_be_judged(reference):
+    names = reference.obs["cell_type"].astype(object)
+    names.iloc[1:] = None
+    assert names.iloc[0] is None or pd.isna(names.iloc[0])
+    names.iloc[0] = "type 0"
+    living = dataclasses.replace(
+        reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)), held_out=np.ones(240, bool)
+    )
+    living.calibrate()
+    assert living.calibration.method == "none"
+
+
+# Two references of one encoder.
+
+
+def test_two_that_were_built_separately_are_merged(trained, query_adata, tmp_path):
+    whole = trained.reference
+    halves = [trained.adata[:100].copy(), trained.adata[100:].copy()]
+    first, second = (sq.tl.build_reference(half, trained.encoder, label_key="cell_type") for half in halves)
+    np.testing.assert_array_equal(first.encoder.components, whole.encoder.components)
+    second.save(tmp_path / "second.scq")
+    first.merge(sq.Reference.load(tmp_path / "second.scq"))
+    np.testing.assert_allclose(first.embedding, whole.embedding, atol=1e-6)
+    np.testing.assert_allclose(first.projected, whole.projected, atol=1e-5)
+    np.testing.assert_array_equal(first.label_codes, whole.label_codes)
+    np.testing.assert_array_equal(first.held_out, whole.held_out)
+    assert first.types == whole.types
+    assert list(first.obs.index) == list(whole.obs.index)
+    for space in ("codes", "components"):
+        mine, theirs = getattr(first.novelty, space), getattr(whole.novelty, space)
+        np.testing.assert_allclose(mine.means, theirs.means, atol=1e-4)
+        np.testing.assert_allclose(mine.whitening, theirs.whitening, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(first.calibration.scores, whole.calibration.scores, atol=1e-3)
+    assert sorted(first.replay_cells.names) == sorted(whole.replay_cells.names)
+    one, other = query_adata.copy(), query_adata.copy()
+    sq.tl.query(one, whole)
+    sq.tl.query(other, first)
+    np.testing.assert_array_equal(one.obs["scquery_label"], other.obs["scquery_label"])
+    np.testing.assert_allclose(one.obs["scquery_pvalue"], other.obs["scquery_pvalue"], atol=1e-3)
+    np.testing.assert_allclose(one.obs["scquery_confidence"], other.obs["scquery_confidence"], atol=1e-3)
