@@ -1,0 +1,342 @@
+"""When to believe the answer: rejection, calibration, coverage, wrong labels, rehearsal and cold start.
+
+    KERAS_BACKEND=jax python benchmarks/trust.py --data ../shared/data --seeds 5
+
+Each part appends rows to ``benchmarks/results/trust.csv``, one figure a row, and takes up where it was interrupted;
+then ``trust.md`` is written with means and 95 % intervals over seeds.
+
+rejection
+    Each type, and each lineage of Kang's, is taken from the reference in turn; AUROC of the p-value, and of the
+    strangeness that it is made of, for telling its cells from those of known types. Baron: a quarter of each type is
+    the query. Kang: two donors are.
+donors
+    Each of Kang's donors in turn is the query, at most 500 cells of each other the reference: calibration error, and
+    coverage of label sets, with calibration on held-out cells and, for the first seed, leave-one-batch-out.
+tasks
+    The tasks of ``tasks.json``, with random panels of the query's genes: what the rehearsal of ``pp.check`` expects
+    beside what comes out; with all genes also calibration error and coverage.
+labels
+    A fifth of the labels replaced at random: macro-F1 lost, and what ``tl.audit`` finds. Kang's reference: at most
+    500 cells a donor.
+start
+    Opening a saved reference and querying 1,000 cells in a fresh process, beside ``import tensorflow`` in another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import anndata
+import numpy as np
+import pandas as pd
+from accuracy import TASKS, interval
+from panels import cut
+from scipy.stats import spearmanr
+from sklearn.metrics import f1_score, roc_auc_score
+from tasks import LABEL_KEY, load
+
+import scquery_ae as sq
+from scquery_ae.loaders import open_cells
+
+RESULTS = Path(__file__).parent / "results"
+FILES = {"baron": "pancreas_baron_human1", "kang": "pbmc_kang_ctrl_8donor"}
+LINEAGES = {
+    "monocytes": ("CD14+ Monocytes", "FCGR3A+ Monocytes"),
+    "T cells": ("CD4 T cells", "CD8 T cells"),
+    **{kind: (kind,) for kind in ("B cells", "NK cells", "Dendritic cells", "Megakaryocytes")},
+}
+PANELS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02)
+COVERAGE = 0.95
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files and tasks.json")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    arguments = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "trust.csv"
+    done = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["part", "job", "seed", "figure", "value"])
+    for part in arguments.parts:
+        jobs, run = PARTS[part]
+        for seed in range(arguments.seeds):
+            for job in jobs(arguments.data):
+                if ((done["part"] == part) & (done["job"] == job) & (done["seed"] == seed)).any():
+                    continue
+                rows = [(part, job, seed, figure, value) for figure, value in run(arguments.data, job, seed).items()]
+                new = pd.DataFrame(rows, columns=list(done.columns))
+                done = pd.concat([done, new], ignore_index=True) if len(done) else new
+                done.round(5).to_csv(path, index=False)
+                print(new.to_string(index=False, header=False), flush=True)
+    text = markdown(done)
+    (RESULTS / "trust.md").write_text(text)
+    print(text)
+
+
+def read(folder: Path, name: str) -> anndata.AnnData:
+    adata = anndata.read_h5ad(folder / f"{FILES[name]}.h5ad")
+    adata.obs[LABEL_KEY] = adata.obs[LABEL_KEY].astype(str)
+    return adata
+
+
+def split(adata: anndata.AnnData, name: str, seed: int) -> np.ndarray:
+    """Return which cells are the query: a quarter of each of Baron's types, or two of Kang's donors."""
+    rng = np.random.default_rng(seed)
+    labels = adata.obs[LABEL_KEY].to_numpy()
+    if name == "kang":
+        donors = adata.obs["batch"].astype(str).to_numpy()
+        return np.isin(donors, rng.permutation(np.unique(donors))[:2])
+    query = np.zeros(adata.n_obs, dtype=bool)
+    for kind in np.unique(labels):
+        members = np.flatnonzero(labels == kind)
+        query[rng.permutation(members)[: max(1, round(0.25 * len(members)))]] = True
+    return query
+
+
+def thinned(adata: anndata.AnnData, rng: np.random.Generator) -> np.ndarray:
+    """Return at most 500 cells a donor: what is trained a hundred times over need not take hours."""
+    order = pd.Series(rng.random(adata.n_obs)).groupby(adata.obs["batch"].astype(str).to_numpy()).rank()
+    return order.to_numpy() <= 500
+
+
+def train(reference: anndata.AnnData, seed: int, label_key: str = LABEL_KEY, **settings: object):
+    """Return the encoder of a normalised copy, and the copy."""
+    reference = reference.copy()
+    sq.pp.normalize(reference, n_top_genes=2000)
+    encoder = sq.tl.pretrain(reference, random_state=seed, progress=False)
+    batch = "batch" if reference.obs["batch"].nunique() > 1 else None
+    sq.tl.finetune(
+        reference, encoder, label_key=label_key, batch_key=batch, random_state=seed, progress=False, **settings
+    )
+    return encoder, reference
+
+
+def ask(query: anndata.AnnData, reference: sq.Reference, **settings: object) -> anndata.AnnData:
+    asked = query.copy()
+    sq.tl.query(asked, reference, coverage=COVERAGE, **settings)
+    return asked
+
+
+def believed(asked: anndata.AnnData, truth: np.ndarray) -> dict[str, float]:
+    """Return how far confidence, label sets and rejection of cells of known types are to be believed."""
+    right = asked.obs["scquery_label"].astype(str).to_numpy() == truth
+    sets = [set(str(names).split("|")) for names in asked.obs["scquery_label_set"]]
+    confidence = asked.obs["scquery_confidence"].to_numpy()
+    return {
+        "accuracy": float(right.mean()),
+        "ECE": sq.stats.expected_calibration_error(confidence, right),
+        f"coverage at {COVERAGE}": float(np.mean([kind in kinds for kind, kinds in zip(truth, sets, strict=True)])),
+        "types in a set": float(np.mean([len(kinds) for kinds in sets])),
+        "called unknown at .05": float(asked.obs["scquery_unknown"].mean()),
+    }
+
+
+def rejection_jobs(folder: Path) -> Iterator[str]:
+    for name in FILES:
+        for kind in sorted(read(folder, name).obs[LABEL_KEY].unique()):
+            yield f"{name}: {kind}"
+    for lineage, kinds in LINEAGES.items():
+        if len(kinds) > 1:
+            yield f"kang: {lineage}"
+
+
+def rejection(folder: Path, job: str, seed: int) -> dict[str, float]:
+    name, removed = job.split(": ")
+    kinds = LINEAGES.get(removed, (removed,)) if name == "kang" else (removed,)
+    adata = read(folder, name)
+    query, gone = split(adata, name, seed), adata.obs[LABEL_KEY].isin(kinds).to_numpy()
+    if (query & gone).sum() < 3:
+        return {"unknown cells": float((query & gone).sum())}
+    encoder, reference = train(adata[~query & ~gone], seed)
+    built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
+    asked = adata[query].copy()
+    cells = built.embed(open_cells(asked, encoder.genes, function="the benchmark").cells)
+    found = built.annotate(cells)
+    unknown, labels = gone[query], np.asarray(built.types)[found.labels]
+    right = (labels == asked.obs[LABEL_KEY].to_numpy())[~unknown]
+    return {
+        "unknown cells": float(unknown.sum()),
+        "AUROC, p-value": roc_auc_score(unknown, -found.pvalues),
+        "AUROC, strangeness": roc_auc_score(unknown, found.strangeness),
+        "unknown found at .05": float((found.pvalues[unknown] <= 0.05).mean()),
+        "known called unknown at .05": float((found.pvalues[~unknown] <= 0.05).mean()),
+        "ECE": sq.stats.expected_calibration_error(found.probabilities.max(axis=1)[~unknown], right),
+    }
+
+
+def donor_jobs(folder: Path) -> Iterator[str]:
+    yield from sorted(read(folder, "kang").obs["batch"].astype(str).unique())
+
+
+def donors(folder: Path, job: str, seed: int) -> dict[str, float]:
+    adata = read(folder, "kang")
+    query = adata.obs["batch"].astype(str).to_numpy() == job
+    encoder, reference = train(adata[~query & thinned(adata, np.random.default_rng(seed))], seed)
+    asked = adata[query].copy()
+    figures = {}
+    for calibration in ("held_out", "leave_one_batch_out"):
+        if calibration == "leave_one_batch_out" and seed:
+            continue  # takes training seven times over
+        built = sq.tl.build_reference(
+            reference, encoder, label_key=LABEL_KEY, batch_key="batch", calibration=calibration, progress=False
+        )
+        answered = ask(asked, built)
+        values = believed(answered, asked.obs[LABEL_KEY].to_numpy())
+        figures |= {f"{calibration}: {figure}": value for figure, value in values.items()}
+    return figures
+
+
+def tasks(folder: Path, job: str, seed: int) -> dict[str, float]:
+    task = load(folder, job)
+    encoder, reference = train(task.reference, seed)
+    built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
+    truth = task.query.obs[LABEL_KEY].astype(str).to_numpy()[task.known]
+    figures = {}
+    for share in PANELS:
+        query = cut(task.query, share, seed)
+        expected = sq.pp.check(query, built).rehearsal
+        asked = ask(query, built, min_gene_overlap=0.0)[task.known]
+        given = asked.obs["scquery_label"].astype(str).to_numpy()
+        # The rehearsal knows the reference's types; it is compared over those that the query has.
+        seen = [kind for kind in np.unique(truth) if kind in expected.f1]
+        figures[f"expected macro-F1, {share:.0%} of the genes"] = float(np.mean([expected.f1[kind] for kind in seen]))
+        figures[f"macro-F1, {share:.0%} of the genes"] = f1_score(
+            truth, given, labels=seen, average="macro", zero_division=0
+        )
+        if share == 1:
+            figures |= believed(asked, truth)
+    return figures
+
+
+def labels(folder: Path, job: str, seed: int) -> dict[str, float]:
+    adata = read(folder, job)
+    rng = np.random.default_rng([seed, 7])
+    query = split(adata, job, seed)
+    few = thinned(adata, rng) if job == "kang" else np.ones(adata.n_obs, dtype=bool)
+    reference, asked = adata[~query & few].copy(), adata[query].copy()
+    given = reference.obs[LABEL_KEY].to_numpy()
+    kinds = np.unique(given)
+    wrong = np.zeros(len(given), dtype=bool)
+    wrong[rng.permutation(len(given))[: round(0.2 * len(given))]] = True
+    reference.obs["replaced"] = [
+        rng.choice(kinds[kinds != kind]) if swap else kind for kind, swap in zip(given, wrong, strict=True)
+    ]
+    reference.obs["right"] = reference.obs[LABEL_KEY].mask(wrong)
+    truth = asked.obs[LABEL_KEY].to_numpy()
+    figures = {}
+    for name, key, settings in (
+        ("clean", LABEL_KEY, {}),
+        ("replaced", "replaced", {}),
+        ("replaced, left out by an oracle", "right", {"wrong_labels": "keep"}),
+        ("replaced, kept", "replaced", {"wrong_labels": "keep"}),
+    ):
+        encoder, trained = train(reference, seed, key, **settings)
+        answered = ask(asked, sq.tl.build_reference(trained, encoder, label_key=key))
+        predicted = answered.obs["scquery_label"].astype(str)
+        figures[f"macro-F1, {name}"] = f1_score(truth, predicted, labels=kinds, average="macro", zero_division=0)
+        if name == "clean":
+            figures["right labels dropped"] = float((trained.obs["scquery_split"] == "suspect").mean())
+    found = sq.tl.audit(trained, encoder, label_key="replaced", progress=False)
+    suspect = found["suspect"].reindex(trained.obs_names).to_numpy()
+    figures["macro-F1 lost"] = figures["macro-F1, clean"] - figures["macro-F1, replaced"]
+    for name in ("kept", "left out by an oracle"):
+        figures[f"macro-F1 lost, {name}"] = figures["macro-F1, clean"] - figures[f"macro-F1, replaced, {name}"]
+    figures["wrong labels found"] = float(suspect[wrong].mean())
+    figures["of those found, wrong"] = float(wrong[suspect].mean())
+    return figures
+
+
+def start(folder: Path, job: str, seed: int) -> dict[str, float]:
+    adata = read(folder, job)
+    encoder, reference = train(adata, seed, epochs=1)
+    built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
+    with tempfile.TemporaryDirectory() as place:
+        built.save(Path(place) / "r.scq")
+        adata[:1000].copy().write_h5ad(Path(place) / "query.h5ad")
+        ours = (
+            "import anndata, scquery_ae as sq; a = anndata.read_h5ad('query.h5ad'); "
+            "sq.tl.query(a, 'r.scq'); import sys; assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+        )
+        seconds = {"query 1,000 cells": [], "import tensorflow": []}
+        # In turns, so that what else the machine does falls on both.
+        for _ in range(5):
+            for name, code in (("query 1,000 cells", ours), ("import tensorflow", "import tensorflow")):
+                began = time.perf_counter()
+                subprocess.run([sys.executable, "-c", code], cwd=place, check=True, capture_output=True)
+                seconds[name].append(time.perf_counter() - began)
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    return {
+        **{f"{name} (s)": value for name, value in medians.items()},
+        "ratio": medians["query 1,000 cells"] / medians["import tensorflow"],
+    }
+
+
+PARTS = {
+    "rejection": (rejection_jobs, rejection),
+    "donors": (donor_jobs, donors),
+    "tasks": (lambda _: iter(TASKS), tasks),
+    "labels": (lambda _: iter(FILES), labels),
+    "start": (lambda _: iter(["baron"]), start),
+}
+
+
+def markdown(done: pd.DataFrame) -> str:
+    """Return one table a part: jobs, or groups of them, by figures."""
+    lines = []
+    for part, own in done.groupby("part", sort=False):
+        rows = own
+        if part == "rejection":
+            rows = pd.concat([own, *_macro(own)], ignore_index=True)
+        if part in ("donors", "tasks"):
+            mean = own.groupby(["seed", "figure"], sort=False)["value"].mean().reset_index()
+            rows = pd.concat([own, mean.assign(job="mean", part=part)], ignore_index=True)
+        lines += [f"## {part}", "", "| | figure | mean ± 95 % interval over seeds |", "|---|---|---|"]
+        for (job, figure), values in rows.groupby(["job", "figure"], sort=False)["value"]:
+            lines.append(f"| {job} | {figure} | {interval(values.to_numpy())} |")
+        lines.append("")
+        if part == "tasks":
+            lines += _rehearsed(own)
+    return "\n".join(lines)
+
+
+def _rehearsed(rows: pd.DataFrame) -> list[str]:
+    """Return how the rehearsal's macro-F1 goes with what came out, over panels and seeds."""
+    expected = rows[rows["figure"].str.startswith("expected")]
+    expected = expected.assign(figure=expected["figure"].str.removeprefix("expected "))
+    both = expected.merge(rows, on=["job", "seed", "figure"], suffixes=("", " observed"))
+    lines = ["### expected beside observed macro-F1, over panels and seeds", ""]
+    lines += ["| | rank correlation | mean of expected less observed | mean absolute difference |", "|---|---|---|---|"]
+    for name, own in [*both.groupby("job", sort=False), ("all", both)]:
+        off = own["value"] - own["value observed"]
+        rho = spearmanr(own["value"], own["value observed"]).statistic
+        lines.append(f"| {name} | {rho:.3f} | {off.mean():.3f} | {off.abs().mean():.3f} |")
+    return [*lines, ""]
+
+
+def _macro(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Return the means over types and over lineages."""
+    scored = rows[rows["figure"] != "unknown cells"]
+    name, kind = scored["job"].str.split(": ", n=1).str[0], scored["job"].str.split(": ", n=1).str[1]
+    lineage = kind.isin(list(LINEAGES))
+    together = kind.isin([k for k, kinds in LINEAGES.items() if len(kinds) > 1])
+    for label, chosen in (
+        ("baron, mean over types", name == "baron"),
+        ("kang, mean over types", (name == "kang") & ~together),
+        ("kang, mean over lineages", (name == "kang") & lineage),
+    ):
+        mean = scored[chosen].groupby(["seed", "figure"], sort=False)["value"].mean().reset_index()
+        yield mean.assign(job=label, part="rejection")
+
+
+if __name__ == "__main__":
+    main()
