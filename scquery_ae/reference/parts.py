@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from numpy.lib.format import open_memmap
 from safetensors import SafetensorError
 from scipy import sparse
 
@@ -131,6 +132,10 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
     model = json.loads(files["model"].read_bytes())
     weights = load_file(files["weights"])
     held_out = load_file(files["calibration"])
+    for name, array in [*weights.items(), *held_out.items()]:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            msg = f"{name} is not finite"
+            raise ValueError(msg)
     transform = Transform(
         genes=np.asarray(model["genes"], dtype=object),
         target_sum=float(model["target_sum"]),
@@ -145,7 +150,7 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         parameters=model["parameters"],
         components=weights["components"],
     )
-    embedding = np.load(files["embedding"], mmap_mode="r", allow_pickle=False)
+    embedding = open_memmap(files["embedding"], mode="r")
     index = None
     if "index" in files:
         index = ApproximateIndex.read(
@@ -175,7 +180,7 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
                 for space in ("codes", "components")
             )
         ),
-        "projected": np.load(files["projected"], mmap_mode="r", allow_pickle=False),
+        "projected": open_memmap(files["projected"], mode="r"),
         "calibration": Calibration(
             combination=Combination(float(model["temperature"])),
             scales=tuple(Standardization(location, spread) for location, spread in scales),

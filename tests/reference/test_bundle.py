@@ -504,6 +504,12 @@ def test_an_embedding_of_another_shape_is_refused(saved, shape):
     refused(saved, "is damaged: its parts do not fit together")
 
 
+def test_an_embedding_that_looks_like_a_zip_is_refused_and_closed(saved):
+    # NumPy would take it for an archive, fail, and leave it open: a warning, which is an error here.
+    replace_part(saved, "embedding", b"PK\x03\x04" + bytes(300))
+    refused(saved, "is damaged: its parts do not fit together")
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -547,6 +553,8 @@ def test_a_model_that_does_not_fit_is_refused(saved, changes):
         ("layers.1.kernel", np.zeros((15, 8), np.float32)),
         ("layers.1.bias", None),
         ("transform.mean", np.zeros(3, np.float32)),
+        ("head.bias", np.full(3, np.nan, np.float32)),
+        ("novelty.codes.whitening", np.full((8, 8), np.inf, np.float32)),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(saved, name, value):
