@@ -224,9 +224,8 @@ class Encoder:
     def encode_logged(self, logged: sparse.csr_matrix, present: np.ndarray | None = None) -> np.ndarray:
         """Return the codes of log-normalised rows, as :meth:`encode` does of counts."""
         first, *rest = self.layers
-        transform = self.transform
         # (z - mean) @ W = z @ W - mean @ W: the product stays sparse.
-        mean = transform.mean if present is None else np.where(present, transform.mean, np.float32(0))
+        mean = self._mean(present)
         x = ACTIVATIONS[first.activation](logged @ first.kernel + (first.bias - mean @ first.kernel))
         for layer in rest:
             x = layer(x)
@@ -238,8 +237,13 @@ class Encoder:
         if self.components is None:
             msg = "The encoder has no principal components. `sq.tl.pretrain` makes encoders that have."
             raise NotFittedError(msg)
-        mean = self.transform.mean if present is None else np.where(present, self.transform.mean, np.float32(0))
+        mean = self._mean(present)
         return np.asarray(logged @ self.components - mean @ self.components, dtype=np.float32)
+
+    def _mean(self, present: np.ndarray | None) -> np.ndarray:
+        """Return the mean of the genes that are there, and zero for others, which are at zero and stand at theirs."""
+        mean = self.transform.mean
+        return mean if present is None else np.where(present, mean, np.float32(0))
 
     def embed(self, cells: GeneColumns) -> np.ndarray:
         """Return the codes of all `cells`, chunk by chunk, float32 ``(n_obs, n_latent)``."""

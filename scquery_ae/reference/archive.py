@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 
 from scquery_ae._errors import BundleError
+from scquery_ae.reference.parts import MANIFEST, PART_FILE
 
 SUFFIX = ".zip"
-#: Names of members: no separators, so that none can point outside.
-_MEMBER = re.compile(r"manifest\.json|[a-z]+\.[0-9a-f]{16}\.(faiss|json|npy|parquet|safetensors)")
 #: More members than any bundle has.
 _MAX_MEMBERS = 32
 #: What the system says of a full disk, or one that is full for this user.
@@ -39,7 +37,7 @@ def is_archive(path: Path) -> bool:
     """Whether a file is a zip with a manifest in it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return "manifest.json" in archive.namelist()
+            return MANIFEST in archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError):
         return False
 
@@ -70,7 +68,8 @@ def unpack(source: Path) -> tempfile.TemporaryDirectory[str]:
                 msg = f"it has {len(members)} members, or some twice"
                 raise ValueError(msg)
             for member in members:
-                if not _MEMBER.fullmatch(member.filename) or member.compress_type != zipfile.ZIP_STORED:
+                named = member.filename == MANIFEST or PART_FILE.fullmatch(member.filename)
+                if not named or member.compress_type != zipfile.ZIP_STORED:
                     msg = f"the member {member.filename[:60]!r} is none that `Reference.save` writes"
                     raise ValueError(msg)
             if sum(member.file_size for member in members) > os.fstat(handle.fileno()).st_size:

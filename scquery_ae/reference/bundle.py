@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 
 from scquery_ae._errors import BundleError
 from scquery_ae.reference import archive, parts, staging
+from scquery_ae.reference.parts import MANIFEST, PART_FILE
 
 if TYPE_CHECKING:
     from scquery_ae.reference.reference import Reference
@@ -30,9 +30,7 @@ T = TypeVar("T")
 
 FORMAT = "scquery_ae reference"
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 
-_FILE_NAME = re.compile(r"[a-z]+\.[0-9a-f]{16}\.(faiss|json|npy|parquet|safetensors)")
 _MAX_MANIFEST = 1 << 20
 
 
@@ -187,7 +185,7 @@ def _verified_files(root: Path, manifest: dict[str, Any]) -> dict[str, Path]:
 def _verified(root: Path, name: str, entry: Any) -> Path:
     try:
         file_name, size, checksum = entry["file"], entry["bytes"], entry["sha256"]
-        well_named = _FILE_NAME.fullmatch(file_name) is not None and file_name.startswith(f"{name}.")
+        well_named = PART_FILE.fullmatch(file_name) is not None and file_name.startswith(f"{name}.")
     except (KeyError, TypeError):
         well_named, file_name, size, checksum = False, None, None, None
     # The pattern leaves no room for a separator, so that no entry can point outside the bundle.
@@ -216,10 +214,7 @@ def _check_target(target: Path, *, overwrite: bool) -> bool:
     if not (target / MANIFEST).is_file():
         msg = f"{target} exists and is not a reference. It is left as it is; choose another name, such as `pbmc.scq`."
         raise BundleError(msg)
-    if not overwrite:
-        msg = f"There is a reference at {target} already. Pass `overwrite=True` to replace it, or choose another name."
-        raise BundleError(msg)
-    return True
+    return _may_replace(target, overwrite=overwrite)
 
 
 def _check_file(target: Path, *, overwrite: bool) -> bool:
@@ -229,6 +224,10 @@ def _check_file(target: Path, *, overwrite: bool) -> bool:
     if not target.is_file() or target.is_symlink() or not archive.is_archive(target):
         msg = f"{target} exists and is not a zipped reference. It is left as it is; choose another name."
         raise BundleError(msg)
+    return _may_replace(target, overwrite=overwrite)
+
+
+def _may_replace(target: Path, *, overwrite: bool) -> bool:
     if not overwrite:
         msg = f"There is a reference at {target} already. Pass `overwrite=True` to replace it, or choose another name."
         raise BundleError(msg)
@@ -263,7 +262,7 @@ def _read_back(folder: Path, entries: dict[str, Any]) -> None:
 
 
 def _own_files(root: Path) -> set[str]:
-    return {file.name for file in root.iterdir() if _FILE_NAME.fullmatch(file.name)}
+    return {file.name for file in root.iterdir() if PART_FILE.fullmatch(file.name)}
 
 
 def _write_durably(file: Path, content: bytes) -> None:

@@ -15,7 +15,7 @@ from scquery_ae._errors import ArgumentError, MissingKeyError, warn
 from scquery_ae.labels import label_types
 from scquery_ae.reference.novelty import Novelty
 from scquery_ae.reference.replay import ReplayCells
-from scquery_ae.reference.search import column_of
+from scquery_ae.reference.search import with_values
 from scquery_ae.reference.storable import storable
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
             raise MissingKeyError(msg)
         gone &= reference.obs.index.isin(wanted)
     for key, value in (where or {}).items():
-        values = list(value) if is_several(value) else [value]
-        gone &= column_of(reference.obs, key).isin([str(v) for v in values]).to_numpy()
+        gone &= with_values(reference.obs, key, value)
     if not gone.any():
         msg = f"No cell of the reference is meant by names={names!r} and where={where!r}. Nothing was removed."
         raise ArgumentError(msg)
@@ -80,7 +79,6 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
     # Their counts go with them: another cell may come under the same name.
     replayed = reference.replay_cells
     still = ~np.isin(replayed.names.astype(str), reference.obs.index[gone].to_numpy().astype(str))
-    reference.replay_cells = ReplayCells(replayed.counts[still], replayed.names[still])
     _put(
         reference,
         embedding=np.ascontiguousarray(reference.embedding[kept]),
@@ -88,6 +86,7 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
         held_out=reference.held_out[kept],
         obs=reference.obs.loc[kept],
         types=reference.types,
+        replay_cells=ReplayCells(replayed.counts[still], replayed.names[still]),
     )
     _record(reference, "remove", {"n_cells": int(gone.sum()), "where": {k: str(v) for k, v in (where or {}).items()}})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,12 @@ SUFFIXES = {
     "projected": "npy",
     "index": "faiss",
 }
+#: Names of part files: no separators, so that none can point outside.
+PART_FILE = re.compile(rf"[a-z]+\.[0-9a-f]{{16}}\.({'|'.join(sorted(set(SUFFIXES.values())))})")
+
+#: What names all others.
+MANIFEST = "manifest.json"
+
 #: Parts that every bundle has. An exact search needs no index beside the embedding.
 REQUIRED = tuple(name for name in SUFFIXES if name != "index")
 

@@ -300,7 +300,7 @@ class Reference:
             self.embed(opened.cells),
             obs,
             ReplayCells.choose(opened.cells, adata.obs_names.to_numpy(), own, every),
-            median_depth(opened.cells),
+            median_depth(*opened.cells.depth()),
         )
 
     def remove(self, names: Iterable[str] | None = None, *, where: Mapping[str, Any] | None = None) -> None:

@@ -129,9 +129,8 @@ def replay(
     )
 
 
-def median_depth(cells: GeneColumns) -> dict[str, float]:
-    """Return the median counts in the model genes, and number of them detected, of some cells."""
-    totals, detected = cells.depth()
+def median_depth(totals: np.ndarray, detected: np.ndarray) -> dict[str, float]:
+    """Return the medians of the cells' counts in the model genes, and of the numbers of them detected."""
     return {"counts": float(np.median(totals)), "genes": float(np.median(detected))}
 
 

@@ -51,13 +51,12 @@ def filtered_search(
     """
     allowed = np.ones(len(obs), dtype=bool)
     for key, wanted in rules.where.items():
-        values = [str(value) for value in (wanted if is_several(wanted) else [wanted])]
-        column = column_of(obs, key)
-        if not column.isin(values).any():
-            there = shown(column.unique(), limit=20)
-            msg = f"No reference cell has {key!r} in {shown(values)}. Expected some of {there}."
+        having = with_values(obs, key, wanted)
+        if not having.any():
+            there = shown(column_of(obs, key).unique(), limit=20)
+            msg = f"No reference cell has {key!r} in {shown(_values(wanted))}. Expected some of {there}."
             raise ArgumentError(msg)
-        allowed &= column.isin(values).to_numpy()
+        allowed &= having
     if not rules.excluded:
         return _spread(index, obs, codes, n_neighbors, allowed, rules.spread_over)
 
@@ -77,6 +76,15 @@ def filtered_search(
         hits = _spread(index, obs, codes[rows], n_neighbors, mine, rules.spread_over)
         indices[rows], distances[rows] = hits.indices, hits.distances
     return Neighbors(indices, distances)
+
+
+def with_values(obs: pd.DataFrame, key: str, wanted: Any) -> np.ndarray:
+    """Return which cells have the value, or one of the values, in a column, bool ``(n_obs,)``; compared as text."""
+    return column_of(obs, key).isin(_values(wanted)).to_numpy()
+
+
+def _values(wanted: Any) -> list[str]:
+    return [str(value) for value in (wanted if is_several(wanted) else [wanted])]
 
 
 def column_of(obs: pd.DataFrame, key: str) -> pd.Series:

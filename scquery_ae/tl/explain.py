@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from scquery_ae._checks import is_integer, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
-from scquery_ae.loaders import GeneColumns, open_cells
+from scquery_ae.loaders import open_cells
 from scquery_ae.reference import Reference, open_reference
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ def explain(
         warn_overlap=False,
     )
     row = _position(cell, list(adata.obs_names), "cell")
-    matrix = opened.cells.matrix[row : row + 1]
-    one = GeneColumns(matrix, opened.cells.columns, opened.cells.logged, opened.cells.base)
+    one = replace(opened.cells, matrix=opened.cells.matrix[row : row + 1])
     embedded = loaded.embed(one)
     if embedded.totals[0] == 0:
         msg = f"The cell {adata.obs_names[row]!r} has no count in the model genes: there is nothing to explain."
