@@ -97,16 +97,16 @@ def make_adata() -> Callable[..., anndata.AnnData]:
 
 @pytest.fixture
 def eager(monkeypatch):
-    """Run short ``fit`` without compiling: for a handful of steps that is several times faster."""
-    import keras
+    """Run short training without compiling: for a handful of steps that is several times faster."""
+    from scquery_ae.nn import fitting
 
-    fit = keras.Model.fit
+    run = fitting.run_epochs
 
-    def eager_fit(self, *args, **kwargs):
-        self.run_eagerly = kwargs["epochs"] < 5
-        return fit(self, *args, **kwargs)
+    def run_eagerly(model, *args, **kwargs):
+        model.run_eagerly = kwargs["epochs"] < 5
+        return run(model, *args, **kwargs)
 
-    monkeypatch.setattr(keras.Model, "fit", eager_fit)
+    monkeypatch.setattr(fitting, "run_epochs", run_eagerly)
 
 
 @pytest.fixture(scope="session")

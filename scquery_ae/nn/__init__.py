@@ -7,6 +7,7 @@ Importing this module registers the layers under the package name ``scquery_ae``
 from scquery_ae.nn.autoencoder import Autoencoder
 from scquery_ae.nn.balanced import BalancedBatches
 from scquery_ae.nn.batches import Batches
+from scquery_ae.nn.checkpoint import ResumePoint, open_checkpoint
 from scquery_ae.nn.classifier import build_classifier, read_classifier
 from scquery_ae.nn.conv_autoencoder import Conv1DAutoencoder, Conv2DAutoencoder, ConvAutoencoder
 from scquery_ae.nn.corruption import (
@@ -77,6 +78,7 @@ __all__ = [
     "PretrainedStack",
     "ProgressBar",
     "RestrictedBoltzmannMachine",
+    "ResumePoint",
     "Rows",
     "SaltAndPepperNoise",
     "SquaredError",
@@ -92,6 +94,7 @@ __all__ = [
     "get_metric_loss",
     "log_gamma",
     "negative_binomial_log_likelihood",
+    "open_checkpoint",
     "poisson_log_likelihood",
     "pretrain_stack",
     "principal_weights",

@@ -107,7 +107,8 @@ def read_classifier(
 
 
 def _softmax(units: int, seed: int, name: str) -> keras.layers.Layer:
-    return keras.layers.Dense(units, activation="softmax", kernel_initializer=_glorot(seed), name=name)
+    # In full precision whatever the policy: probabilities near one another would round to the same.
+    return keras.layers.Dense(units, activation="softmax", kernel_initializer=_glorot(seed), dtype="float32", name=name)
 
 
 def _glorot(seed: int) -> keras.initializers.Initializer:

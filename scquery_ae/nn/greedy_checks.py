@@ -12,7 +12,7 @@ from scquery_ae._errors import ArgumentError, warn
 from scquery_ae.nn.autoencoder import Autoencoder
 from scquery_ae.nn.greedy_settings import LayerSettings
 from scquery_ae.nn.losses import COUNT_LOSSES, get_loss
-from scquery_ae.nn.rows import Rows, chunks
+from scquery_ae.nn.rows import Rows, as_rows, chunks
 
 
 def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSettings], width: int) -> None:
@@ -52,23 +52,23 @@ def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSe
             inside_unit, width = own.module == "rbm" or own.activation == "sigmoid", entry
 
 
-def check_counts(counts: Any, loss: str, rows: Rows) -> Any:
+def check_counts(counts: Any, loss: str, rows: Rows) -> Rows | None:
     """Return counts for a likelihood of them, read by rows, or None."""
     if loss not in COUNT_LOSSES:
         if counts is not None:
             msg = f'`counts` are restored under a likelihood of them only. Received `loss="{loss}"`; see `loss`.'
             raise ArgumentError(msg)
         return None
-    shape = None if counts is None else np.shape(counts)
+    shape = None if counts is None else tuple(getattr(counts, "shape", np.shape(counts)))
     if shape != rows.shape:
         msg = f"`loss={loss!r}` needs `counts` of shape {rows.shape}, that of `x`. Received {shape}; pass `counts=`."
         raise ArgumentError(msg)
-    counts = counts.tocsr() if hasattr(counts, "tocsr") else np.asarray(counts, dtype=np.float32)
-    values = counts if isinstance(counts, np.ndarray) else counts.data
-    if values.size and not (np.isfinite(values).all() and values.min() >= 0):
-        msg = "`counts` must be finite and not negative. Received other values; give raw counts."
-        raise ArgumentError(msg)
-    return counts
+    read = as_rows(counts)
+    for chunk in chunks(read):
+        if chunk.size and not (np.isfinite(chunk).all() and chunk.min() >= 0):
+            msg = "`counts` must be finite and not negative. Received other values; give raw counts."
+            raise ArgumentError(msg)
+    return read
 
 
 def check_range(entry: int | Autoencoder, own: LayerSettings, rows: Rows) -> bool:

@@ -14,7 +14,7 @@ from scquery_ae.nn.fitting import fit
 from scquery_ae.nn.greedy_settings import UNTRAINED, LayerSettings
 from scquery_ae.nn.losses import Dispersion, get_loss
 from scquery_ae.nn.principal import principal_weights
-from scquery_ae.nn.rows import Rows
+from scquery_ae.nn.rows import Rows, chunks
 
 
 def train_layer(
@@ -23,7 +23,7 @@ def train_layer(
     rows: Rows,
     split: tuple[np.ndarray, np.ndarray],
     seed: list[int],
-    counts: Any,
+    counts: Rows | None,
     **watching: Any,
 ) -> dict[str, list[float]]:
     """Train one module and return its losses by epoch."""
@@ -48,12 +48,11 @@ def train_layer(
     noise = NoCorruption() if layer.owns_loss else get_corruption(own.corruption, own.corruption_level)
 
     def batches(indices: np.ndarray, stream: int, *, fixed: bool = False) -> Batches:
-        targets = None if counts is None else counts[indices]
         return Batches(
             rows,
             indices,
             corruption=noise,
-            targets=targets,
+            targets=counts,
             emphasis=None if layer.owns_loss else own.emphasis,
             batch_size=own.batch_size,
             seed=[*seed, stream],
@@ -75,9 +74,9 @@ def train_layer(
     return history
 
 
-def _start_from_mean(layer: Autoencoder, counts: Any) -> None:
+def _start_from_mean(layer: Autoencoder, counts: Rows) -> None:
     """Let the first reconstruction be the mean share of each feature: logits would take epochs to get there."""
-    share = np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
+    share = np.sum([chunk.sum(axis=0, dtype=np.float64) for chunk in chunks(counts)], axis=0)
     share = (share + 1) / (share + 1).sum()
     biases = getattr(layer, "decoder_biases", None) or [getattr(layer, "decoder_bias", None)]
     if biases[-1] is not None and biases[-1].shape == share.shape:

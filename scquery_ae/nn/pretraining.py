@@ -12,7 +12,7 @@ import numpy as np
 from scquery_ae._checks import check_flag, check_integer, check_rate
 from scquery_ae._errors import ArgumentError
 from scquery_ae.nn.autoencoder import Autoencoder
-from scquery_ae.nn.checkpoint import open_checkpoint
+from scquery_ae.nn.checkpoint import ResumePoint, open_checkpoint
 from scquery_ae.nn.corruption import Corruption
 from scquery_ae.nn.greedy_checks import check_chain, check_counts, check_range
 from scquery_ae.nn.greedy_settings import check_layers, describe_entry, make_layer, settings_by_layer
@@ -92,8 +92,8 @@ def pretrain_stack(
     validation_fraction
         Share of the rows, in [0, 1), that is held out; 0 trains for `epochs` on all.
     checkpoint
-        Folder that keeps finished layers. The same call with the same data goes on after the last of them. A noise of
-        your own is told from another by its ``repr``.
+        Folder that keeps the state after each epoch. The same call with the same data goes on from the last of them, to
+        the same result. A noise of your own is told from another by its ``repr``.
     random_state
         Seed of the initial weights, the split, the order and the noise.
     progress
@@ -151,7 +151,7 @@ def pretrain_stack(
     counts = check_counts(counts, settings[0].loss, rows)
     binary = check_range(entries[0], settings[0], rows)
     run = [own.describe() for own in settings], [describe_entry(entry) for entry in entries]
-    saved = open_checkpoint(checkpoint, rows, counts, [*run, validation_fraction, random_state])
+    saved = open_checkpoint(checkpoint, rows, [counts], [*run, validation_fraction, random_state])
 
     order = np.random.default_rng([random_state, 0]).permutation(n_rows)
     n_validation = min(round(validation_fraction * n_rows), n_rows - 1)
@@ -163,13 +163,18 @@ def pretrain_stack(
         spread = pooled_std(rows) if own.module == "rbm" and not binary else None
         layer = make_layer(entry, own, depth=depth, visible_std=spread, seed=random_state)
         layer.build((None, *rows.shape[1:]))
-        history = saved.load(depth, layer) if saved else None
-        if history is None:
-            title = f"pretrain layer {depth + 1}/{len(entries)} ({layer.code_shape((None, *rows.shape[1:]))[-1]} units)"
-            watching = {"title": title, "progress": progress}
-            history = train_layer(layer, own, rows, split, [random_state, depth], counts, **watching)
-            if saved:
-                saved.save(depth, layer, history)
+        title = f"pretrain layer {depth + 1}/{len(entries)} ({layer.code_shape((None, *rows.shape[1:]))[-1]} units)"
+        history = train_layer(
+            layer,
+            own,
+            rows,
+            split,
+            [random_state, depth],
+            counts,
+            title=title,
+            progress=progress,
+            resume=ResumePoint(saved, f"layer_{depth}") if saved else None,
+        )
         stack.layers.append(layer)
         stack.history.append(history)
         rows, counts = EncodedRows(rows, layer), None

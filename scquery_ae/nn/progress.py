@@ -15,10 +15,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     # tqdm.keras.TqdmCallback was checked: it shows a bar a batch beneath, and leaves both behind.
 
-    def __init__(self, title: str, epochs: int, *, enabled: bool = True) -> None:
+    def __init__(self, title: str, epochs: int, *, first: int = 0, enabled: bool = True) -> None:
         super().__init__()
         self._title = title
         self._epochs = epochs
+        self._first = first
         self._enabled = enabled
         self._bar: Any = None
 
@@ -30,7 +31,7 @@ class ProgressBar(keras.callbacks.Callback):
         from tqdm.auto import tqdm
 
         # None lets tqdm decide by whether the stream is a terminal.
-        self._bar = tqdm(total=self._epochs, desc=self._title, unit="epoch", disable=None)
+        self._bar = tqdm(total=self._epochs, initial=self._first, desc=self._title, unit="epoch", disable=None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Move it on and show the losses."""

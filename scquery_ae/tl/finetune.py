@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,7 @@ def finetune(
     learning_rate: float = 1e-3,
     validation_fraction: float = 0.1,
     wrong_labels: str = "auto",
+    checkpoint: str | PathLike[str] | None = None,
     key_added: str = "scquery",
     random_state: int = 0,
     progress: bool = True,
@@ -111,6 +113,9 @@ def finetune(
         another, taught by other cells. ``"drop"``: the cells count as unlabelled. ``"keep"``: learn from
         all. ``"auto"``: drop them where so many labels are absurd that labels must have been mixed up, as they are not
         where types merely shade into each other; a warning says so.
+    checkpoint
+        Folder that keeps the state after each epoch. The same call with the same cells and encoder goes on from the
+        last of them, to the same result as a call that was not interrupted.
     key_added
         Prefix of the slot written.
     random_state
@@ -223,6 +228,7 @@ def finetune(
         types,
         objective=Objective(**losses),
         batches=batches,
+        checkpoint=checkpoint,
         progress=progress,
         **settings,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -15,7 +17,7 @@ LEAST_SPREAD = 0.05
 MAX_CELLS = 20_000
 
 
-def principal_components(logged: sparse.csr_matrix) -> np.ndarray:
+def principal_components(logged: Any) -> np.ndarray:
     """Return directions in which cells differ, their genes on one scale, float32 ``(n_genes, n_components)``.
 
     On one scale, because the genes that vary most tell of activity; a marker of few cells tells a new type.
@@ -24,14 +26,13 @@ def principal_components(logged: sparse.csr_matrix) -> np.ndarray:
     Parameters
     ----------
     logged
-        Log-normalised rows, CSR ``(n, n_genes)``.
+        Log-normalised rows, CSR ``(n, n_genes)`` or anything else that gives them by position.
     """
     from sklearn.decomposition import PCA
     from sklearn.utils.sparsefuncs import mean_variance_axis
 
-    if logged.shape[0] > MAX_CELLS:
-        logged = logged[np.linspace(0, logged.shape[0] - 1, MAX_CELLS).astype(int)]
-    logged = logged.astype(np.float64)
+    n = logged.shape[0]
+    logged = logged[np.linspace(0, n - 1, min(n, MAX_CELLS)).astype(int)].astype(np.float64)
     _, variance = mean_variance_axis(logged, axis=0)
     scale = 1 / np.sqrt(variance + LEAST_SPREAD**2)
     n_components = max(min(N_COMPONENTS, logged.shape[0] - 1, logged.shape[1]), 1)

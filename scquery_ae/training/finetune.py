@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ def finetune_encoder(
     gene_masking_from: float = 0.0,
     objective: Objective = PLAIN,
     batches: np.ndarray | None = None,
+    checkpoint: str | PathLike[str] | None = None,
 ) -> FinetuneResult:
     """Train all layers of `encoder` with a softmax head on labelled cells; `encoder` itself is left as it is.
 
@@ -68,6 +70,8 @@ def finetune_encoder(
         Losses beside the head's.
     batches
         Batch of each cell, int ``(n,)``, where the objective has to do with them.
+    checkpoint
+        Folder that keeps the state after each epoch; None keeps nothing.
     label_smoothing, corruption_level, dropout, epochs, patience, batch_size, learning_rate, random_state, progress
         As in :func:`scquery_ae.tl.finetune`.
     """
@@ -78,12 +82,31 @@ def finetune_encoder(
         Batches,
         GradientReversal,
         MaskingNoise,
+        ResumePoint,
         StrengthRamp,
         build_classifier,
         fit,
+        open_checkpoint,
         read_classifier,
     )
 
+    kept = open_checkpoint(
+        checkpoint,
+        cells,
+        [labels, held_out, batches, *(part for each in encoder.layers for part in (each.kernel, each.bias, each.mask))],
+        [
+            types,
+            [layer.activation for layer in encoder.layers],
+            class_weight_power,
+            label_smoothing,
+            corruption_level,
+            [gene_masking_from, gene_masking],
+            dropout,
+            [epochs, patience, batch_size, learning_rate, random_state],
+            [objective.metric_loss, objective.metric_weight, np.asarray(objective.margin).tolist()],
+            objective.batch_invariance,
+        ],
+    )
     n_types = len(types)
     training = np.flatnonzero((labels >= 0) & ~held_out)
     validation = np.flatnonzero((labels >= 0) & held_out)
@@ -146,6 +169,7 @@ def finetune_encoder(
         title=f"finetune ({n_types} types)",
         progress=progress,
         callbacks=[StrengthRamp(turned, epochs)] if turned else [],
+        resume=ResumePoint(kept, "finetune") if kept else None,
     )
     hidden, kernel, bias = read_classifier(model, len(encoder.layers))
     return FinetuneResult(

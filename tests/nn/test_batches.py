@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scquery_ae.nn import Batches, GaussianNoise, MaskingNoise, SquaredError, as_rows
+from scquery_ae.nn import Batches, GaussianNoise, MaskingNoise, SquaredError, as_rows, fitting
 
 pytestmark = [
     pytest.mark.backend,
@@ -337,15 +337,72 @@ def test_dictionaries_of_targets_and_weights():
     assert sorted(seen) == sorted(chosen)
 
 
-@pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array])
-def test_sparse_targets_come_dense(container):
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix, sparse.csr_array])
+@pytest.mark.parametrize("emphasis", [None, (2.0, 0.5)])
+def test_targets_may_be_other_rows(container, emphasis):
+    """They are numbered as the rows of the input are, not as the chosen ones, and come dense and without noise."""
     chosen = np.array([20, 3, 7, 11, 0, 22, 9])
     values = np.where(np.arange(6) % 2, X * 7, 0)
-    for targets in (container(values[chosen]), {"counts": container(values[chosen])}):
-        for cells, target in epoch(batches(indices=chosen, targets=targets, batch_size=3)):
-            found = target["counts"] if isinstance(target, dict) else target
-            assert isinstance(found, np.ndarray)
-            np.testing.assert_array_equal(found, values[row_numbers(cells)])
+    b = batches(
+        indices=chosen,
+        targets=as_rows(container(values)),
+        corruption=MaskingNoise(0.4),
+        emphasis=emphasis,
+        batch_size=3,
+    )
+    seen = []
+    for cells, target, *weights in epoch(b):
+        assert isinstance(target, np.ndarray)
+        assert target.dtype == np.float32
+        numbers = row_numbers(target[:, 1:] / 7)
+        seen += numbers
+        np.testing.assert_array_equal(target, values[numbers])
+        changed = cells != X[numbers]
+        assert changed.any()
+        assert len(weights) == (emphasis is not None)
+        for weight in weights:
+            np.testing.assert_array_equal(weight, np.where(changed, 2, 0.5))
+    assert sorted(seen) == sorted(chosen)
+
+
+class SlowRows:
+    """Rows that say that they lie on a disk, and count how often they are read."""
+
+    on_disk = True
+    shape = X.shape
+
+    def __init__(self, failing=None):
+        self.reads, self.failing = [], failing
+
+    def take(self, indices):
+        self.reads.append(indices)
+        if len(self.reads) == self.failing:
+            raise OSError(5, "the disk is gone")
+        return X[indices]
+
+    def dense(self, batch):
+        return np.array(batch)
+
+
+def test_batches_that_are_read_ahead_are_the_same_and_in_order():
+    rows = SlowRows()
+    slow, fast = batches(rows, corruption=MaskingNoise(0.4)), batches(corruption=MaskingNoise(0.4))
+    assert slow.on_disk
+    assert not fast.on_disk
+    for _ in range(2):
+        for received, expected in zip(fitting.read_batches(slow), epoch(fast), strict=True):
+            for one, other in zip(received, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+        slow.on_epoch_end()
+        fast.on_epoch_end()
+    assert len(rows.reads) == 2 * fast.num_batches
+    for one, other in zip(fitting.read_batches(fast), epoch(fast), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_an_error_while_reading_ahead_is_raised():
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(fitting.read_batches(batches(SlowRows(failing=3))))
 
 
 def test_fit_takes_named_targets_and_weights():

@@ -22,6 +22,7 @@ from scquery_ae.nn import (
     MaskedAutoencoder,
     MaskingNoise,
     RestrictedBoltzmannMachine,
+    fitting,
     pretrain_stack,
 )
 
@@ -90,15 +91,15 @@ def assert_equal_stacks(one, other):
 
 @pytest.fixture
 def fits(monkeypatch, eager):
-    """Record of each ``fit`` its model, optimiser, loss, batches and number of epochs."""
+    """Record of each training its model, optimiser, loss, batches and number of epochs."""
     record = []
-    fit = keras.Model.fit
+    run = fitting.run_epochs
 
-    def spied(self, training, **kwargs):
-        record.append({"model": self, "training": training, **kwargs})
-        return fit(self, training, **kwargs)
+    def spied(model, training, validation, **kwargs):
+        record.append({"model": model, "training": training, "validation_data": validation, **kwargs})
+        return run(model, training, validation, **kwargs)
 
-    monkeypatch.setattr(keras.Model, "fit", spied)
+    monkeypatch.setattr(fitting, "run_epochs", spied)
     return record
 
 
@@ -613,23 +614,23 @@ SETTINGS = {"module": ("tied", "rbm", "untied"), "activation": "sigmoid", "epoch
 
 
 def forbid_training(monkeypatch):
-    def fit(*args, **kwargs):
+    def run(*args, **kwargs):
         pytest.fail("a finished layer was trained again")
 
-    monkeypatch.setattr(keras.Model, "fit", fit)
+    monkeypatch.setattr(fitting, "run_epochs", run)
 
 
-def interrupt_before_fit(monkeypatch, number):
-    """Let training stop where the ``number``-th ``fit`` would begin."""
-    fit, calls = keras.Model.fit, []
+def interrupt_before_layer(monkeypatch, number):
+    """Let training stop where that of the ``number``-th layer would begin."""
+    run, calls = fitting.run_epochs, []
 
-    def interrupted(self, *args, **kwargs):
-        calls.append(self)
+    def interrupted(model, *args, **kwargs):
+        calls.append(model)
         if len(calls) == number:
             raise KeyboardInterrupt
-        return fit(self, *args, **kwargs)
+        return run(model, *args, **kwargs)
 
-    monkeypatch.setattr(keras.Model, "fit", interrupted)
+    monkeypatch.setattr(fitting, "run_epochs", interrupted)
     return calls
 
 
@@ -654,21 +655,23 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, fini
     x = shares()
     expected = pretrain(x, (6, 5, 4), **SETTINGS)
     with monkeypatch.context() as patch:
-        interrupt_before_fit(patch, finished + 1)
+        interrupt_before_layer(patch, finished + 1)
         with pytest.raises(KeyboardInterrupt):
             pretrain(x, (6, 5, 4), checkpoint=tmp_path, **SETTINGS)
-    assert sorted(p.name for p in tmp_path.glob("*.json")) == [f"layer_{i}.json" for i in range(finished)]
-    calls = interrupt_before_fit(monkeypatch, 100)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"layer_{i}.safetensors" for i in range(finished)]
+    calls = interrupt_before_layer(monkeypatch, 100)
     resumed = pretrain(x, (6, 5, 4), checkpoint=tmp_path, **SETTINGS)
     assert len(calls) == 3 - finished
     assert_equal_stacks(resumed, expected)
 
 
 @pytest.mark.usefixtures("eager")
-def test_untrained_layers_are_kept_as_well(tmp_path):
+def test_untrained_layers_are_made_again(tmp_path):
+    """Which takes no longer than to read them."""
     x = reals()
     run = {"module": ("pca", "random", "tied"), "epochs": 1}
     first = pretrain(x, (6, 5, 4), checkpoint=tmp_path, **run)
+    assert [p.name for p in tmp_path.iterdir()] == ["layer_2.safetensors"]
     assert_equal_stacks(pretrain(x, (6, 5, 4), checkpoint=tmp_path, **run), first)
 
 
@@ -695,16 +698,16 @@ OTHER_RUNS = [
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    pretrain(shares(), (6, 4), epochs=1, module="random", checkpoint=folder)
+    pretrain(shares(), (6, 4), epochs=1, checkpoint=folder)
     return folder
 
 
-REFUSED = r"`checkpoint` holds another run: .*layer_0\.json was made with other settings or other data\. Expected those"
+REFUSED = r"`checkpoint` holds another run: .*layer_0\.safetensors was made with other settings or other data\."
 
 
 @pytest.mark.parametrize("other", OTHER_RUNS, ids=lambda other: "-".join(map(str, other)))
 def test_other_settings_are_refused(one_run, other):
-    kwargs = {"layer_sizes": (6, 4), "epochs": 1, "module": "random", **other}
+    kwargs = {"layer_sizes": (6, 4), "epochs": 1, **other}
     with pytest.raises(ArgumentError, match=REFUSED):
         pretrain(shares(), kwargs.pop("layer_sizes"), checkpoint=one_run, **kwargs)
 
@@ -714,7 +717,7 @@ def test_other_settings_are_refused(one_run, other):
 )
 def test_other_data_are_refused(one_run, other):
     with pytest.raises(ArgumentError, match=REFUSED):
-        pretrain(other, (6, 4), epochs=1, module="random", checkpoint=one_run)
+        pretrain(other, (6, 4), epochs=1, checkpoint=one_run)
 
 
 @pytest.mark.usefixtures("eager")
@@ -727,9 +730,10 @@ def test_other_counts_are_refused(tmp_path):
         pretrain(logs, (4,), counts=counts + 1, **run)
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("other", [GaussianNoise(0.3), MaskingNoise(0.2), FeatureMaskingNoise(0.3, 0.3)])
 def test_another_noise_object_is_refused(tmp_path, other):
-    run = {"module": "random", "checkpoint": tmp_path}
+    run = {"epochs": 1, "checkpoint": tmp_path}
     pretrain(shares(), (4,), corruption=MaskingNoise(0.3), **run)
     pretrain(shares(), (4,), corruption=MaskingNoise(0.3), **run)
     with pytest.raises(ArgumentError, match=REFUSED):
@@ -753,22 +757,25 @@ def test_a_run_with_given_layers_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("eager")
-def test_half_written_layers_are_trained_again(tmp_path):
-    """Weights without their record, and what a broken write leaves, count for nothing."""
+def test_what_a_broken_write_leaves_counts_for_nothing(tmp_path):
     x = shares()
     expected = pretrain(x, (6, 4), checkpoint=tmp_path)
-    (tmp_path / "layer_1.json").unlink()
-    (tmp_path / "layer_1.safetensors").write_bytes(b"half of it")
-    (tmp_path / "layer_1.part").write_bytes(b"and less")
+    (tmp_path / "layer_1.safetensors").unlink()
+    (tmp_path / "layer_1.part").write_bytes(b"half of it")
     assert_equal_stacks(pretrain(x, (6, 4), checkpoint=tmp_path), expected)
     # It was written again, as a whole.
     assert_equal_stacks(pretrain(x, (6, 4), checkpoint=tmp_path), expected)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "layer_0.json",
-        "layer_0.safetensors",
-        "layer_1.json",
-        "layer_1.safetensors",
-    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["layer_0.safetensors", "layer_1.safetensors"]
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("kept", [0, 40, -10])
+def test_a_damaged_file_is_refused(tmp_path, kept):
+    pretrain(shares(), (4,), epochs=1, checkpoint=tmp_path)
+    path = tmp_path / "layer_0.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ArgumentError, match=r"`checkpoint` is damaged: .*layer_0\.safetensors cannot .*Delete"):
+        pretrain(shares(), (4,), epochs=1, checkpoint=tmp_path)
 
 
 @pytest.mark.usefixtures("eager")
@@ -780,16 +787,16 @@ def test_a_write_that_breaks_leaves_no_finished_layer(tmp_path, monkeypatch):
         def full(*args, **kwargs):
             raise OSError(28, "disk full")
 
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match="disk full"):
             pretrain(x, (6, 4), checkpoint=tmp_path)
-    assert not list(tmp_path.glob("*.json"))
+    assert not list(tmp_path.glob("*.safetensors"))
     assert_equal_stacks(pretrain(x, (6, 4), checkpoint=tmp_path), expected)
 
 
 @pytest.mark.usefixtures("eager")
 def test_nothing_is_pickled(tmp_path, monkeypatch):
-    from safetensors.numpy import load_file
+    from safetensors import safe_open
 
     def forbidden(*args, **kwargs):
         pytest.fail("a checkpoint is read or written by pickle")
@@ -799,14 +806,17 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
     folder = tmp_path / "a" / "b"
     stack = pretrain(shares(), (6, 4), checkpoint=folder)
     pretrain(shares(), (6, 4), checkpoint=folder)
-    assert {p.suffix for p in folder.iterdir()} == {".json", ".safetensors"}
+    assert {p.suffix for p in folder.iterdir()} == {".safetensors"}
     for i, layer in enumerate(stack.layers):
-        record = json.loads((folder / f"layer_{i}.json").read_text(encoding="utf-8"))
-        assert set(record) == {"fingerprint", "history"}
+        with safe_open(folder / f"layer_{i}.safetensors", framework="numpy") as file:
+            record = json.loads(file.metadata()["record"])
+            # With the weights of the layer and, of a trained model, nothing that only training needs.
+            weights = [file.get_tensor(f"model.{j}") for j in range(len(layer.weights))]
+            assert not [name for name in file.keys() if name.startswith("optimizer")]  # noqa: SIM118 (no mapping)
+        assert set(record) == {"finished", "fingerprint", "history"}
         assert record["history"] == stack.history[i]
-        saved = load_file(folder / f"layer_{i}.safetensors")
-        for j, weight in enumerate(layer.get_weights()):
-            np.testing.assert_array_equal(saved[str(j)], weight)
+        for saved, weight in zip(weights, layer.get_weights(), strict=True):
+            np.testing.assert_array_equal(saved, weight)
 
 
 def test_bad_checkpoint(tmp_path):

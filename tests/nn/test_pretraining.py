@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from scquery_ae._errors import ArgumentError, TrainingError
-from scquery_ae.nn import MatrixRows, PretrainedStack, pretrain_stack
+from scquery_ae.nn import MatrixRows, PretrainedStack, fitting, pretrain_stack
 
 pytestmark = [
     pytest.mark.backend,
@@ -37,48 +37,48 @@ def numpy_encode(stack, x, activations):
 
 @pytest.fixture
 def steps(monkeypatch, eager):
-    """Record what the training and test steps of each ``fit`` work on: ``(is_training, input, target)``.
+    """Record what the training and test steps of each training work on: ``(is_training, input, target)``.
 
     The hook is Keras' `compute_loss`, which the steps of all backends call with their batch; running eagerly
     makes the batch one of numbers. Before training begins Keras tries the model on made-up values.
     """
     record, begun = [], []
-    fit, compute_loss = keras.Model.fit, keras.Model.compute_loss
+    run, compute_loss = fitting.run_epochs, keras.Model.compute_loss
 
-    def spied_fit(self, *args, callbacks=(), **kwargs):
+    def spied_run(model, *args, callbacks, **kwargs):
         record.append([])
         begin = keras.callbacks.LambdaCallback(
-            on_train_begin=lambda logs: begun.append(self), on_train_end=lambda logs: begun.clear()
+            on_train_begin=lambda logs: begun.append(model), on_train_end=lambda logs: begun.clear()
         )
-        return fit(self, *args, callbacks=[*callbacks, begin], **kwargs)
+        return run(model, *args, callbacks=[*callbacks, begin], **kwargs)
 
     def spied_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if begun:
             record[-1].append((training, keras.ops.convert_to_numpy(x), keras.ops.convert_to_numpy(y)))
         return compute_loss(self, x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
-    monkeypatch.setattr(keras.Model, "fit", spied_fit)
+    monkeypatch.setattr(fitting, "run_epochs", spied_run)
     monkeypatch.setattr(keras.Model, "compute_loss", spied_loss)
     return record
 
 
 @pytest.fixture
 def weights_by_epoch(monkeypatch):
-    """Record the weights at the end of each epoch of each ``fit``."""
+    """Record the weights at the end of each epoch of each training."""
     record = []
-    fit = keras.Model.fit
+    run = fitting.run_epochs
 
-    def spied_fit(self, *args, callbacks=(), **kwargs):
+    def spied_run(model, *args, callbacks, **kwargs):
         record.append([])
-        keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: record[-1].append(self.get_weights()))
-        return fit(self, *args, callbacks=[*callbacks, keep], **kwargs)
+        keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: record[-1].append(model.get_weights()))
+        return run(model, *args, callbacks=[*callbacks, keep], **kwargs)
 
-    monkeypatch.setattr(keras.Model, "fit", spied_fit)
+    monkeypatch.setattr(fitting, "run_epochs", spied_run)
     return record
 
 
 def epochs_of(fit_steps, training, n_epochs):
-    """Return one ``(inputs, targets)`` an epoch of what one ``fit`` trained or tested on."""
+    """Return one ``(inputs, targets)`` an epoch of what one training trained or tested on."""
     chosen = [(x, y) for is_training, x, y in fit_steps if is_training == training]
     per_epoch, rest = divmod(len(chosen), n_epochs)
     assert rest == 0

@@ -11,7 +11,7 @@ import pytest
 from scipy import special, stats
 
 import scquery_ae as sq
-from scquery_ae.nn import GaussianNoise, MaskingNoise, NoCorruption, SaltAndPepperNoise
+from scquery_ae.nn import GaussianNoise, MaskingNoise, NoCorruption, SaltAndPepperNoise, fitting
 from scquery_ae.training import PanelNoise
 
 QUICK = {"layer_sizes": (6, 3), "epochs": 1, "batch_size": 32, "progress": False}
@@ -188,6 +188,59 @@ def test_what_is_no_anndata_is_refused():
         sq.ArgumentError, match=r"`tl\.pretrain` takes an AnnData as its first argument\. Received ndarray"
     ):
         sq.tl.pretrain(np.ones((3, 3)), **QUICK)
+
+
+# Sizes of batches and learning rates that go with the number of cells.
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "batch_size", "rate"),
+    [
+        (60, 128, 1e-3),
+        (512, 128, 1e-3),
+        # 519 / 4 is 129.75, and the root of 129 / 128 is 1.0038986.
+        (519, 129, 1.0038986e-3),
+        (800, 200, 1.25e-3),
+        # Four times 128: twice the rate.
+        (2048, 512, 2e-3),
+        (5000, 512, 2e-3),
+    ],
+)
+def test_default_steps_grow_with_the_cells(make_adata, read, n_cells, batch_size, rate):
+    adata = make_adata(n_cells, 8)
+    sq.pp.normalize(adata)
+    encoder = sq.tl.pretrain(adata, layer_sizes=(3,), progress=False)
+    settings = read[0][2]
+    assert (settings["batch_size"], type(settings["batch_size"])) == (batch_size, int)
+    assert settings["learning_rate"] == pytest.approx(rate, rel=1e-6)
+    # What was used is recorded, not that it was left open.
+    assert recorded(encoder)["batch_size"] == batch_size
+    assert recorded(encoder)["learning_rate"] == pytest.approx(rate, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "rate"),
+    [
+        # Small batches do not lower the rate.
+        (1, 1e-3),
+        (32, 1e-3),
+        (128, 1e-3),
+        (np.int64(512), 2e-3),
+        (1152, 3e-3),
+        ((32, 512), [1e-3, 2e-3]),
+        (np.array([512, 128]), [2e-3, 1e-3]),
+    ],
+)
+def test_default_rate_goes_with_the_batches_that_are_asked_for(normalized, read, batch_size, rate):
+    sq.tl.pretrain(normalized, **(QUICK | {"batch_size": batch_size}))
+    assert read[0][2]["learning_rate"] == pytest.approx(rate, rel=1e-6)
+
+
+def test_what_is_asked_for_is_used(normalized, read):
+    sq.tl.pretrain(normalized, **(QUICK | {"batch_size": None, "learning_rate": 0.5}))
+    sq.tl.pretrain(normalized, **(QUICK | {"batch_size": 512, "learning_rate": (0.5, 0.25)}))
+    asked = [(settings["batch_size"], settings["learning_rate"]) for _, _, settings in read]
+    assert asked == [(128, 0.5), (512, [0.5, 0.25])]
 
 
 # One value for all layers, or one a layer.
@@ -618,21 +671,21 @@ def test_references_of_the_time_before_gene_sets_are_read(reference, tmp_path):
 @pytest.fixture
 def layers_trained(monkeypatch):
     """Record which layers are trained; ``layers_trained.fail_at`` stops the run before one of them."""
-    module = importlib.import_module("scquery_ae.nn.pretraining")
-    train = module.train_layer
+    run = fitting.run_epochs
 
     class Trained(list):
         fail_at = None
 
     record = Trained()
 
-    def spy(layer, *args, **kwargs):
-        if record.fail_at == layer.name:
+    def spy(model, *args, **kwargs):
+        name = model.layers[0].name
+        if record.fail_at == name:
             raise KeyboardInterrupt
-        record.append(layer.name)
-        return train(layer, *args, **kwargs)
+        record.append(name)
+        return run(model, *args, **kwargs)
 
-    monkeypatch.setattr(module, "train_layer", spy)
+    monkeypatch.setattr(fitting, "run_epochs", spy)
     return record
 
 
@@ -677,7 +730,7 @@ def test_an_interrupted_run_goes_on(normalized, sets, layers_trained, tmp_path):
 def test_the_checkpoint_of_another_run_is_refused(normalized, tmp_path, before, after):
     arguments = QUICK | {"layer_sizes": (3,), "checkpoint": tmp_path}
     sq.tl.pretrain(normalized, **(arguments | before))
-    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` holds another run: .*layer_0\.json was made with"):
+    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` holds another run: .*layer_0\.safetensors was made with"):
         sq.tl.pretrain(normalized, **(arguments | after))
 
 

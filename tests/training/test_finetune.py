@@ -13,7 +13,7 @@ import scquery_ae.nn
 from scquery_ae._errors import TrainingError
 from scquery_ae.encoder import DenseWeights, Encoder, Head
 from scquery_ae.loaders import CellRows, GeneColumns
-from scquery_ae.nn import Batches, build_classifier
+from scquery_ae.nn import Batches, build_classifier, fitting
 from scquery_ae.training import FinetuneResult, finetune_encoder, stratified_split
 from scquery_ae.transform import Transform
 
@@ -89,18 +89,18 @@ def steps(monkeypatch):
     Before training begins Keras tries the model on made-up values, which are left out.
     """
     record, begun = [], []
-    fit, compute_loss = keras.Model.fit, keras.Model.compute_loss
+    run, compute_loss = fitting.run_epochs, keras.Model.compute_loss
 
-    def spied_fit(self, *args, callbacks=(), **kwargs):
-        begin = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: begun.append(self))
-        return fit(self, *args, callbacks=[*callbacks, begin], **kwargs)
+    def spied_run(model, *args, callbacks, **kwargs):
+        begin = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: begun.append(model))
+        return run(model, *args, callbacks=[*callbacks, begin], **kwargs)
 
     def spied_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if begun:
             record.append((training, *(keras.ops.convert_to_numpy(v) for v in (x, y, sample_weight))))
         return compute_loss(self, x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
-    monkeypatch.setattr(keras.Model, "fit", spied_fit)
+    monkeypatch.setattr(fitting, "run_epochs", spied_run)
     monkeypatch.setattr(keras.Model, "compute_loss", spied_loss)
     return record
 
@@ -300,13 +300,13 @@ def mislabelled():
 @pytest.fixture
 def weights_by_epoch(monkeypatch):
     record = []
-    fit = keras.Model.fit
+    run = fitting.run_epochs
 
-    def spied_fit(self, *args, callbacks=(), **kwargs):
-        keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: record.append(self.get_weights()))
-        return fit(self, *args, callbacks=[*callbacks, keep], **kwargs)
+    def spied_run(model, *args, callbacks, **kwargs):
+        keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: record.append(model.get_weights()))
+        return run(model, *args, callbacks=[*callbacks, keep], **kwargs)
 
-    monkeypatch.setattr(keras.Model, "fit", spied_fit)
+    monkeypatch.setattr(fitting, "run_epochs", spied_run)
     return record
 
 
