@@ -21,9 +21,12 @@ if TYPE_CHECKING:
         NotFittedError,
         ScqueryError,
         ScqueryWarning,
+        SearchServiceError,
+        StorageError,
         TrainingError,
     )
     from scquery_ae.encoder import Encoder
+    from scquery_ae.loaders.files import read_lazy
     from scquery_ae.reference import Reference
 
 _MODULES = ("datasets", "nn", "ontology", "pl", "pp", "stats", "tl")
@@ -39,7 +42,10 @@ _HOMES = {
     "Reference": "reference",
     "ScqueryError": "_errors",
     "ScqueryWarning": "_errors",
+    "SearchServiceError": "_errors",
+    "StorageError": "_errors",
     "TrainingError": "_errors",
+    "read_lazy": "loaders.files",
 }
 
 __all__ = [
@@ -54,6 +60,8 @@ __all__ = [
     "Reference",
     "ScqueryError",
     "ScqueryWarning",
+    "SearchServiceError",
+    "StorageError",
     "TrainingError",
     "__version__",
     "datasets",
@@ -61,6 +69,7 @@ __all__ = [
     "ontology",
     "pl",
     "pp",
+    "read_lazy",
     "stats",
     "tl",
 ]

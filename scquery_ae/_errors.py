@@ -46,6 +46,14 @@ class BundleError(ScqueryError, ValueError):
     """A saved reference is damaged, incomplete, foreign or of a newer format."""
 
 
+class StorageError(ScqueryError, OSError):
+    """A temporary file or a checkpoint cannot be written, or cells cannot be read where Dask works."""
+
+
+class SearchServiceError(ScqueryError, ConnectionError):
+    """A search server cannot be reached, is not installed, or refuses what it is asked."""
+
+
 class DatasetError(ScqueryError, OSError):
     """A dataset cannot be had: not installed, not cached, or its hash is wrong."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,13 @@ from scipy import sparse, special
 
 from scquery_ae._checks import check_choice
 from scquery_ae._errors import ArgumentError, NotFittedError
-from scquery_ae.loaders import GeneColumns
+from scquery_ae.loaders import CHUNK, GeneColumns
+from scquery_ae.loaders.dask_blocks import is_lazy, map_blocks
 from scquery_ae.transform import Transform
+
+#: Share of filled entries above which a dense product takes less time than a sparse one: it does far more operations,
+#: and each of them so much faster.
+DENSE_ABOVE = 0.08
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -221,24 +226,39 @@ class Encoder:
             raise ArgumentError(msg)
         return self.encode_logged(self.transform.log_normalize(counts, present), present)
 
-    def encode_logged(self, logged: sparse.csr_matrix, present: np.ndarray | None = None) -> np.ndarray:
-        """Return the codes of log-normalised rows, as :meth:`encode` does of counts."""
-        first, *rest = self.layers
-        # (z - mean) @ W = z @ W - mean @ W: the product stays sparse.
-        mean = self._mean(present)
-        x = ACTIVATIONS[first.activation](logged @ first.kernel + (first.bias - mean @ first.kernel))
-        for layer in rest:
-            x = layer(x)
-        norm = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-        return np.ascontiguousarray(x / np.where(norm > 0, norm, 1), dtype=np.float32)
+    def encode_logged(self, logged: Any, present: np.ndarray | None = None) -> np.ndarray:
+        """Return the codes of log-normalised rows, as :meth:`encode` does of counts, block by block.
 
-    def project(self, logged: sparse.csr_matrix, present: np.ndarray | None = None) -> np.ndarray:
+        Parameters
+        ----------
+        logged
+            CSR ``(n, n_genes)``, or anything else whose slices are.
+        present
+            As for :meth:`encode`.
+        """
+        first, *rest = self.layers
+        mean = self._mean(present)
+        # (z - mean) @ W = z @ W - mean @ W: the product stays sparse.
+        bias = first.bias - mean @ first.kernel
+        codes = np.empty((logged.shape[0], self.n_latent), dtype=np.float32)
+        for rows, block in _blocks(logged):
+            x = ACTIVATIONS[first.activation](_product(block, first.kernel) + bias)
+            for layer in rest:
+                x = layer(x)
+            norm = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
+            codes[rows] = x / np.where(norm > 0, norm, 1)
+        return codes
+
+    def project(self, logged: Any, present: np.ndarray | None = None) -> np.ndarray:
         """Return log-normalised rows in the principal components, float32; genes not there stand at their mean."""
         if self.components is None:
             msg = "The encoder has no principal components. `sq.tl.pretrain` makes encoders that have."
             raise NotFittedError(msg)
-        mean = self._mean(present)
-        return np.asarray(logged @ self.components - mean @ self.components, dtype=np.float32)
+        shift = self._mean(present) @ self.components
+        projected = np.empty((logged.shape[0], self.components.shape[1]), dtype=np.float32)
+        for rows, block in _blocks(logged):
+            projected[rows] = block @ self.components - shift
+        return projected
 
     def _mean(self, present: np.ndarray | None) -> np.ndarray:
         """Return the mean of the genes that are there, and zero for others, which are at zero and stand at theirs."""
@@ -246,7 +266,10 @@ class Encoder:
         return mean if present is None else np.where(present, mean, np.float32(0))
 
     def embed(self, cells: GeneColumns) -> np.ndarray:
-        """Return the codes of all `cells`, chunk by chunk, float32 ``(n_obs, n_latent)``."""
+        """Return the codes of all `cells`, float32 ``(n_obs, n_latent)``: chunk by chunk, or by Dask where they lie."""
+        if is_lazy(cells.matrix):
+            lean = replace(self, head=None, history={}, parameters={}, pretrained=None, components=None)
+            return map_blocks(_embed_block, cells, lean)["codes"]
         codes = np.empty((cells.shape[0], self.n_latent), dtype=np.float32)
         start = 0
         for chunk in cells.chunks():
@@ -273,6 +296,25 @@ class Encoder:
         sizes = " -> ".join(str(n) for n in (self.transform.n_genes, *(layer.kernel.shape[1] for layer in self.layers)))
         types = "not fine-tuned" if self.head is None else f"{len(self.head.types)} types"
         return f"Encoder({sizes}, {types})"
+
+
+def _embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
+    return {"codes": encoder.embed(cells)}
+
+
+def _blocks(matrix: Any) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    """Yield slices and the rows that they stand for: what a layer gives of all rows at once may be gigabytes."""
+    for start in range(0, matrix.shape[0], CHUNK):
+        rows = slice(start, start + CHUNK)
+        yield rows, matrix[rows]
+
+
+def _product(block: sparse.csr_matrix, kernel: np.ndarray) -> np.ndarray:
+    """Return ``block @ kernel``, by the dense product where too much of the block is filled for the sparse one."""
+    filled = block.nnz / max(block.shape[0] * block.shape[1], 1)
+    if filled < DENSE_ABOVE:
+        return np.asarray(block @ kernel)
+    return np.asarray(block.toarray() @ kernel)
 
 
 def _check_dense(what: str, kernel: np.ndarray, bias: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -165,18 +165,11 @@ def check_expression(matrix: Any, names: Any, function: str) -> tuple[float, flo
         msg = f"`{function}` needs plain numbers. Received {kind}; convert the values to an array of float32."
         raise InputStateError(msg)
     lowest = highest = 0.0
-    for block in _blocks(matrix):
-        values = block.data if sparse.issparse(block) else block
-        if values.size == 0:
-            continue
-        low, high = float(values.min()), float(values.max())
-        # NaN spreads to the extremes, and infinity is one.
-        if not (np.isfinite(low) and np.isfinite(high)):
-            bad = ~np.isfinite(values)
-            columns = sparse.coo_matrix(block).col[bad] if sparse.issparse(block) else np.flatnonzero(bad.any(axis=0))
-            genes = np.asarray(names)[np.unique(columns)]
+    for low, high, bad, columns in _extremes_of_blocks(matrix):
+        if bad:
+            genes = np.asarray(names)[columns]
             msg = (
-                f"`{function}` needs finite values. Received {int(bad.sum())} NaN or infinite value(s) in genes such "
+                f"`{function}` needs finite values. Received {bad} NaN or infinite value(s) in genes such "
                 f"as {shown(genes)}; remove these genes or cells, or set the values."
             )
             raise InputStateError(msg)
@@ -210,6 +203,44 @@ def row_blocks(matrix: Any, size: int) -> Iterator[Any]:
         yield matrix[start : start + size]
 
 
-def _blocks(matrix: Any) -> Iterator[Any]:
-    whole = sparse.issparse(matrix) or isinstance(matrix, np.ndarray)
-    return iter([matrix]) if whole else row_blocks(matrix, BACKED_ROWS)
+def in_memory(matrix: Any) -> bool:
+    """Whether a matrix is an array or a SciPy matrix: not one backed by a file, and no Dask array."""
+    return sparse.issparse(matrix) or isinstance(matrix, np.ndarray)
+
+
+#: Lowest and highest value of a block, how many are not finite, and the columns that these are in.
+Extremes = tuple[float, float, int, np.ndarray]
+
+
+def _extremes_of_blocks(matrix: Any) -> Iterable[Extremes]:
+    if in_memory(matrix):
+        return [_extremes(matrix)]
+    if not hasattr(matrix, "compute"):
+        return map(_extremes, row_blocks(matrix, BACKED_ROWS))
+    # Where Dask reads the blocks, so that a cluster sends four numbers for each and not the block.
+    blocks = matrix.rechunk({1: -1})
+    found = blocks.map_blocks(
+        _extremes_in_array, dtype=object, meta=np.empty((0, 0), dtype=object), chunks=((1,) * blocks.numblocks[0], (1,))
+    )
+    return list(found.compute().ravel())
+
+
+def _extremes(block: Any) -> Extremes:
+    values = block.data if sparse.issparse(block) else block
+    if values.size == 0:
+        return 0.0, 0.0, 0, np.zeros(0, dtype=int)
+    low, high = float(values.min()), float(values.max())
+    # NaN spreads to the extremes, and infinity is one.
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high, 0, np.zeros(0, dtype=int)
+    bad = ~np.isfinite(values)
+    columns = (
+        np.unique(sparse.coo_matrix(block).col[bad]) if sparse.issparse(block) else np.flatnonzero(bad.any(axis=0))
+    )
+    return low, high, int(bad.sum()), columns
+
+
+def _extremes_in_array(block: Any) -> np.ndarray:
+    array = np.empty((1, 1), dtype=object)
+    array[0, 0] = _extremes(block)
+    return array

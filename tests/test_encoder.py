@@ -372,3 +372,54 @@ def test_components_of_other_genes_are_refused(make_adata, make_encoder, shape):
         match=rf"`components` must have a row for each of the 25 model genes\. Received shape {re.escape(str(shape))}",
     ):
         replace(make_encoder(make_adata(6, 25)), components=np.zeros(shape, np.float32))
+
+
+# Block by block.
+
+
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_blocks_and_products_of_either_kind_give_the_same(make_adata, make_encoder, monkeypatch, density, chunk):
+    """On both sides of the share from which on the product is dense, and in a file."""
+    from scquery_ae import encoder as module
+    from scquery_ae.loaders import ScratchRows
+
+    adata = make_adata(13, 40)
+    encoder = make_encoder(adata)
+    rng = np.random.default_rng(0)
+    encoder = replace(encoder, components=rng.standard_normal((40, 3)).astype(np.float32))
+    counts = adata.X.toarray() * (rng.random((13, 40)) < density)
+    logged = encoder.transform.log_normalize(counts)
+    expected = recompute(encoder, counts)
+    projected = (logged.toarray().astype(np.float64) - encoder.transform.mean) @ encoder.components
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    for rows in (logged, ScratchRows([logged[:5], logged[5:]], 40)):
+        codes = encoder.encode_logged(rows)
+        assert codes.dtype == np.float32
+        assert codes.flags.c_contiguous
+        np.testing.assert_allclose(codes, expected, atol=1e-5)
+        np.testing.assert_allclose(encoder.project(rows), projected, atol=1e-4)
+        assert encoder.project(rows).dtype == np.float32
+    for limit in (0.0, 2.0):
+        monkeypatch.setattr(module, "DENSE_ABOVE", limit)
+        np.testing.assert_allclose(encoder.encode_logged(logged), expected, atol=1e-5)
+
+
+def test_no_cell_has_no_code(make_adata, make_encoder):
+    encoder = make_encoder(make_adata(13, 40))
+    assert encoder.encode(np.zeros((0, 40), np.float32)).shape == (0, encoder.n_latent)
+
+
+def test_no_block_is_made_dense_below_the_share(make_adata, make_encoder, monkeypatch):
+    from scquery_ae import encoder as module
+
+    encoder = make_encoder(make_adata(13, 40))
+    shapes = []
+    toarray = sparse.csr_matrix.toarray
+    monkeypatch.setattr(sparse.csr_matrix, "toarray", lambda self: shapes.append(self.shape) or toarray(self))
+    monkeypatch.setattr(module, "CHUNK", 5)
+    sparse_rows = sparse.csr_matrix(np.eye(13, 40, dtype=np.float32))
+    encoder.encode_logged(sparse_rows)
+    assert shapes == []
+    encoder.encode_logged(sparse.csr_matrix(np.ones((13, 40), np.float32)))
+    assert shapes == [(5, 40), (5, 40), (3, 40)]

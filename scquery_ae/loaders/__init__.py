@@ -1,6 +1,18 @@
 """Reading cells from AnnData in batches; never a dense whole."""
 
-from scquery_ae.loaders.cells import CellRows, GeneColumns
+from scquery_ae.loaders.cells import CHUNK, CellRows, CountRows, GeneColumns
 from scquery_ae.loaders.open import OpenedCells, fitted_transform, gene_names, open_cells, open_training
+from scquery_ae.loaders.scratch import ScratchRows
 
-__all__ = ["CellRows", "GeneColumns", "OpenedCells", "fitted_transform", "gene_names", "open_cells", "open_training"]
+__all__ = [
+    "CHUNK",
+    "CellRows",
+    "CountRows",
+    "GeneColumns",
+    "OpenedCells",
+    "ScratchRows",
+    "fitted_transform",
+    "gene_names",
+    "open_cells",
+    "open_training",
+]

@@ -59,6 +59,7 @@ def open_cells(
     warn_overlap: bool = True,
     ignore_case: bool = False,
     orthologs: Mapping[str, str] | None = None,
+    prefer_counts: bool = True,
 ) -> OpenedCells:
     """Find the model genes in an AnnData and decide what its values are; nothing is changed.
 
@@ -83,6 +84,8 @@ def open_cells(
         Warn when genes are few or ambiguous; off for calls that report it.
     ignore_case, orthologs
         How names are matched; see :func:`scquery_ae.genes.match_genes`.
+    prefer_counts
+        Whether None as `layer` means ``layers["counts"]`` where there is one.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def open_cells(
     check_flag("ignore_case", ignore_case)
     orthologs = _orthologs(orthologs)
     check_writable(adata, function)
-    if layer is None and COUNTS_LAYER in adata.layers:
+    if layer is None and prefer_counts and COUNTS_LAYER in adata.layers:
         layer = COUNTS_LAYER
     matrix = check_layer(adata, layer)
     match = match_genes(genes, gene_names(adata, gene_key), ignore_case=ignore_case, orthologs=orthologs)
@@ -158,13 +161,28 @@ def _orthologs(orthologs: Any) -> Mapping[str, str] | None:
 def open_training(adata: AnnData, transform: Transform, function: str) -> GeneColumns:
     """Return the counts that `transform` was fitted on, for training."""
     check_adata(adata, function)
-    if COUNTS_LAYER not in adata.layers:
+    layer = counts_layer(adata)
+    if layer is not None and layer not in adata.layers:
         msg = (
-            f'`{function}` trains on `adata.layers["counts"]`, which is not there. '
+            f'`{function}` trains on `adata.layers["{layer}"]`, which is not there. '
             "Call `sq.pp.normalize(adata)` on the counts first."
         )
         raise NotFittedError(msg)
-    opened = open_cells(adata, transform.genes, function=function, input_state="counts", warn_overlap=False)
+    if layer is None and "log1p" in adata.uns:
+        msg = (
+            f'`{function}` trains on the counts in X, where `sq.pp.normalize` found them, but `adata.uns["log1p"]` says '
+            "that X was logged since. Call `sq.pp.normalize` again on counts."
+        )
+        raise NotFittedError(msg)
+    opened = open_cells(
+        adata,
+        transform.genes,
+        function=function,
+        layer=layer,
+        input_state="counts",
+        warn_overlap=False,
+        prefer_counts=False,
+    )
     if len(opened.match.missing):
         msg = (
             f"`{function}` needs all {transform.n_genes} model genes. {len(opened.match.missing)} that "
@@ -173,6 +191,13 @@ def open_training(adata: AnnData, transform: Transform, function: str) -> GeneCo
         )
         raise NotFittedError(msg)
     return opened.cells
+
+
+def counts_layer(adata: AnnData) -> str | None:
+    """Return the layer that ``pp.normalize`` found or left the counts in, None for X, which it leaves if on disk."""
+    stored = adata.uns.get(Slots().transform)
+    layer = stored.get("layer", COUNTS_LAYER) if isinstance(stored, Mapping) else COUNTS_LAYER
+    return str(layer) or None
 
 
 def fitted_transform(adata: AnnData, function: str) -> Transform:

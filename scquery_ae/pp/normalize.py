@@ -16,13 +16,15 @@ from scquery_ae._checks import (
     check_number,
     check_obs_key,
     check_unique,
+    check_writable,
     shown,
 )
 from scquery_ae._errors import ArgumentError, InputStateError, MissingKeyError
 from scquery_ae._logging import logger
 from scquery_ae._slots import COUNTS_LAYER, Slots
-from scquery_ae.input_state import check_expression, detect_state
-from scquery_ae.loaders import GeneColumns
+from scquery_ae.input_state import check_expression, detect_state, in_memory, row_blocks
+from scquery_ae.loaders import CHUNK, GeneColumns
+from scquery_ae.pp.variable_genes import choose_genes, choose_genes_on_disk
 from scquery_ae.transform import Transform, row_sums
 
 if TYPE_CHECKING:
@@ -43,14 +45,16 @@ def normalize(
 ) -> AnnData | None:
     """Normalise counts, choose variable genes, and fit the transform that an encoder will carry.
 
-    ``X`` becomes what ``sc.pp.normalize_total``, ``sc.pp.log1p`` give, over all genes, for use with scanpy.
+    ``X`` becomes what ``sc.pp.normalize_total``, ``sc.pp.log1p`` give, over all genes, for use with scanpy. Where the
+    counts are not in memory (backed, Dask, :func:`scquery_ae.read_lazy`), they are read block by block, and ``X`` and
+    the files stay as they are.
     The encoder is trained on the counts of the variable genes, which it normalises by itself (see
     :class:`scquery_ae.transform.Transform`), so that a query with other genes gets the same treatment.
 
     Parameters
     ----------
     adata
-        Cells with counts, ``(n_obs, n_vars)``, dense, CSR or CSC, of any number type.
+        Cells with counts, ``(n_obs, n_vars)``, dense, CSR or CSC, of any number type, in memory, backed or Dask.
     n_top_genes
         Variable genes to choose; all genes where there are no more than this.
     batch_key
@@ -63,24 +67,24 @@ def normalize(
         ``"auto"`` decides from the values whether they are counts; ``"counts"`` says that they are (or that they are
         on a linear scale such as TPM, and may be treated so).
     drop_empty
-        Drop cells without a single count instead of raising.
+        Drop cells without a single count instead of raising. For cells in memory.
     copy
-        Return a changed copy and leave `adata` as it is.
+        Return a changed copy and leave `adata` as it is. For cells in memory.
 
     Returns
     -------
     None, or the changed copy. Writes
 
     ``X`` : float32, as dense or sparse as before
-        Log-normalised values.
+        Log-normalised values, of cells in memory.
     ``layers["counts"]``
-        The counts, not copied.
+        The counts, not copied, of cells in memory.
     ``var["highly_variable"]`` : bool
         The model genes.
     ``uns["scquery_transform"]`` : dict
         The fitted transform.
     ``uns["log1p"]`` : dict
-        As scanpy leaves it.
+        As scanpy leaves it, of cells in memory.
 
     Raises
     ------
@@ -115,13 +119,20 @@ def normalize(
     check_unique(adata.var_names, "`adata.var_names`", "call `adata.var_names_make_unique()`.")
     if batch_key is not None:
         _check_batches(check_obs_key(adata, batch_key, "batch_key"), batch_key)
-    if adata.isbacked or hasattr(counts, "compute"):
-        kind = "a backed AnnData" if adata.isbacked else "a Dask array"
-        msg = f"`pp.normalize` works in memory, but received {kind}. Call it on `adata.to_memory()`."
-        raise InputStateError(msg)
+    # Layers of a backed AnnData are in memory, but its X is the file's.
+    held = in_memory(counts) and not adata.isbacked
+    check_writable(adata, "pp.normalize")
+    if not held and (copy or drop_empty):
+        asked, kind = "copy" if copy else "drop_empty", "a backed AnnData" if adata.isbacked else "a Dask array"
+        msg = (
+            f"`{asked}=True` is for cells in memory. Received {kind}, whose X stays as it is; "
+            f"leave `{asked}` out, or call it on `adata.to_memory()`."
+        )
+        raise ArgumentError(msg)
     lowest, _ = check_expression(counts, adata.var_names, "pp.normalize")
     _check_counts(counts, lowest, input_state, logged=layer is None and "log1p" in adata.uns)
-    empty = row_sums(counts) == 0
+    totals = row_sums(counts) if held else np.concatenate([row_sums(b) for b in row_blocks(counts, CHUNK)])
+    empty = totals == 0
     if empty.all() or (empty.any() and not drop_empty):
         msg = (
             f"`pp.normalize` needs at least one count in every cell. Received {int(empty.sum())} of {len(empty)} cells "
@@ -134,10 +145,22 @@ def normalize(
     keep = ~empty
     counts_kept = counts[keep] if empty.any() else counts
     batches = None if batch_key is None else adata.obs[batch_key].to_numpy()[keep]
-    work = _log_normalized(counts_kept, adata.var_names.astype(str), target_sum)
-    variable = _variable_genes(work, n_top_genes, batches)
+    names = adata.var_names.astype(str)
+    if held:
+        work = _log_normalized(counts_kept, names, target_sum)
+        variable = choose_genes(work, n_top_genes, batches)
+    else:
+        variable = choose_genes_on_disk(counts, totals, names, target_sum, n_top_genes, batches)
     columns = np.flatnonzero(variable["highly_variable"].to_numpy())
     transform = Transform.fit(GeneColumns(counts_kept, columns), adata.var_names.to_numpy()[columns])
+    if not held:
+        if adata.is_view:
+            adata._init_as_actual(adata.copy())
+        for name in variable:
+            adata.var[name] = variable[name].to_numpy()
+        adata.uns[Slots().transform] = {**transform.to_dict(), "layer": layer or ""}
+        logger.info("read %d cells, and left X as it is: %d model genes", adata.n_obs, transform.n_genes)
+        return None
 
     target = adata.copy() if copy else adata
     if target.is_view:
@@ -150,7 +173,7 @@ def normalize(
     for name in variable:
         target.var[name] = variable[name].to_numpy()
     target.uns["log1p"] = {"base": None}
-    target.uns[Slots().transform] = transform.to_dict()
+    target.uns[Slots().transform] = {**transform.to_dict(), "layer": COUNTS_LAYER}
     logger.info(
         "normalised %d cells: X is log-normalised, layers[%r] holds the counts, %d model genes",
         target.n_obs,
@@ -222,37 +245,3 @@ def _log_normalized(counts: Any, genes: pd.Index, target_sum: float | None) -> A
     sc.pp.normalize_total(work, target_sum=target_sum)
     sc.pp.log1p(work)
     return work
-
-
-def _variable_genes(work: AnnData, n_top_genes: int, batches: np.ndarray | None) -> pd.DataFrame:
-    """Return columns for ``var``, ``highly_variable`` among them."""
-    import pandas as pd
-    import scanpy as sc
-
-    if n_top_genes >= work.n_vars:
-        logger.info("n_top_genes=%d, and there are %d genes: all are model genes", n_top_genes, work.n_vars)
-        return pd.DataFrame({"highly_variable": np.ones(work.n_vars, dtype=bool)}, index=work.var_names)
-    if work.n_obs < 2:
-        msg = (
-            "`pp.normalize` needs at least two cells to choose variable genes. Received one; "
-            f"`n_top_genes={work.n_vars}` takes all genes."
-        )
-        raise ArgumentError(msg)
-    names = pd.Series(["all"] * work.n_obs if batches is None else [str(batch) for batch in batches])
-    # A single cell has no variance to choose genes by.
-    several = (names.map(names.value_counts()) > 1).to_numpy()
-    if not several.all() and several.any():
-        logger.info("%d batch(es) of one cell have no say in the choice of genes", int((~several).sum()))
-        work, names = work[several].copy(), names[several]
-    work.obs["batch"] = pd.Categorical(names)
-    use_batches = batches is not None and several.any()
-    try:
-        sc.pp.highly_variable_genes(work, n_top_genes=n_top_genes, batch_key="batch" if use_batches else None)
-    except IndexError as error:  # of an empty list of dispersions
-        msg = (
-            "`pp.normalize` cannot choose variable genes: no gene varies between the cells once they are normalised. "
-            f"`n_top_genes={work.n_vars}` takes all genes; check that the matrix holds counts."
-        )
-        raise ArgumentError(msg) from error
-    variable: pd.DataFrame = work.var
-    return variable

@@ -27,7 +27,7 @@ class EmbeddedCells:
     projected: np.ndarray
     totals: np.ndarray
 
-    def __getitem__(self, rows: np.ndarray) -> EmbeddedCells:
+    def __getitem__(self, rows: np.ndarray | slice) -> EmbeddedCells:
         return EmbeddedCells(self.codes[rows], self.projected[rows], self.totals[rows])
 
 

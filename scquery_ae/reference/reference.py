@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex, NeighborIndex, build_index, usable_index
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import GeneColumns, open_cells
+from scquery_ae.loaders.dask_blocks import is_lazy, map_blocks
 from scquery_ae.reference import bundle, living
 from scquery_ae.reference.annotation import Annotation, EmbeddedCells
 from scquery_ae.reference.calibration import Calibration
@@ -133,13 +134,11 @@ class Reference:
         return self.index
 
     def embed(self, cells: GeneColumns) -> EmbeddedCells:
-        """Return cells as the reference sees them, in one pass over their counts."""
-        parts = []
-        for chunk in cells.chunks():
-            logged = self.encoder.transform.log_normalize(chunk, cells.present)
-            codes = self.encoder.encode_logged(logged, cells.present)
-            parts.append((codes, self.encoder.project(logged, cells.present), row_sums(chunk)))
-        return EmbeddedCells(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        """Return cells as the reference sees them, in one pass over their counts; a Dask array block by block."""
+        if is_lazy(cells.matrix):
+            lean = replace(self.encoder, head=None, history={}, parameters={}, pretrained=None)
+            return EmbeddedCells(**map_blocks(_embed_block, cells, lean))
+        return EmbeddedCells(**_embed_block(self.encoder, cells))
 
     def annotate(
         self,
@@ -389,6 +388,24 @@ class Reference:
 
     def __repr__(self) -> str:
         return f"Reference({self.n_obs} cells, {len(self.types)} types by {self.label_key!r}, {self.encoder!r})"
+
+
+def _embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
+    """Return the fields of :class:`EmbeddedCells` for cells that are not a Dask array."""
+    n = cells.shape[0]
+    codes = np.empty((n, encoder.n_latent), dtype=np.float32)
+    n_components = 0 if encoder.components is None else encoder.components.shape[1]
+    projected = np.empty((n, n_components), dtype=np.float32)
+    totals = np.empty(n)
+    start = 0
+    for chunk in cells.chunks():
+        rows = slice(start, start + chunk.shape[0])
+        logged = encoder.transform.log_normalize(chunk, cells.present)
+        codes[rows] = encoder.encode_logged(logged, cells.present)
+        projected[rows] = encoder.project(logged, cells.present)
+        totals[rows] = row_sums(chunk)
+        start = rows.stop
+    return {"codes": codes, "projected": projected, "totals": totals}
 
 
 def open_reference(reference: Reference | str | PathLike[str], function: str) -> tuple[Reference, dict[str, str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from scquery_ae._array_checks import check_array, check_labels, check_n_types
 from scquery_ae._errors import ArgumentError
@@ -49,13 +51,17 @@ class TypeGaussians:
         if not x.shape[1] or not (labels >= 0).any():
             msg = f"`x` must hold a labelled point of at least one feature. Received none, in shape {x.shape}."
             raise ArgumentError(msg)
-        x = np.asarray(x, dtype=np.float64)[labels >= 0]
-        labels = labels[labels >= 0]
-        means = np.tile(x.mean(axis=0), (n_types, 1))
-        for kind in np.unique(labels):
-            means[kind] = x[labels == kind].mean(axis=0)
-        rest = x - means[labels]
-        covariance = rest.T @ rest / len(rest)
+        n = np.bincount(labels[labels >= 0], minlength=n_types)
+        sums = np.zeros((n_types, x.shape[1]))
+        # In blocks: a copy of all cells in double precision would take more memory than anything else in a reference.
+        for part, own in _labelled_blocks(x, labels):
+            members = sparse.csr_matrix((np.ones(len(own)), (own, np.arange(len(own)))), shape=(n_types, len(own)))
+            sums += members @ part
+        means = np.where(n[:, None] > 0, sums / np.maximum(n, 1)[:, None], sums.sum(axis=0) / n.sum())
+        covariance = np.zeros((x.shape[1], x.shape[1]))
+        for part, own in _labelled_blocks(x, labels):
+            rest = part - means[own]
+            covariance += rest.T @ rest / n.sum()
         scale = max(float(np.trace(covariance)) / len(covariance), 1e-12)
         covariance += SHRINKAGE * scale * np.eye(len(covariance))
         whitening = np.linalg.cholesky(np.linalg.inv(covariance))
@@ -64,6 +70,13 @@ class TypeGaussians:
     def distances(self, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Return the Mahalanobis distance of each point to the mean of a type, float64 ``(n,)``."""
         return np.asarray(np.linalg.norm((x - self.means[labels]) @ self.whitening, axis=1), dtype=np.float64)
+
+
+def _labelled_blocks(x: np.ndarray, labels: np.ndarray, size: int = 65_536) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the labelled points in double precision, and their types."""
+    for start in range(0, len(x), size):
+        own = labels[start : start + size]
+        yield np.asarray(x[start : start + size][own >= 0], dtype=np.float64), own[own >= 0]
 
 
 @dataclass(frozen=True)

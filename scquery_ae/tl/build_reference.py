@@ -130,7 +130,7 @@ def build_reference(
         projected=projected,
         calibration=Calibration.empty(len(types), N_KINDS),
         replay_cells=ReplayCells.choose(cells, adata.obs_names.to_numpy(), codes, held_out),
-        depth=median_depth(rows.totals, np.diff(rows.logged.indptr)),
+        depth=median_depth(rows.totals, rows.detected),
         index_kind=index,
         provenance={"scquery_ae": version("scquery-ae"), "n_obs": adata.n_obs, "label_key": label_key, "steps": []},
     )

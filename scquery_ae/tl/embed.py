@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from scquery_ae._checks import check_slots
@@ -10,6 +11,7 @@ from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import open_cells
+from scquery_ae.tl._saved_codes import check_folder, embed_in_steps
 from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
@@ -26,9 +28,13 @@ def embed(
     ignore_case: bool = False,
     orthologs: Mapping[str, str] | None = None,
     min_gene_overlap: float = 0.1,
+    checkpoint: str | PathLike[str] | None = None,
     key_added: str = "scquery",
 ) -> None:
     """Embed cells with a trained encoder. Each cell's code depends on that cell alone.
+
+    Cells of a Dask array, as :func:`scquery_ae.read_lazy` gives, are read and embedded block by block where Dask works:
+    in threads, or on the cluster of the current ``dask.distributed.Client``, whose workers need no TensorFlow.
 
     Parameters
     ----------
@@ -49,6 +55,10 @@ def embed(
         For genes of the query, the names that the reference has for them; others keep theirs.
     min_gene_overlap
         Least share of the model genes that must be there, 0 to 1.
+    checkpoint
+        Folder to keep finished chunks of cells in: called again after an interruption, with the same arguments, the
+        embedding goes on from there, to the same result. It may stay: with all cells done, they are read from it. A
+        Dask array is then embedded in this process, one block after the other. None to keep nothing.
     key_added
         Slot prefix.
 
@@ -65,11 +75,16 @@ def embed(
         If fewer than `min_gene_overlap` of the model genes are there.
     InputStateError
         If values are scaled, NaN or infinite.
+    ArgumentError
+        If an argument is out of its range, or `checkpoint` holds an embedding of other cells or by another encoder.
+    StorageError
+        If `checkpoint` cannot be written to, or a worker of Dask cannot read its cells.
     """
     if not isinstance(encoder, Encoder):
         msg = f"`tl.embed` needs an encoder, as `sq.tl.pretrain` returns it. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
     slot = check_slots(key_added).embedding
+    folder = None if checkpoint is None else check_folder(checkpoint)
     opened = open_cells(
         adata,
         encoder.genes,
@@ -81,5 +96,9 @@ def embed(
         orthologs=orthologs,
         min_gene_overlap=min_gene_overlap,
     )
-    write_results(adata, obsm={slot: encoder.embed(opened.cells)})
+    if folder is None:
+        codes = encoder.embed(opened.cells)
+    else:
+        codes = embed_in_steps(encoder, opened.cells, adata.obs_names, folder)
+    write_results(adata, obsm={slot: codes})
     logger.info("embedded %d cells from %s (%s); wrote obsm[%r]", adata.n_obs, opened.source, opened.match, slot)

@@ -23,7 +23,11 @@ from scquery_ae._logging import logger
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference import Annotation, Reference, SearchFilter, open_reference
 from scquery_ae.stats import CONTROLS, reject
+from scquery_ae.tl._query_blocks import ask
 from scquery_ae.tl._write import write_results
+
+#: Cells whose label sets are put in order at once: positions of all types for all cells may be gigabytes.
+BLOCK = 65_536
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +57,10 @@ def query(
 
     Genes are aligned, values normalised and cells embedded by what the reference carries; ``X`` and
     ``layers`` are left as they are. A cell's answer depends on that cell alone, not on its file.
+
+    Cells of a Dask array, as :func:`scquery_ae.read_lazy` gives, are read, embedded and searched block by block where
+    Dask works: in threads, or on the cluster of the current ``dask.distributed.Client``. Workers open a saved reference
+    themselves if they find it under its path, and get it sent otherwise.
 
     Parameters
     ----------
@@ -124,6 +132,8 @@ def query(
         If values are scaled, NaN or infinite.
     BundleError
         If the saved reference cannot be read.
+    StorageError
+        If a worker of Dask cannot read its cells.
     ArgumentError
         If an argument is out of its range.
 
@@ -155,8 +165,15 @@ def query(
         orthologs=orthologs,
         min_gene_overlap=min_gene_overlap,
     )
-    cells = loaded.embed(opened.cells)
-    found = loaded.annotate(cells, n_neighbors=n_neighbors, coverage=coverage, rules=rules)
+    cells, found = ask(
+        loaded,
+        reference,
+        identity["sha256"],
+        opened.cells,
+        n_neighbors=n_neighbors,
+        coverage=coverage,
+        rules=rules,
+    )
 
     # Nothing is known of a cell without a count in the model genes: it gets no label, and is unknown.
     seen = cells.totals > 0
@@ -238,10 +255,13 @@ def _categorical(codes: np.ndarray, types: tuple[str, ...], index: pd.Index) -> 
 
 def _named_sets(found: Annotation, seen: np.ndarray, index: pd.Index) -> pd.Series:
     """Return the label sets as text. Few distinct sets occur, so only those are spelt out."""
-    order = np.argsort(-found.probabilities, axis=1, kind="stable")
     sizes = found.label_sets.sum(axis=1)
-    # Members are a prefix of the order, since a set holds all types above a threshold.
-    members = np.where(np.arange(order.shape[1]) < sizes[:, None], order, -1)
+    members = np.full((len(sizes), sizes.max(initial=0)), -1, dtype=np.int16)
+    for start in range(0, len(sizes), BLOCK):
+        rows = slice(start, start + BLOCK)
+        # Members are a prefix of the order, since a set holds all types above a threshold.
+        order = np.argsort(-found.probabilities[rows], axis=1, kind="stable")[:, : members.shape[1]]
+        members[rows] = np.where(np.arange(order.shape[1]) < sizes[rows, None], order, -1)
     distinct, codes = np.unique(members, axis=0, return_inverse=True)
     names = ["|".join(found.types[i] for i in row if i >= 0) for row in distinct]
     return _categorical(np.where(seen, codes.ravel(), -1), tuple(names), index)

@@ -1,5 +1,7 @@
 """Reading rows of a matrix by chunks, for the model genes alone."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -162,12 +164,18 @@ def test_the_counts_come_back_from_the_normalised_values(fmt, logged):
     counts = matrix[:, columns]
     cells = GeneColumns(MAKE[fmt](np.log1p(matrix) if logged else matrix), columns, logged=logged)
     rows = CellRows.read(cells, Transform.fit(cells, np.array(["a", "b", "c"])))
-    received = rows.counts()
+    restored = rows.counts()
+    assert restored.shape == (40, 3)
+    chosen = np.array([3, 39, 5, 0, 3])
+    received = restored.take(chosen)
     assert received.format == "csr"
     assert received.dtype == np.float32
     # Twice through float32, and a logarithm between them.
-    np.testing.assert_allclose(received.toarray(), counts, rtol=1e-5)
-    assert received.nnz == (counts > 0).sum()
+    np.testing.assert_allclose(restored.dense(received), counts[chosen], rtol=1e-5)
+    assert isinstance(restored.dense(received), np.ndarray)
+    assert received.nnz == (counts[chosen] > 0).sum()
+    np.testing.assert_allclose(restored.take(np.arange(40)).toarray(), counts, rtol=1e-5)
+    assert restored.take(np.zeros(0, int)).shape == (0, 3)
     np.testing.assert_allclose(rows.totals, counts.sum(axis=1, dtype=np.float64), rtol=1e-6)
     assert rows.totals.dtype == np.float64
     assert rows.totals[5] == 0
@@ -181,8 +189,9 @@ def test_counts_and_totals_by_chunks(monkeypatch):
     transform = Transform.fit(cells, np.array(list("abcdef")))
     monkeypatch.setattr(GeneColumns.chunks, "__defaults__", (5,))
     rows = CellRows.read(cells, transform)
-    np.testing.assert_allclose(rows.counts().toarray(), matrix, rtol=1e-5)
+    np.testing.assert_allclose(rows.counts().take(np.arange(23)).toarray(), matrix, rtol=1e-5)
     np.testing.assert_array_equal(rows.totals, matrix.sum(axis=1))
+    np.testing.assert_array_equal(rows.detected, (matrix > 0).sum(axis=1))
 
 
 @pytest.mark.parametrize("fmt", ["csr", "csc", "dense"])
@@ -194,3 +203,25 @@ def test_logarithms_to_other_bases_are_turned_back(fmt, base):
     )
     received = GeneColumns(matrix, np.array([2, -1, 0]), logged=True, base=base).load().toarray()
     np.testing.assert_allclose(received, np.stack([counts[:, 2], [0, 0], counts[:, 0]], axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_the_order_in_which_values_are_stored_does_not_matter(on_disk):
+    """Noise is drawn on them one after the other."""
+    import dask.array as da
+
+    matrix = sparse.csr_matrix(matrix_of(12, 7))
+    last_first = np.concatenate([np.arange(a, b)[::-1] for a, b in pairwise(matrix.indptr)])
+    stored = matrix.data[last_first], matrix.indices[last_first], matrix.indptr
+    turned = sparse.csr_matrix(stored, shape=matrix.shape)
+    assert not turned.has_sorted_indices
+    rows = []
+    for each in (matrix, turned):
+        stored = da.from_array(each, chunks=each.shape, asarray=False) if on_disk else each
+        cells = GeneColumns(stored, np.arange(7))
+        rows.append(CellRows.read(cells, Transform.fit(cells, np.array(list("abcdefg")))))
+    one, other = (each.take(np.arange(12)) for each in rows)
+    np.testing.assert_array_equal(one.indices, other.indices)
+    np.testing.assert_allclose(one.data, other.data, rtol=1e-6)
+    # The user's own matrix is not sorted.
+    assert not turned.has_sorted_indices

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from scipy import sparse
 
 import scquery_ae as sq
@@ -153,3 +154,15 @@ def test_counts_stated_to_be_logged_to_base_2_are_refused(adata):
     adata.X.data[0] = 300
     with pytest.raises(sq.InputStateError, match=r'`f` was told `input_state="log2p1"`, but no logarithm of a count'):
         open_cells(adata, genes_of(adata), function="f", input_state="log2p1")
+
+
+def test_counts_that_were_logged_after_normalising_on_disk_are_refused(make_adata, tmp_path):
+    make_adata().write_h5ad(tmp_path / "a.h5ad")
+    adata = sq.read_lazy(tmp_path / "a.h5ad")
+    sq.pp.normalize(adata)
+    moved = adata.to_memory()
+    open_training(moved, fitted_transform(moved, "f"), "f")
+    sc.pp.normalize_total(moved)
+    sc.pp.log1p(moved)
+    with pytest.raises(sq.NotFittedError, match=r"counts in X.*was logged since.*normalize. again"):
+        open_training(moved, fitted_transform(moved, "f"), "f")

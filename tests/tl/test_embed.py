@@ -1,6 +1,16 @@
 """``tl.embed``: one cell, one code, in whatever form it comes."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
 import anndata
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +18,7 @@ import scanpy as sc
 from scipy import sparse
 
 import scquery_ae as sq
+from scquery_ae.tl import _saved_codes
 
 FORMATS = ["csr", "csc", "dense"]
 
@@ -238,3 +249,295 @@ def test_genes_in_other_letters(make_adata, encoder, expected):
     np.testing.assert_allclose(embedded(adata, encoder, ignore_case=True), expected, atol=1e-5)
     table = {f"gene{i}": f"GENE{i}" for i in range(25)}
     np.testing.assert_allclose(embedded(adata, encoder, orthologs=table), expected, atol=1e-5)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Chunks of six cells, and how many cells each call of the encoder got."""
+    monkeypatch.setattr(_saved_codes, "CHUNK", 6)
+    sizes, encode = [], sq.Encoder.encode
+
+    def counted(self, counts, present=None):
+        sizes.append(counts.shape[0])
+        return encode(self, counts, present)
+
+    monkeypatch.setattr(sq.Encoder, "encode", counted)
+    return sizes
+
+
+def stopped_after(chunks, monkeypatch, error=KeyboardInterrupt):
+    """Make the encoder stop before its next chunk."""
+    encode, left = sq.Encoder.encode, iter(range(chunks))
+
+    def stopping(self, counts, present=None):
+        if next(left, None) is None:
+            raise error
+        return encode(self, counts, present)
+
+    monkeypatch.setattr(sq.Encoder, "encode", stopping)
+
+
+def interrupted(adata, encoder, folder, monkeypatch):
+    """Embed two chunks."""
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            sq.tl.embed(adata, encoder, checkpoint=folder)
+
+
+def in_form(adata, form, folder):
+    """Return the cells in some form, Dask blocks of five rows among them."""
+    if form == "backed":
+        adata.write_h5ad(folder / "a.h5ad")
+        return anndata.read_h5ad(folder / "a.h5ad", backed="r")
+    if form == "dask":
+        adata.X = da.from_array(adata.X.toarray(), chunks=(5, 25)).map_blocks(
+            sparse.csr_matrix, meta=sparse.csr_matrix((0, 0), dtype=np.float32)
+        )
+    elif form != "csr":
+        adata.X = {"csc": sparse.csc_matrix, "dense": np.asarray}[form](adata.X.toarray())
+    return adata
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "dense", "backed", "dask"])
+@pytest.mark.parametrize("lacking", [False, True])
+def test_an_interrupted_embedding_goes_on(make_adata, encoder, calls, monkeypatch, tmp_path, form, lacking):
+    plain = make_adata(20, 25, seed=5)[:, :: -2 if lacking else -1].copy()
+    adata = in_form(plain.copy(), form, tmp_path)
+    sizes = [5, 5, 5, 5] if form == "dask" else [6, 6, 6, 2]
+    whole = embedded(adata, encoder, key_added="scquery", checkpoint=tmp_path / "whole").copy()
+    assert calls == sizes
+    np.testing.assert_allclose(whole, embedded(plain, encoder), atol=1e-6)
+    del adata.obsm["X_scquery"]
+
+    interrupted(adata, encoder, tmp_path / "kept", monkeypatch)
+    assert len(adata.obsm) == 0
+    calls.clear()
+    np.testing.assert_array_equal(embedded(adata, encoder, checkpoint=str(tmp_path / "kept")), whole)
+    assert calls == sizes[2:]
+    calls.clear()
+    np.testing.assert_array_equal(embedded(adata, encoder, checkpoint=tmp_path / "kept"), whole)
+    assert calls == []
+    np.testing.assert_array_equal(np.load(tmp_path / "kept" / "codes.npy"), whole)
+    if form == "backed":
+        adata.file.close()
+
+
+def test_an_interruption_without_a_checkpoint_leaves_the_cells_as_they_were(make_adata, encoder, monkeypatch):
+    adata = make_adata(20, 25, seed=5)
+    stopped_after(0, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        sq.tl.embed(adata, encoder)
+    assert len(adata.obsm) == 0
+
+
+def test_blocks_of_another_size_go_on_as_well(make_adata, encoder, expected, calls, monkeypatch, tmp_path):
+    adata = make_adata(20, 25, seed=5)
+    interrupted(adata, encoder, tmp_path, monkeypatch)
+    calls.clear()
+    adata = in_form(adata, "dask", tmp_path)
+    np.testing.assert_allclose(embedded(adata, encoder, checkpoint=tmp_path), expected, atol=1e-5)
+    assert calls == [3, 5]
+
+
+KILLED = """
+    import sys, time
+    import anndata, numpy as np
+    import scquery_ae as sq
+    from scquery_ae.encoder import DenseWeights
+    from scquery_ae.tl import _saved_codes
+    from scquery_ae.transform import Transform
+
+    def slow(encode):
+        def wrapped(self, counts, present=None):
+            time.sleep(0.01)
+            return encode(self, counts, present)
+        return wrapped
+
+    arrays = np.load(sys.argv[1] + "/encoder.npz")
+    genes = np.array([f"GENE{i}" for i in range(25)], dtype=object)
+    transform = Transform(genes, float(arrays["target"]), arrays["mean"], arrays["fraction"])
+    layers = (DenseWeights(arrays["k0"], arrays["b0"], "relu"), DenseWeights(arrays["k1"], arrays["b1"], "linear"))
+    _saved_codes.CHUNK = 1
+    sq.Encoder.encode = slow(sq.Encoder.encode)
+    adata = anndata.read_h5ad(sys.argv[1] + "/cells.h5ad")
+    sq.tl.embed(adata, sq.Encoder(transform, layers), checkpoint=sys.argv[1] + "/kept")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal on Windows")
+def test_a_killed_process_leaves_what_the_next_goes_on_from(make_adata, encoder, calls, monkeypatch, tmp_path):
+    monkeypatch.setattr(_saved_codes, "CHUNK", 1)
+    adata = make_adata(300, 25, seed=5)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    transform, (first, second) = encoder.transform, encoder.layers
+    np.savez(
+        tmp_path / "encoder.npz",
+        target=transform.target_sum,
+        mean=transform.mean,
+        fraction=transform.fraction,
+        k0=first.kernel,
+        b0=first.bias,
+        k1=second.kernel,
+        b1=second.bias,
+    )
+    record = tmp_path / "kept" / "codes.json"
+
+    def rows():
+        return json.loads(record.read_text())["rows"] if record.exists() else 0
+
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)])
+    try:
+        give_up = time.monotonic() + 60
+        while rows() < 20 and child.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.005)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    done = rows()
+    assert 20 <= done < 300
+    kept = np.fromfile(tmp_path / "kept" / "codes.npy", dtype="<f4", offset=128)
+    expected = encoder.encode(adata.X)
+    np.testing.assert_allclose(kept[: 4 * done].reshape(done, 4), expected[:done], atol=1e-6)
+
+    whole = embedded(adata, encoder, checkpoint=tmp_path / "whole").copy()
+    calls.clear()
+    np.testing.assert_array_equal(embedded(adata, encoder, checkpoint=tmp_path / "kept"), whole)
+    assert calls == [1] * (300 - done)
+
+
+@pytest.mark.parametrize("step", ["before the codes", "after the codes", "before the record", "at the first record"])
+def test_the_record_never_names_what_is_not_there(make_adata, encoder, expected, calls, monkeypatch, tmp_path, step):
+    adata = make_adata(20, 25, seed=5)
+    turns = iter(range(100))
+
+    def stop_at(turn, function):
+        def wrapped(*args, **kwargs):
+            if next(turns) == turn:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        if step == "before the codes":
+            patch.setattr(Path, "touch", stop_at(2, Path.touch))
+        elif step == "before the record":
+            patch.setattr(Path, "replace", stop_at(3, Path.replace))
+        else:
+            # The first is that of the empty record.
+            patch.setattr(os, "fsync", stop_at(5 if step == "after the codes" else 0, os.fsync))
+        with pytest.raises(KeyboardInterrupt):
+            sq.tl.embed(adata, encoder, checkpoint=tmp_path)
+    record = tmp_path / "codes.json"
+    assert record.exists() == (step != "at the first record")
+    done = 12 if record.exists() else 0
+    if record.exists():
+        assert json.loads(record.read_text())["rows"] == done
+    calls.clear()
+    np.testing.assert_allclose(embedded(adata, encoder, checkpoint=tmp_path), expected, atol=1e-5)
+    assert sum(calls) == 20 - done
+
+
+def changed(name, adata, encoder):
+    """Return cells and an encoder of which one thing is another."""
+    if name == "a count":
+        counts = adata.X.toarray()
+        counts[3, 3] += 1
+        adata.X = sparse.csr_matrix(counts)
+    elif name == "names of cells":
+        adata.obs_names = [*adata.obs_names[:-1], "other"]
+    elif name == "fewer cells":
+        adata = adata[:19].copy()
+    elif name == "a gene that is zero is missing":
+        adata = adata[:, 1:].copy()
+    elif name == "a weight":
+        first, second = encoder.layers
+        bias = second.bias.copy()
+        bias[0] += 1e-6
+        encoder = sq.Encoder(encoder.transform, (first, type(second)(second.kernel, bias, second.activation)))
+    else:
+        first, second = encoder.layers
+        encoder = sq.Encoder(encoder.transform, (type(first)(first.kernel, first.bias, "tanh"), second))
+    return adata, encoder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a count", "names of cells", "fewer cells", "a gene that is zero is missing", "a weight", "an activation"],
+)
+def test_a_checkpoint_of_another_run_is_refused(make_adata, encoder, tmp_path, name):
+    adata = make_adata(20, 25, seed=5)
+    counts = adata.X.toarray()
+    counts[:, 0] = 0
+    adata.X = sparse.csr_matrix(counts)
+    sq.tl.embed(adata, encoder, checkpoint=tmp_path)
+    other, encoder = changed(name, make_like(adata), encoder)
+    with pytest.raises(
+        sq.ArgumentError,
+        match=r"`checkpoint` holds another run: .*codes\.npy was made with another encoder, of other cells or other",
+    ):
+        sq.tl.embed(other, encoder, checkpoint=tmp_path)
+    assert len(other.obsm) == 0
+
+
+def make_like(adata):
+    return anndata.AnnData(adata.X.copy(), obs=adata.obs.copy(), var=adata.var.copy())
+
+
+def test_a_checkpoint_that_is_damaged_or_something_else_is_refused(make_adata, encoder, tmp_path):
+    adata = make_adata(20, 25, seed=5)
+
+    def refused(match, checkpoint=tmp_path):
+        with pytest.raises(sq.ArgumentError, match=match):
+            sq.tl.embed(adata, encoder, checkpoint=checkpoint)
+        assert len(adata.obsm) == 0
+
+    refused(r"`checkpoint` must be a path: text or a `pathlib\.Path`.*Received 3", 3)
+    (tmp_path / "file").touch()
+    refused(r"`checkpoint` must be the path of a folder\. Received .*file, which is a file", tmp_path / "file")
+    np.save(tmp_path / "codes.npy", np.arange(3))
+    refused(r"`checkpoint` must be a folder of an embedding, or a new one\. Received .*, which has a codes\.npy of")
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), np.arange(3))
+
+    kept = tmp_path / "kept"
+    sq.tl.embed(adata, encoder, checkpoint=kept)
+    adata = make_like(adata)
+    true = (kept / "codes.json").read_text()
+    for text in ("", "[1]", "{}", '{"rows": "many", "fingerprint": ""}'):
+        (kept / "codes.json").write_text(text)
+        refused(r"`checkpoint` is damaged: .*codes\.json cannot be read \(.*\)\. Delete it and embed again", kept)
+    (kept / "codes.json").write_text(true)
+    content = (kept / "codes.npy").read_bytes()
+    (kept / "codes.npy").write_bytes(content[:-1])
+    refused(r"`checkpoint` is damaged: .*codes\.npy does not hold the 20 cells that its record names\. Delete it", kept)
+    (kept / "codes.npy").unlink()
+    refused(r"`checkpoint` is damaged: .*codes\.npy does not hold the 20 cells", kept)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the length of files")
+def test_a_full_disk_keeps_what_is_done(make_adata, encoder, expected, calls, tmp_path):
+    import resource
+
+    adata = make_adata(20, 25, seed=5)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Room for the header and two chunks and a half, and for the record.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (128 + 15 * 16, limit[1]))
+    try:
+        with pytest.raises(
+            sq.StorageError,
+            match=r"The codes could not be written to the folder .*: .*File too large.* The 12 cells that are done",
+        ):
+            sq.tl.embed(adata, encoder, checkpoint=tmp_path / "new" / "kept")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert len(adata.obsm) == 0
+    calls.clear()
+    np.testing.assert_allclose(embedded(adata, encoder, checkpoint=tmp_path / "new" / "kept"), expected, atol=1e-5)
+    assert calls == [6, 2]
+
+
+def test_a_folder_that_cannot_be_made_is_said_so(make_adata, encoder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(sq.StorageError, match=r"The codes could not be written to the folder .*The 0 cells that are"):
+        sq.tl.embed(make_adata(20, 25, seed=5), encoder, checkpoint=tmp_path / "file" / "kept")
