@@ -99,7 +99,13 @@ class ApproximateIndex:
         """Write the index as faiss does."""
         import faiss
 
-        faiss.write_index(self.index, str(path))
+        faiss.write_index(_whole(self.index), str(path))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"kind": self.kind, "index": _whole(self.index)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     @property
     def n_items(self) -> int:
@@ -147,3 +153,19 @@ class ApproximateIndex:
             )
             similarity[short], indices[short] = self.index.search(queries[short], n_neighbors, params=wide)
         return Neighbors.from_similarity(similarity, indices)
+
+
+def _whole(index: Any) -> Any:
+    """Return an index, its lists brought to memory: of lists that faiss reads from a file, it writes only the path."""
+    import faiss
+
+    old: Any = getattr(index, "invlists", None)
+    if not isinstance(faiss.downcast_InvertedLists(old) if old else None, faiss.OnDiskInvertedLists):
+        return index
+    lists = faiss.ArrayInvertedLists(old.nlist, old.code_size)
+    for i in range(old.nlist):
+        if n := old.list_size(i):
+            lists.add_entries(i, n, old.get_ids(i), old.get_codes(i))
+    lists.this.disown()
+    index.replace_invlists(lists, True)
+    return index

@@ -1,5 +1,6 @@
 """Approximate search against exact search, the choice between them, and neighbours for scanpy."""
 
+import pickle
 import re
 
 import anndata
@@ -260,3 +261,18 @@ def test_scanpy_takes_it(items, index):
     found = np.array([len(set(near[i]) & set(graph[i].indices)) / 10 for i in range(300)])
     assert found.mean() > 0.95
     assert adata.obsp["connectivities"].shape == (300, 300)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "int8"])
+def test_an_index_read_from_a_file_is_written_and_pickled_whole(tmp_path, kind):
+    vectors = clustered(2000, 1)
+    first, second = tmp_path / "first", tmp_path / "second"
+    ApproximateIndex.build(vectors, kind).write(first)
+    opened = ApproximateIndex.read(first, kind, vectors.shape)
+    expected = opened.search(vectors[:20], 5)
+    opened.write(second)
+    pickled = pickle.dumps(opened)
+    # faiss writes of lists on disk where they are, and not what they hold.
+    first.rename(tmp_path / "elsewhere")
+    for again in (ApproximateIndex.read(second, kind, vectors.shape), pickle.loads(pickled)):
+        np.testing.assert_array_equal(again.search(vectors[:20], 5).indices, expected.indices)
