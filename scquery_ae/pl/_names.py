@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from scquery_ae.pl._legend import LEGEND_COLUMNS, LEGEND_ROWS, dots, legend_beside
 from scquery_ae.pl._palette import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.legend import Legend
     from matplotlib.text import Text
 
-_LEGEND_ROWS, _LEGEND_COLUMNS = 22, 5
 #: Names that would cover more of the axes than this are replaced by numbers.
 _MOST_COVERED = 0.15
 _GAP = (6.0, 2.5)  # points between two names, beside and above each other
@@ -35,56 +33,35 @@ def name_categories(
     n_missing: int,
     legend_loc: str,
     owned: bool,
+    missing: str = "missing",
+    unplaced: str | None = None,
 ) -> None:
-    """Name the categories of the cells drawn, on the data and in a legend, as ``pl.embedding`` describes."""
+    """Name the categories of the cells drawn, on the data and in a legend, as ``pl.embedding`` describes.
+
+    `missing` is what the legend calls grey cells; cells of the category `unplaced` lie anywhere and have no name there.
+    """
     present = np.unique(groups.codes[drawn])
+    present = present[np.argsort(groups.categories[present] == unplaced, kind="stable")]
     names = [str(groups.categories[code]) for code in present]
     n_entries = len(names) + (n_missing > 0)
-    fits = owned and n_entries <= _LEGEND_ROWS * _LEGEND_COLUMNS
+    fits = owned and n_entries <= LEGEND_ROWS * LEGEND_COLUMNS
     if legend_loc == "auto" and pd.api.types.is_bool_dtype(groups.categories):
         # The median of all False lies anywhere.
         legend_loc = "right margin"
     with_legend = legend_loc == "right margin" or (legend_loc == "auto" and fits)
     texts = []
     if legend_loc in ("auto", "on data"):
-        cells = [points[drawn[groups.codes[drawn] == code]] for code in present]
-        texts = write_names(ax, np.array([np.median(group, axis=0) for group in cells]).reshape(-1, 2), names)
+        placed = [name for name in names if name != unplaced]
+        cells = [points[drawn[groups.codes[drawn] == code]] for code in present[: len(placed)]]
+        texts = write_names(ax, np.array([np.median(group, axis=0) for group in cells]).reshape(-1, 2), placed)
     if with_legend and texts and share_covered(ax, texts) > _MOST_COVERED:
         for number, text in enumerate(texts, start=1):
             text.set_text(str(number))
-        names = [f"{number}  {name}" for number, name in enumerate(names, start=1)]
+        names = [name if name == unplaced else f"{number}  {name}" for number, name in enumerate(names, start=1)]
     if with_legend and n_entries:
         entries = [(name, colours[code]) for name, code in zip(names, present, strict=True)]
-        legend = _legend(ax, entries + [("missing", MISSING)] * (n_missing > 0))
-        if owned:
-            _widen(ax, legend)
+        legend_beside(ax, dots(entries + [(missing, MISSING)] * (n_missing > 0)), owned=owned)
     move_apart(ax, texts)
-
-
-def _legend(ax: Axes, entries: list[tuple[str, str]]) -> Legend:
-    handles = [
-        Line2D([], [], color=colour, marker="o", markersize=6, linestyle="none", label=name) for name, colour in entries
-    ]
-    return ax.legend(
-        handles=handles,
-        ncols=-(-len(entries) // _LEGEND_ROWS),
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        fontsize="small",
-        handletextpad=0.2,
-        columnspacing=1,
-    )
-
-
-def _widen(ax: Axes, legend: Legend) -> None:
-    """Give the figure the width of its legend."""
-    figure = ax.figure.canvas.figure
-    # Measured outside the layout, which would find no room for it yet.
-    legend.set_in_layout(False)
-    figure.draw_without_rendering()
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width + legend.get_window_extent().width / figure.dpi, height)
-    legend.set_in_layout(True)
 
 
 def write_names(ax: Axes, anchors: np.ndarray, names: Sequence[str]) -> list[Text]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.registry import BackendFilter, backend_registry
 
@@ -42,12 +44,16 @@ def font_scale() -> float:
     return float(mpl.rcParams["font.size"]) / 10
 
 
-def check_save(save: Any) -> Path | None:
-    """Return `save` as a path, before anything is drawn."""
-    if save is None:
+def check_save(save: Any, name: str = "figure") -> Path | None:
+    """Return `save` as a path, before anything is drawn; True is a file named after the plot in scanpy's folder."""
+    if save is None or save is False:
         return None
+    if save is True:
+        from scanpy import settings
+
+        return Path(settings.figdir) / f"scquery_{name}{settings.plot_suffix}.{settings.file_format_figs}"
     if not isinstance(save, str | PathLike):
-        msg = f"`save` must be a path such as 'figure.pdf', or None. Received {save!r}."
+        msg = f"`save` must be a path such as 'figure.pdf', True, or None. Received {save!r}."
         raise ArgumentError(msg)
     path = check_path("save", save).expanduser()
     endings = FigureCanvasBase.get_supported_filetypes()
@@ -65,20 +71,37 @@ def check_show(show: Any) -> bool | None:
     return None if show is None else check_flag("show", show)
 
 
+def check_ax(ax: Any) -> Axes | None:
+    """Return `ax` if it is axes or None."""
+    if ax is not None and not isinstance(ax, Axes):
+        msg = f"`ax` must be the axes to draw on, or None. Received {type(ax).__name__}."
+        raise ArgumentError(msg)
+    return ax
+
+
 def finish(figure: Figure, *, show: bool | None, save: Path | None, owned: bool = True) -> bool:
     """Save and show a figure as asked, and return whether it was shown.
 
-    ``show=None`` shows a figure of our own (`owned`) where the backend can show any: in a window or a notebook. A
-    figure that was saved and not shown is closed, so that a script that saves many does not keep them all.
+    ``show=None`` shows a figure of our own (`owned`) where the backend can show any, in a window or a notebook, unless
+    ``scanpy.settings.autoshow`` was switched off. A figure that was saved and not shown is closed, so that a script
+    that saves many does not keep them all.
     """
     if save is not None:
         dpi = 300 if mpl.rcParams["savefig.dpi"] == "figure" else mpl.rcParams["savefig.dpi"]
+        # Only scanpy's own folder may still have to be made.
+        save.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(save, dpi=dpi, bbox_inches="tight")
     if show is None:
         silent = backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE)  # type: ignore[no-untyped-call]
-        show = owned and mpl.get_backend().lower() not in silent
+        show = owned and _autoshow() and mpl.get_backend().lower() not in silent
     if show:
         plt.show()
     elif save is not None and owned:
         plt.close(figure)
     return bool(show)
+
+
+def _autoshow() -> bool:
+    """Return scanpy's setting; who has not imported scanpy has not changed it."""
+    scanpy = sys.modules.get("scanpy")
+    return scanpy is None or bool(scanpy.settings.autoshow)

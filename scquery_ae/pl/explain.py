@@ -5,21 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from scquery_ae._checks import check_integer
 from scquery_ae._errors import ArgumentError
 from scquery_ae.pl._palette import OKABE_ITO
-from scquery_ae.pl._style import check_save, check_show, finish, font_scale, style
+from scquery_ae.pl._panels import heading, panels
+from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def explain(
-    table: pd.DataFrame, *, n_genes: int = 15, show: bool | None = None, save: str | PathLike[str] | None = None
+    table: pd.DataFrame,
+    *,
+    n_genes: int = 15,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | bool | PathLike[str] | None = None,
 ) -> Figure | None:
     """Plot the genes that bring a query cell and its hit together, and those that set them apart.
 
@@ -29,10 +36,13 @@ def explain(
         From :func:`scquery_ae.tl.explain`.
     n_genes
         Genes on each side.
+    ax
+        Axes whose place the panels take; None for a new figure.
     show
-        Show the figure; None where matplotlib can (a window or a notebook).
+        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
     save
-        Path to save to; the ending gives the format. What was saved and not shown is closed in pyplot.
+        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``. A new figure that
+        was saved and not shown is closed in pyplot.
 
     Returns
     -------
@@ -43,8 +53,9 @@ def explain(
     ArgumentError
         If `table` is not one of `tl.explain`, or an argument is out of its range.
     """
-    path = check_save(save)
+    path = check_save(save, "explain")
     check_show(show)
+    check_ax(ax)
     check_integer("n_genes", n_genes)
     columns = getattr(table, "columns", ())
     if "similarity" not in columns or "distance" not in columns:
@@ -56,18 +67,20 @@ def explain(
             raise ArgumentError(msg)
     scale = font_scale()
     with style():
-        figure, axes = plt.subplots(1, 2, figsize=(7.5 * scale, (1.2 + 0.24 * n_genes) * scale), layout="constrained")
+        figure, grid = panels(ax, 1, 2, figsize=(7.5 * scale, (1.2 + 0.24 * n_genes) * scale))
         sides = (("similarity", "bring them together", OKABE_ITO[0]), ("distance", "set them apart", OKABE_ITO[1]))
-        for ax, (column, title, colour) in zip(axes, sides, strict=True):
+        for panel, (column, title, colour) in zip(grid.flat, sides, strict=True):
             top = table[column].nlargest(n_genes)[::-1]
-            ax.barh(range(len(top)), top.to_numpy(), color=colour)
-            ax.set_yticks(range(len(top)), list(top.index))
-            ax.set(title=title, xlabel=f"part of the cosine {column}")
-            ax.axvline(0, color="black", linewidth=0.8)
+            panel.barh(range(len(top)), top.to_numpy(), color=colour)
+            panel.set_yticks(range(len(top)), list(top.index))
+            panel.set(title=title, xlabel=f"part of the cosine {column}")
+            panel.axvline(0, color="black", linewidth=0.8)
+            panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+            # A power of ten at the end of the axis would cross the label of a narrow panel.
+            panel.xaxis.set_major_formatter("{x:.2g}")
         attrs = table.attrs
         if attrs:
-            figure.suptitle(
-                f"{attrs['cell']} and {attrs['hit']} ({attrs['label']}), similarity {attrs['similarity']:.2f}"
-            )
-        shown = finish(figure, show=show, save=path)
+            text = f"{attrs['cell']} and {attrs['hit']} ({attrs['label']}), similarity {attrs['similarity']:.2f}"
+            heading(figure, grid, ax, text)
+        shown = finish(figure, show=show, save=path, owned=ax is None)
     return None if shown else figure

@@ -7,13 +7,12 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from scquery_ae._errors import ArgumentError, NotFittedError
 from scquery_ae.pl._palette import OKABE_ITO
-from scquery_ae.pl._style import check_save, check_show, finish, font_scale, style
+from scquery_ae.pl._panels import panels
+from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -27,7 +26,13 @@ _BLUE, _ORANGE = OKABE_ITO[:2]
 _PANELS_A_ROW = 4
 
 
-def history(encoder: Encoder, *, show: bool | None = None, save: str | PathLike[str] | None = None) -> Figure | None:
+def history(
+    encoder: Encoder,
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | bool | PathLike[str] | None = None,
+) -> Figure | None:
     """Plot the losses of an encoder's training: one panel a pretrained layer, and one for fine-tuning.
 
     The epoch whose weights were kept, that with the lowest loss on the held-out cells, is marked.
@@ -36,10 +41,13 @@ def history(encoder: Encoder, *, show: bool | None = None, save: str | PathLike[
     ----------
     encoder
         From :func:`scquery_ae.tl.pretrain`, fine-tuned or not; of a reference, ``reference.encoder``.
+    ax
+        Axes whose place the panels take; None for a new figure.
     show
-        Show the figure; None where matplotlib can (a window or a notebook).
+        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
     save
-        Path to save to; the ending gives the format. What was saved and not shown is closed in pyplot.
+        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``. A new figure that
+        was saved and not shown is closed in pyplot.
 
     Returns
     -------
@@ -57,30 +65,25 @@ def history(encoder: Encoder, *, show: bool | None = None, save: str | PathLike[
     Training losses are of corrupted cells while the weights still change, and losses on held-out cells are taken at
     the end of each epoch, in fine-tuning without corruption: they may well lie below.
     """
-    path = check_save(save)
+    path = check_save(save, "history")
     check_show(show)
-    panels = _panels(encoder)
-    n_columns = min(len(panels), _PANELS_A_ROW)
-    n_rows = -(-len(panels) // n_columns)
+    check_ax(ax)
+    records = _records(encoder)
+    n_columns = min(len(records), _PANELS_A_ROW)
+    n_rows = -(-len(records) // n_columns)
     scale = font_scale()
     with style():
-        figure, grid = plt.subplots(
-            n_rows,
-            n_columns,
-            figsize=(3.4 * scale * n_columns, 3.0 * scale * n_rows),
-            squeeze=False,
-            layout=ConstrainedLayoutEngine(wspace=0.05),
-        )
-        for ax, (title, ylabel, losses) in zip(grid.flat, panels, strict=False):
-            _draw(ax, losses)
-            ax.set(title=title, xlabel="epoch", ylabel=ylabel)
-        for ax in grid.flat[len(panels) :]:
-            ax.remove()
-        shown = finish(figure, show=show, save=path)
+        figure, grid = panels(ax, n_rows, n_columns, figsize=(3.4 * scale * n_columns, 3.0 * scale * n_rows))
+        for panel, (title, ylabel, losses) in zip(grid.flat, records, strict=False):
+            _draw(panel, losses)
+            panel.set(title=title, xlabel="epoch", ylabel=ylabel)
+        for panel in grid.flat[len(records) :]:
+            panel.remove()
+        shown = finish(figure, show=show, save=path, owned=ax is None)
     return None if shown else figure
 
 
-def _panels(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[float]]]]:
+def _records(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[float]]]]:
     """Return title, y label and losses of each panel."""
     record: Any = getattr(encoder, "history", None)
     if not isinstance(record, Mapping):
@@ -100,22 +103,22 @@ def _panels(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[floa
             f"'pretrain', and one under 'finetune'. Received {dict(record)!r:.200}."
         )
         raise ArgumentError(msg)
-    panels: list[tuple[str, str, Mapping[str, Sequence[float]]]] = []
+    records: list[tuple[str, str, Mapping[str, Sequence[float]]]] = []
     for depth, (losses, layer) in enumerate(zip(layers, encoder.layers, strict=False), start=1):
         if not losses.get("loss"):  # made without training
             continue
         n_in, n_out = layer.kernel.shape
-        panels.append((f"Pretraining, layer {depth}\n{n_in} to {n_out}", "denoising loss", losses))
+        records.append((f"Pretraining, layer {depth}\n{n_in} to {n_out}", "denoising loss", losses))
     if finetuned:
         types = "" if encoder.head is None else f"\n{len(encoder.head.types)} cell types"
-        panels.append((f"Fine-tuning{types}", "classification loss", finetuned))
-    if not any(losses.get("loss") for _, _, losses in panels):
+        records.append((f"Fine-tuning{types}", "classification loss", finetuned))
+    if not any(losses.get("loss") for _, _, losses in records):
         msg = (
             f"The encoder has no training history. Expected losses in `encoder.history`, received {dict(record)!r}. "
             "Train one: `encoder = sq.tl.pretrain(adata)`."
         )
         raise NotFittedError(msg)
-    return panels
+    return records
 
 
 def _are_losses(values: Any) -> bool:
@@ -144,4 +147,5 @@ def _draw(ax: Axes, losses: Mapping[str, Sequence[float]]) -> None:
             label=f"best (epoch {best + 1})",
         )
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    ax.legend()
+    # A narrow panel would be made narrower still.
+    ax.legend().set_in_layout(False)

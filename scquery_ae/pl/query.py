@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from scquery_ae._checks import check_adata, check_obs_key, check_slots, shown
-from scquery_ae._errors import ArgumentError, MissingKeyError
+from scquery_ae._checks import check_slots
+from scquery_ae._errors import ArgumentError
 from scquery_ae._slots import Slots
+from scquery_ae.pl._answers import check_columns, is_unknown, numbers
+from scquery_ae.pl._colors import UNKNOWN
 from scquery_ae.pl._palette import OKABE_ITO
-from scquery_ae.pl._style import check_save, check_show, finish, font_scale, style
+from scquery_ae.pl._panels import heading, panels
+from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _KNOWN = OKABE_ITO[0]
-_UNKNOWN = "0.45"
 _SUMMARY = "0.2"
 _POINTS_A_LABEL = 200
 
@@ -33,8 +33,9 @@ def query(
     adata: AnnData,
     *,
     key_added: str = "scquery",
+    ax: Axes | None = None,
     show: bool | None = None,
-    save: str | PathLike[str] | None = None,
+    save: str | bool | PathLike[str] | None = None,
 ) -> Figure | None:
     """Plot what a query is made of: cells of each label, and the confidence in it.
 
@@ -48,10 +49,13 @@ def query(
         Cells after :func:`scquery_ae.tl.query`. Cells whose label is missing are left out.
     key_added
         Slot prefix given to ``tl.query``.
+    ax
+        Axes whose place the panels take; None for a new figure.
     show
-        Show the figure; None where matplotlib can (a window or a notebook).
+        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
     save
-        Path to save to; the ending gives the format. What was saved and not shown is closed in pyplot.
+        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``. A new figure that
+        was saved and not shown is closed in pyplot.
 
     Returns
     -------
@@ -64,8 +68,9 @@ def query(
     ArgumentError
         If no cell has a label, or `save` is not a path.
     """
-    path = check_save(save)
+    path = check_save(save, "query")
     check_show(show)
+    check_ax(ax)
     labels, confidence, unknown = _read(adata, check_slots(key_added))
     counts = labels.value_counts(sort=False)
     counts = counts[counts > 0].sort_values(ascending=False, kind="stable")
@@ -76,9 +81,8 @@ def query(
     width = 8 + 0.07 * min(max(map(len, names)), 60)
     height = 1.5 + 0.26 * max(len(names), 3)
     with style():
-        figure, (left, right) = plt.subplots(
-            1, 2, sharey=True, figsize=(width * scale, height * scale), layout=ConstrainedLayoutEngine(wspace=0.05)
-        )
+        figure, grid = panels(ax, 1, 2, sharey=True, figsize=(width * scale, height * scale))
+        left, right = grid[0]
         _draw_counts(left, names, counts.to_numpy(), np.array([unknown[cells].sum() for cells in members]))
         for row, cells in enumerate(members):
             _draw_confidence(right, row, confidence[cells], unknown[cells])
@@ -86,38 +90,23 @@ def query(
         right.tick_params(axis="y", length=0)
         right.grid(axis="x", color="0.9")
         n, n_unknown = len(labels), int(unknown.sum())
-        figure.suptitle(
-            f"{n:,} query {'cell' if n == 1 else 'cells'}, {n_unknown:,} ({_per_cent(n_unknown, n)}) unknown"
-        )
+        noun = "cell" if n == 1 else "cells"
+        heading(figure, grid, ax, f"{n:,} query {noun}, {n_unknown:,} ({_per_cent(n_unknown, n)}) unknown")
         _make_room(left, counts.to_numpy())
-        done = finish(figure, show=show, save=path)
+        done = finish(figure, show=show, save=path, owned=ax is None)
     return None if done else figure
 
 
 def _read(adata: AnnData, slots: Slots) -> tuple[pd.Series, np.ndarray, np.ndarray]:
     """Return label, confidence and unknown of the cells that have a label."""
-    check_adata(adata, "pl.query")
-    columns = (slots.label, slots.confidence, slots.unknown)
-    absent = [column for column in columns if column not in adata.obs]
-    if absent:
-        msg = (
-            f"`pl.query` needs the columns that `sq.tl.query` writes. Not in `adata.obs`: {shown(absent)}. "
-            "Call `sq.tl.query(adata, reference)` first, or give the `key_added` that it was called with."
-        )
-        raise MissingKeyError(msg)
-    for column in columns:
-        check_obs_key(adata, column, "key_added")
-    kind = adata.obs[slots.confidence].dtype
-    if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
-        msg = f"`pl.query` needs numbers in `adata.obs[{slots.confidence!r}]`. Received {kind}; query the cells again."
-        raise ArgumentError(msg)
-    table = adata.obs.loc[adata.obs[slots.label].notna().to_numpy(), list(columns)]
-    if table.empty:
+    check_columns(adata, (slots.label, slots.confidence, slots.unknown), "pl.query")
+    confidence, unknown = numbers(adata, slots.confidence, "pl.query"), is_unknown(adata, slots)
+    labelled = adata.obs[slots.label].notna().to_numpy()
+    if not labelled.any():
         msg = f"`pl.query` needs cells with a label. All {adata.n_obs} of `adata.obs[{slots.label!r}]` are missing."
         raise ArgumentError(msg)
-    # Not astype(bool): after a concatenation, unknown can hold NaN, which is true.
-    unknown = table[slots.unknown].eq(True).to_numpy(dtype=bool)
-    return table[slots.label].astype("category"), table[slots.confidence].to_numpy(dtype=float), unknown
+    labels = adata.obs.loc[labelled, slots.label].astype("category")
+    return labels, confidence[labelled], unknown[labelled]
 
 
 def _draw_counts(ax: Axes, names: list[str], counts: np.ndarray, unknown: np.ndarray) -> None:
@@ -130,7 +119,7 @@ def _draw_counts(ax: Axes, names: list[str], counts: np.ndarray, unknown: np.nda
         left=known,
         height=0.75,
         color="0.9",
-        edgecolor=_UNKNOWN,
+        edgecolor=UNKNOWN,
         hatch="////",
         linewidth=0,
         label="unknown",
@@ -158,7 +147,7 @@ def _draw_confidence(ax: Axes, row: int, confidence: np.ndarray, unknown: np.nda
     picked = np.unique(np.linspace(0, len(values) - 1, min(len(values), _POINTS_A_LABEL)).astype(int))
     # Steps of the golden ratio spread points evenly, without a random number.
     heights = row + 0.6 * ((np.arange(len(picked)) * 0.6180339887) % 1 - 0.5)
-    for group, colour in ((~strange[picked], _KNOWN), (strange[picked], _UNKNOWN)):
+    for group, colour in ((~strange[picked], _KNOWN), (strange[picked], UNKNOWN)):
         ax.scatter(
             values[picked][group],
             heights[group],
@@ -178,7 +167,8 @@ def _make_room(ax: Axes, counts: np.ndarray) -> None:
     """Widen the x axis until the texts at the ends of the bars lie inside."""
     ax.figure.canvas.figure.draw_without_rendering()
     width = ax.get_window_extent().width
-    room = [(count, text.get_window_extent().width + 12) for count, text in zip(counts, ax.texts, strict=True)]
+    texts = ax.texts[: len(counts)]
+    room = [(count, text.get_window_extent().width + 12) for count, text in zip(counts, texts, strict=True)]
     # A bar of length x with a text of t pixels fits in w pixels if x / limit * w + t <= w.
     ax.set_xlim(0, max(length * width / max(width - text, width / 10) for length, text in room))
 

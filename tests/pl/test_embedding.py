@@ -403,5 +403,5 @@ def test_wrong_arguments(cells):
     ):
         sq.pl.embedding(cells.X, color="type", show=False)
     with pytest.raises(ArgumentError, match="`save` must be a path"):
-        sq.pl.embedding(cells, color="type", show=False, save=True)
+        sq.pl.embedding(cells, color="type", show=False, save=3)
     assert plt.get_fignums() == []

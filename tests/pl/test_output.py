@@ -34,6 +34,16 @@ def test_axes_of_someone_else_are_not_shown_unless_asked(monkeypatch, shows):
     assert shows == ["show"]
 
 
+def test_scanpys_autoshow_is_followed(monkeypatch, scanpy_settings, shows):
+    monkeypatch.setattr(mpl, "get_backend", lambda: "QtAgg")
+    scanpy_settings(autoshow=False)
+    assert _style.finish(plt.figure(), show=None, save=None) is False
+    assert _style.finish(plt.figure(), show=True, save=None) is True
+    scanpy_settings(autoshow=True)
+    assert _style.finish(plt.figure(), show=None, save=None) is True
+    assert shows == ["show"] * 2
+
+
 def test_what_was_saved_and_not_shown_is_closed_and_nothing_else(tmp_path, shows):
     kept, saved, shown, foreign = (plt.figure() for _ in range(4))
     _style.finish(kept, show=False, save=None)
@@ -56,9 +66,9 @@ def test_saved_at_300_dots_an_inch_unless_the_user_says_otherwise(tmp_path):
     assert sizes[0] / sizes[1] == pytest.approx(6, rel=0.03)
 
 
-@pytest.mark.parametrize("save", [True, 3, ["a.png"]])
+@pytest.mark.parametrize("save", [3, 1.0, ["a.png"]])
 def test_save_must_be_a_path(save):
-    with pytest.raises(ArgumentError, match=r"`save` must be a path such as 'figure.pdf', or None\. Received"):
+    with pytest.raises(ArgumentError, match=r"`save` must be a path such as 'figure.pdf', True, or None\. Received"):
         _style.check_save(save)
 
 

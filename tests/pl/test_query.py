@@ -197,4 +197,4 @@ def test_not_an_anndata():
     with pytest.raises(ArgumentError, match=r"`pl.query` takes an AnnData as its first argument\. Received DataFrame"):
         sq.pl.query(answered().obs, show=False)
     with pytest.raises(ArgumentError, match="`save` must be a path"):
-        sq.pl.query(answered(), show=False, save=True)
+        sq.pl.query(answered(), show=False, save=3)

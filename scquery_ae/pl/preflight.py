@@ -1,0 +1,166 @@
+"""``pl.preflight``: the report of ``pp.check``, drawn."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scquery_ae._errors import ArgumentError
+from scquery_ae.pl._palette import OKABE_ITO
+from scquery_ae.pl._panels import panels
+from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scquery_ae.pp import CheckReport
+
+_GOOD, _WEAK = OKABE_ITO[:2]
+#: Below this F1 a type is called weak, as in the report.
+_WEAK_F1 = 0.8
+#: Bars end here, in units of the reference; and characters of a line of notes.
+_LONGEST, _LINE, _NAMED = 1.5, 78, 8
+
+
+def preflight(
+    report: CheckReport,
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | bool | PathLike[str] | None = None,
+) -> Figure | None:
+    """Plot what a query will meet: its genes and depth beside the reference's, and the F1 to hope for by type.
+
+    Above stand the problems of the report, if there are any. Types whose F1 in the rehearsal is below 0.8 are orange;
+    the dashed line is the macro-F1.
+
+    Parameters
+    ----------
+    report
+        From :func:`scquery_ae.pp.check`.
+    ax
+        Axes whose place the panels take; None for a new figure.
+    show
+        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
+    save
+        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``.
+
+    Returns
+    -------
+    The figure, or None if it was shown. Without a rehearsal in the report it has one panel.
+
+    Raises
+    ------
+    ArgumentError
+        If `report` is not one of ``pp.check``.
+    """
+    path = check_save(save, "preflight")
+    check_show(show)
+    check_ax(ax)
+    if not all(hasattr(report, name) for name in ("genes", "counts", "detected", "rehearsal", "problems")):
+        msg = (
+            "`pl.preflight` needs the report of `sq.pp.check(adata, reference)`. "
+            f"Received {type(report).__name__}; make one and give it."
+        )
+        raise ArgumentError(msg)
+    f1 = {} if report.rehearsal is None else report.rehearsal.f1
+    notes = _notes(report)
+    scale = font_scale()
+    longest = max([24, *map(len, f1)])
+    size = 4.8 + 0.075 * min(longest + 8, 70), 1.6 + 0.17 * len(notes) + (0.24 * max(len(f1), 3) + 0.9) * bool(f1)
+    with style():
+        n_panels = 1 + bool(f1)
+        figure, grid = panels(
+            ax,
+            n_panels,
+            1,
+            figsize=(size[0] * scale, (size[1] + 0.6) * scale),
+            height_ratios=[3, max(len(f1), 3)][:n_panels],
+        )
+        _draw_shares(grid[0, 0], report)
+        n = len(report.problems)
+        verdict = f"{n} {'problem' if n == 1 else 'problems'}" if n else "nothing stands in the way"
+        verdict = f"{report.n_obs:,} query {'cell' if report.n_obs == 1 else 'cells'}: {verdict}"
+        if ax is None:
+            figure.suptitle(verdict)
+        else:
+            notes.insert(0, verdict)
+        if notes:
+            grid[0, 0].set_title("\n".join(notes), loc="left", fontsize="small")
+        if f1:
+            _draw_f1(grid[1, 0], report.rehearsal)
+        done = finish(figure, show=show, save=path, owned=ax is None)
+    return None if done else figure
+
+
+def _notes(report: CheckReport) -> list[str]:
+    """Return problems, and the missing genes that matter most, in lines."""
+    notes = [f"! {problem}" for problem in report.problems]
+    if report.important_missing:
+        names = ", ".join(report.important_missing[:_NAMED])
+        more = ", ..." if len(report.important_missing) > _NAMED else ""
+        notes.append(f"missing genes that matter most: {names}{more}")
+    return [line for note in notes for line in wrap(note, _LINE, subsequent_indent="   ")]
+
+
+def _draw_shares(ax: Axes, report: CheckReport) -> None:
+    """Draw genes, depth and detected genes in units of the reference."""
+    n_found, n_genes = report.genes["n_found"], report.genes["n_genes"]
+    rows = [("model genes found", n_found, n_genes, f"{n_found:,} of {n_genes:,}")]
+    for name, here, there in (
+        ("counts a cell", report.counts, report.reference_counts),
+        ("genes detected a cell", report.detected, report.reference_detected),
+    ):
+        if name.startswith("counts") and report.input_state != "counts":
+            rows.append((name, 0, 0, f"cannot be compared: values are {report.input_state}"))
+        else:
+            rows.append((name, here, there, f"{here:,.0f}, in the reference {there:,.0f}"))
+    for row, (_, here, there, text) in enumerate(rows):
+        ratio = here / there if there else 0.0
+        length = min(ratio, _LONGEST)
+        ax.barh(row, length, height=0.65, color=_GOOD)
+        if ratio > _LONGEST:
+            # It goes on.
+            ax.plot(_LONGEST, row, marker=">", color=_GOOD, markersize=9, clip_on=False)
+        inside = length > _LONGEST / 2
+        ax.annotate(
+            text,
+            (length, row),
+            (-5 if inside else 5, 0),
+            textcoords="offset points",
+            va="center",
+            ha="right" if inside else "left",
+            color="white" if inside else "black",
+            fontsize="small",
+            # The line of the reference does not cross it.
+            bbox={"facecolor": "none" if inside else "white", "edgecolor": "none", "pad": 0.5},
+        )
+    ax.axvline(1, color="black", linewidth=0.8, linestyle="--", zorder=0)
+    ax.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], ylim=(len(rows) - 0.5, -0.5))
+    ax.set(xlim=(0, _LONGEST), xlabel="in units of the reference (medians over cells)")
+    ax.tick_params(axis="y", length=0)
+
+
+def _draw_f1(ax: Axes, rehearsal: Any) -> None:
+    types = sorted(rehearsal.f1, key=lambda kind: (-rehearsal.f1[kind], kind))
+    values = np.array([rehearsal.f1[kind] for kind in types])
+    rows = np.arange(len(types))
+    ax.barh(rows, np.ones(len(types)), height=0.75, color="0.95")
+    ax.barh(rows, values, height=0.75, color=np.where(values < _WEAK_F1, _WEAK, _GOOD))
+    for row, value in zip(rows, values, strict=True):
+        ax.annotate(f"{value:.2f}", (1, row), (4, 0), textcoords="offset points", va="center", fontsize="small")
+    macro = rehearsal.macro_f1
+    ax.axvline(macro, color="black", linewidth=0.8, linestyle="--")
+    ax.set_title(
+        f"rehearsal with held-out cells: macro-F1 {macro:.2f}, accuracy {rehearsal.accuracy:.2f}",
+        loc="left",
+        fontsize="medium",
+    )
+    ax.set(yticks=rows, yticklabels=[f"{kind} ({rehearsal.n_cells[kind]:,})" for kind in types])
+    ax.set(xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="F1 to hope for (held-out cells in brackets)")
+    ax.tick_params(axis="y", length=0)

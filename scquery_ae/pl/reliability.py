@@ -1,0 +1,148 @@
+"""``pl.reliability``: whether cells of a confidence are right as often as it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import pyplot as plt
+from scipy.stats import binomtest
+
+from scquery_ae._checks import check_integer, check_slots
+from scquery_ae.pl._answers import Judged, judge
+from scquery_ae.pl._palette import OKABE_ITO
+from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
+from scquery_ae.stats import expected_calibration_error
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+_BLUE = OKABE_ITO[0]
+#: With more bins, the counts above them would touch.
+_MOST_WRITTEN = 10
+
+
+def reliability(
+    adata: AnnData,
+    truth_key: str,
+    *,
+    n_bins: int = 10,
+    key_added: str = "scquery",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | bool | PathLike[str] | None = None,
+) -> Axes | None:
+    """Plot the share of labels that are right against the confidence in them.
+
+    Points below the diagonal are overconfident. Bars are 95 % Wilson intervals, the histogram counts the cells of each
+    bin, and the corner has the expected calibration error over the same bins.
+
+    Parameters
+    ----------
+    adata
+        Cells after :func:`scquery_ae.tl.query`. Those without a label or a truth are left out, those called unknown
+        are not.
+    truth_key
+        Column of ``obs`` with the true types, in the reference's names; other names count as wrong.
+    n_bins
+        Bins of equal width from 0 to 1.
+    key_added
+        Slot prefix given to ``tl.query``.
+    ax
+        Axes to draw on; None for a new figure. The histogram stands above them.
+    show
+        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
+    save
+        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``.
+
+    Returns
+    -------
+    The axes, or None if the figure was shown.
+
+    Raises
+    ------
+    MissingKeyError
+        If `truth_key` or a column of ``tl.query`` is not in ``obs``.
+    ArgumentError
+        If no cell can be judged, truth and labels share no name, or an argument is out of its range.
+
+    References
+    ----------
+    DeGroot & Fienberg, The Statistician 32, 12 (1983); Guo et al., ICML (2017); Wilson, Journal of the American
+    Statistical Association 22, 209 (1927).
+    """
+    path = check_save(save, "reliability")
+    check_show(show)
+    check_ax(ax)
+    check_integer("n_bins", n_bins)
+    cells = judge(adata, truth_key, check_slots(key_added), "pl.reliability")
+    with style():
+        owned = ax is None
+        if ax is None:
+            _, ax = plt.subplots(figsize=(4.4 * font_scale(), 4.9 * font_scale()), layout="constrained")
+        _draw(ax, cells, n_bins)
+        done = finish(ax.figure.canvas.figure, show=show, save=path, owned=owned)
+    return None if done else ax
+
+
+def _draw(ax: Axes, cells: Judged, n_bins: int) -> None:
+    # As `expected_calibration_error` bins them.
+    bins = np.minimum((cells.confidence * n_bins).astype(int), n_bins - 1)
+    counts = np.bincount(bins, minlength=n_bins)
+    filled = counts > 0
+    right = np.bincount(bins, weights=cells.correct, minlength=n_bins)[filled].astype(int)
+    confidence = np.bincount(bins, weights=cells.confidence, minlength=n_bins)[filled] / counts[filled]
+    accuracy = right / counts[filled]
+    intervals = [
+        binomtest(int(k), int(n)).proportion_ci(0.95, "wilson") for k, n in zip(right, counts[filled], strict=True)
+    ]
+    reach = np.abs(np.array([[ci.low, ci.high] for ci in intervals]).T - accuracy)
+
+    ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, zorder=1, label="calibrated")
+    ax.errorbar(
+        confidence,
+        accuracy,
+        yerr=reach,
+        color=_BLUE,
+        marker="o",
+        markersize=5,
+        capsize=2,
+        linewidth=1.2,
+        zorder=3,
+        clip_on=False,
+    )
+    error = expected_calibration_error(cells.confidence, cells.correct, n_bins)
+    n = len(bins)
+    notes = (
+        f"calibration error {error:.3f}",
+        f"accuracy {cells.correct.mean():.3f}",
+        f"mean confidence {cells.confidence.mean():.3f}",
+        f"{n:,} {'cell' if n == 1 else 'cells'}",
+    )
+    ax.text(0.03, 0.97, "\n".join(notes), transform=ax.transAxes, va="top", fontsize="small", linespacing=1.4)
+    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="confidence in the label", ylabel="share of labels that are right")
+    ax.grid(color="0.92")
+
+    above = ax.inset_axes((0, 1.03, 1, 0.2), sharex=ax)
+    edges = np.linspace(0, 1, n_bins + 1)
+    above.bar(edges[:-1], counts, width=1 / n_bins, align="edge", color=_BLUE, alpha=0.4, edgecolor="white")
+    above.set(
+        yticks=[0, counts.max()], yticklabels=["0", f"{counts.max():,}"], ylabel="cells", ylim=(0, counts.max() * 1.25)
+    )
+    if n_bins <= _MOST_WRITTEN:
+        above.set_yticks([])
+        above.spines["left"].set_visible(False)
+        for left, count in zip(edges[:-1][filled], counts[filled], strict=True):
+            above.annotate(
+                f"{count:,}",
+                (left + 0.5 / n_bins, count),
+                (0, 1),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize="x-small",
+            )
+    above.tick_params(axis="x", labelbottom=False, length=0)

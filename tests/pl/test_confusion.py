@@ -1,0 +1,229 @@
+"""``pl.confusion``: counts, shades and the order of types."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+from sklearn.metrics import confusion_matrix
+
+import scquery_ae as sq
+from scquery_ae import ArgumentError, MissingKeyError
+from scquery_ae.ontology import CellOntology
+from scquery_ae.pl._order import by_confusion, by_ontology
+
+OBO = """format-version: 1.2
+
+[Term]
+id: X:1
+name: cell
+
+[Term]
+id: X:2
+name: lymphocyte
+is_a: X:1
+
+[Term]
+id: X:3
+name: myeloid
+is_a: X:1
+
+[Term]
+id: X:4
+name: T cell
+is_a: X:2
+
+[Term]
+id: X:5
+name: B cell
+is_a: X:2
+
+[Term]
+id: X:6
+name: monocyte
+is_a: X:3
+
+[Term]
+id: X:7
+name: macrophage
+is_a: X:3
+
+[Term]
+id: Y:1
+name: alone
+"""
+
+
+@pytest.fixture
+def obo(tmp_path) -> Path:
+    path = tmp_path / "small.obo"
+    path.write_text(OBO)
+    return path
+
+
+def rows(ax):
+    return [text.get_text().rsplit(" (", 1)[0] for text in ax.get_yticklabels()]
+
+
+def columns(ax):
+    return [text.get_text() for text in ax.get_xticklabels()]
+
+
+def shades(ax):
+    types, unknown = [artist for artist in ax.collections if isinstance(artist, QuadMesh)]
+    return np.concatenate([types.get_array().reshape(len(rows(ax)), -1), unknown.get_array().reshape(-1, 1)], axis=1)
+
+
+def written(ax):
+    """Counts as written, 0 where nothing is."""
+    counts = np.zeros((len(rows(ax)), len(columns(ax))), dtype=int)
+    places = list(ax.get_xticks())
+    for text in ax.texts:
+        x, y = text.get_position()
+        counts[int(y), int(np.argmin(np.abs(np.array(places) - x)))] = int(text.get_text())
+    return counts
+
+
+def test_counts_and_shares_are_scikit_learns(judged):
+    ax = sq.pl.confusion(judged, "truth", show=False)
+    obs = judged.obs
+    label = obs["scquery_label"].astype(object).where(~obs["scquery_unknown"], "unknown")
+    names = [*columns(ax)]
+    expected = confusion_matrix(obs["truth"].astype(str), label.astype(str), labels=names)[:-1]
+    assert names[-1] == "unknown"
+    assert rows(ax) == names[:-1]
+    np.testing.assert_array_equal(written(ax), expected)
+    np.testing.assert_allclose(shades(ax), expected / expected.sum(axis=1, keepdims=True))
+    counts = obs["truth"].value_counts()
+    assert [text.get_text() for text in ax.get_yticklabels()] == [f"{kind} ({counts[kind]})" for kind in rows(ax)]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("label", "truth")
+
+
+def test_frames_mark_the_right_answers_where_both_sides_know_the_type(judged):
+    judged.obs["truth"] = judged.obs["truth"].cat.rename_categories({"type 0": "a new type"})
+    ax = sq.pl.confusion(judged, "truth", show=False)
+    frames = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    marked = {(rows(ax)[round(f.get_y() + 0.5)], columns(ax)[round(f.get_x() + 0.5)]) for f in frames}
+    assert marked == {(f"type {i}", f"type {i}") for i in (1, 2, 3)}
+    assert "a new type" in rows(ax)
+    assert "a new type" not in columns(ax)
+    assert "type 0" in columns(ax)
+
+
+def test_a_type_that_the_reference_has_but_nobody_was_called_keeps_its_column(judged):
+    obs = judged.obs
+    obs.loc[obs["scquery_label"] == "type 3", "scquery_unknown"] = True
+    assert "type 3" in columns(sq.pl.confusion(judged, "truth", show=False))
+
+
+def test_cells_without_a_truth_are_left_out_and_those_without_a_label_unknown(judged):
+    column = judged.obs.columns.get_loc
+    judged.obs.iloc[:30, column("truth")] = np.nan
+    judged.obs.iloc[25:60, column("scquery_label")] = np.nan
+    ax = sq.pl.confusion(judged, "truth", show=False)
+    assert written(ax).sum() == 170
+    missing = judged.obs["scquery_label"].isna() | judged.obs["scquery_unknown"]
+    assert written(ax)[:, -1].sum() == (missing & judged.obs["truth"].notna()).sum()
+
+
+def test_light_squares_have_dark_numbers(judged):
+    ax = sq.pl.confusion(judged, "truth", show=False)
+    for text in ax.texts:
+        x, y = text.get_position()
+        column = int(np.argmin(np.abs(ax.get_xticks() - x)))
+        assert to_hex(text.get_color()) == ("#ffffff" if shades(ax)[int(y), column] > 0.55 else "#000000")
+
+
+def test_types_taken_for_each_other_are_neighbours():
+    # 0 and 3 are mixed up, and 1 and 4.
+    counts = np.diag([50, 50, 50, 50, 50])
+    counts[0, 3] = counts[3, 0] = counts[1, 4] = 30
+    order = list(by_confusion(counts))
+    assert abs(order.index(0) - order.index(3)) == 1
+    assert abs(order.index(1) - order.index(4)) == 1
+    np.testing.assert_array_equal(by_confusion(np.eye(2, dtype=int)), [0, 1])
+    np.testing.assert_array_equal(by_confusion(np.zeros((1, 1), dtype=int)), [0])
+
+
+def test_relatives_in_the_ontology_are_neighbours(obo):
+    ontology = CellOntology.read(obo)
+    types = ["B cell", "T cell", "alone", "macrophage", "monocyte", "no term"]
+    order = [types[i] for i in by_ontology(types, ontology, None)]
+    assert abs(order.index("B cell") - order.index("T cell")) == 1
+    assert abs(order.index("macrophage") - order.index("monocyte")) == 1
+    assert order[-1] == "no term"
+    # A term without a common ancestor parts no relatives, and stands at an end of those with a term.
+    assert order.index("alone") in (0, 4)
+
+
+def test_the_order_of_the_ontology_is_drawn(make_judged, obo):
+    adata = make_judged(200, 4)
+    names = {"type 0": "T cell", "type 1": "monocyte", "type 2": "B cell", "type 3": "macrophage"}
+    for how in ({"ontology": obo}, {"ontology": CellOntology.read(obo), "terms": names}):
+        mine = adata.copy()
+        if "terms" not in how:
+            for key in ("truth", "scquery_label"):
+                mine.obs[key] = mine.obs[key].cat.rename_categories(names)
+        drawn = [names.get(kind, kind) for kind in rows(sq.pl.confusion(mine, "truth", show=False, **how))]
+        assert {frozenset(drawn[:2]), frozenset(drawn[2:])} == {
+            frozenset({"T cell", "B cell"}),
+            frozenset({"monocyte", "macrophage"}),
+        }
+
+
+def test_an_order_of_the_users_own(judged):
+    ax = sq.pl.confusion(judged, "truth", order=["type 2", "not there", "type 0"], show=False)
+    assert rows(ax)[:2] == ["type 2", "type 0"]
+    assert sorted(rows(ax)) == [f"type {i}" for i in range(4)]
+
+
+def test_two_and_sixty_types(make_judged):
+    ax = sq.pl.confusion(make_judged(40, 2), "truth", show=False)
+    assert written(ax).sum() == 40
+    ax = sq.pl.confusion(make_judged(600, 60, "a cell type with a rather long name, subtype {}"), "truth", show=False)
+    figure = ax.figure
+    figure.canvas.draw()
+    assert written(ax).sum() == 600
+    boxes = [text.get_window_extent() for text in ax.get_yticklabels()]
+    assert min(box.x0 for box in boxes) >= 0
+    assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
+    assert min(text.get_window_extent().y0 for text in ax.get_xticklabels()) >= 0
+    # Numbers stay inside their squares.
+    side = ax.get_window_extent().width / (61 + 0.35)
+    assert max(text.get_window_extent().width for text in ax.texts) < side
+
+
+def test_numbers_that_would_be_too_small_are_left_out(make_judged):
+    from matplotlib import pyplot as plt
+
+    _, ax = plt.subplots(figsize=(2, 2))
+    sq.pl.confusion(make_judged(600, 60), "truth", ax=ax, show=False)
+    assert len(ax.texts) == 0
+
+
+def test_what_is_missing_or_wrong_is_named(judged, obo, tmp_path):
+    with pytest.raises(MissingKeyError, match=r"`truth_key='type'` is not a column of `adata.obs`"):
+        sq.pl.confusion(judged, "type", show=False)
+    with pytest.raises(MissingKeyError, match=r"`pl.confusion` needs the columns that `sq.tl.query` writes"):
+        sq.pl.confusion(judged, "truth", key_added="other", show=False)
+    with pytest.raises(MissingKeyError, match="There is no ontology at"):
+        sq.pl.confusion(judged, "truth", ontology=tmp_path / "none.obo", show=False)
+    with pytest.raises(MissingKeyError, match="The ontology has no term 'X:99'"):
+        sq.pl.confusion(judged, "truth", ontology=obo, terms={"type 0": "X:99"}, show=False)
+    with pytest.raises(ArgumentError, match=r"None of the types has a term in the ontology\. Give them as `terms="):
+        sq.pl.confusion(judged, "truth", ontology=obo, show=False)
+    with pytest.raises(ArgumentError, match=r"`terms` are of an ontology. Received no `ontology`"):
+        sq.pl.confusion(judged, "truth", terms={"type 0": "X:4"}, show=False)
+    with pytest.raises(ArgumentError, match=r"`terms` must map types to terms of the ontology. Received list"):
+        sq.pl.confusion(judged, "truth", ontology=obo, terms=["X:4"], show=False)
+    with pytest.raises(ArgumentError, match=r"`order` and `ontology` both say how types stand. Received both"):
+        sq.pl.confusion(judged, "truth", ontology=obo, order=["type 0"], show=False)
+    with pytest.raises(ArgumentError, match=r"`order` must be a sequence of types, or None. Received 'type 0'"):
+        sq.pl.confusion(judged, "truth", order="type 0", show=False)
+    judged.obs["truth"] = pd.Categorical([None] * judged.n_obs, categories=["a"])
+    with pytest.raises(ArgumentError, match=r"`pl.confusion` needs cells of a known type\. All 200 of"):
+        sq.pl.confusion(judged, "truth", show=False)

@@ -1,0 +1,128 @@
+"""What all plots have in common: whose axes, what is shown, saved, closed, changed."""
+
+import inspect
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+import scquery_ae as sq
+from scquery_ae import ArgumentError
+
+PLOTS = sorted(sq.pl.__all__)
+#: Those of several panels give back the figure.
+FIGURES = {"explain", "history", "preflight", "query"}
+
+
+@pytest.fixture
+def draw(judged, make_adata, make_encoder, reference, query_adata):
+    """``draw(name, **kwargs)``: call a plot with what it needs."""
+    report = sq.pp.check(query_adata, reference, rehearse=False)
+    table = pd.DataFrame({"value": 0.0, "similarity": [0.3, 0.1], "distance": [0.1, 0.2]}, index=["G1", "G2"])
+    table.attrs = {"cell": "mine", "hit": "theirs", "label": "beta", "similarity": 0.876}
+    encoder = make_encoder(make_adata())
+    encoder.history.update(pretrain=[{"loss": [2.0, 1.0], "val_loss": [2.0, 1.5]}] * 2)
+    calls = {
+        "composition": (judged, "donor"),
+        "confusion": (judged, "truth"),
+        "embedding": (judged,),
+        "explain": (table,),
+        "history": (encoder,),
+        "hits_by_study": (judged, judged),
+        "on_reference": (judged, judged),
+        "preflight": (report,),
+        "query": (judged,),
+        "reliability": (judged, "truth"),
+        "risk_coverage": (judged, "truth"),
+    }
+    extra = {"embedding": {"color": "truth"}, "hits_by_study": {"study_key": "donor"}}
+    return lambda name, **kwargs: getattr(sq.pl, name)(*calls[name], **extra.get(name, {}), **kwargs)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_all_take_axes_show_and_save(name):
+    parameters = inspect.signature(getattr(sq.pl, name)).parameters
+    assert list(parameters)[-3:] == ["ax", "show", "save"]
+    assert all(parameters[word].default is None for word in ("ax", "show", "save"))
+
+
+@pytest.mark.parametrize("layout", ["constrained", "none"])
+@pytest.mark.parametrize("name", PLOTS)
+def test_axes_of_the_users_own(draw, name, layout):
+    figure, (other, ax) = plt.subplots(1, 2, figsize=(12, 5), layout=layout)
+    size = figure.get_size_inches().copy()
+    received = draw(name, ax=ax)
+    assert received is (figure if name in FIGURES else ax)
+    assert plt.get_fignums() == [figure.number]
+    np.testing.assert_array_equal(figure.get_size_inches(), size)
+    assert not other.has_data()
+    figure.canvas.draw()
+    left = other.get_window_extent().x1
+    drawn = [panel for panel in figure.axes if panel not in (other, ax)] if name in FIGURES else [ax]
+    assert drawn
+    assert all(panel.has_data() and panel.get_window_extent().x0 > left for panel in drawn)
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_axes_that_stand_free(draw, name):
+    figure = plt.figure(figsize=(10, 6))
+    ax = figure.add_axes((0.2, 0.3, 0.6, 0.5))
+    draw(name, ax=ax, show=False)
+    for panel in figure.axes[1:]:
+        box = panel.get_position()
+        assert 0.2 - 1e-6 <= box.x0 < box.x1 <= 0.8 + 1e-6
+        assert 0.3 - 1e-6 <= box.y0 < box.y1 <= 0.8 + 1e-6
+
+
+@pytest.mark.parametrize("name", ["explain", "query"])
+def test_the_heading_of_panels_in_given_axes_crosses_no_title(draw, name):
+    figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
+    draw(name, ax=ax, show=False)
+    figure.canvas.draw()
+    first = figure.axes[1]
+    heading = first.texts[-1].get_window_extent()
+    assert heading.y1 <= figure.bbox.y1
+    legend = first.get_legend()
+    below = first.title if legend is None else legend
+    lines = below.get_window_extent()
+    # The title's own first line is empty.
+    top = lines.y1 if legend is not None else (lines.y0 + lines.y1) / 2
+    assert heading.y0 >= top - 1
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_shown_saved_closed_and_nothing_of_the_users_changed(draw, name, monkeypatch, tmp_path):
+    settings = dict(mpl.rcParams)
+    assert isinstance(draw(name, show=False, save=tmp_path / "first.svg"), Figure if name in FIGURES else mpl.axes.Axes)
+    assert plt.get_fignums() == []
+    draw(name, show=False, save=str(tmp_path / "second.svg"))
+    first, second = ((tmp_path / f"{which}.svg").read_bytes() for which in ("first", "second"))
+    assert len(first) == len(second) > 5000
+    calls = []
+    monkeypatch.setattr(plt, "show", lambda: calls.append("show"))
+    assert draw(name, show=True) is None
+    assert calls == ["show"]
+    assert dict(mpl.rcParams) == settings
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_wrong_axes_and_switches_are_refused_before_anything_is_drawn(draw, name):
+    with pytest.raises(ArgumentError, match=r"`ax` must be the axes to draw on, or None. Received Figure"):
+        draw(name, ax=Figure())
+    with pytest.raises(ArgumentError, match=r"`show` must be True or False. Received 'yes'"):
+        draw(name, show="yes")
+    with pytest.raises(ArgumentError, match=r"`save` must be a path such as 'figure.pdf', True, or None. Received 3"):
+        draw(name, save=3)
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("name", ["confusion", "query"])
+def test_save_true_goes_to_scanpys_folder(draw, name, scanpy_settings, tmp_path):
+    scanpy_settings(figdir=tmp_path / "figures", file_format_figs="png")
+    draw(name, show=False, save=True)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == [f"scquery_{name}.png"]
+    draw(name, show=False, save=False)
+    assert len(list((tmp_path / "figures").iterdir())) == 1
