@@ -1,25 +1,38 @@
-"""How much of what the machine can do training, embedding and querying use.
+"""How much of what the machine can do training, embedding and searching use.
 
-    python benchmarks/speed.py
+    python benchmarks/speed.py                                   # TensorFlow, float32
+    python benchmarks/speed.py --precision mixed_bfloat16        # where the processor has bfloat16
+    KERAS_BACKEND=jax python benchmarks/speed.py
+    python benchmarks/speed.py --genes 8000
+    python benchmarks/speed.py --data ../shared/data             # the cells of Kang et al. in place of made-up ones
 
-Made-up cells (``synthetic.py``). Each part runs beside the limit that it is compared with, in turns, five times, so
-that what else the machine does falls on both; medians are taken. Writes ``benchmarks/results/speed.md``.
+Each part runs beside the limit that it is compared with, in turns, and medians are taken, so that what else the machine
+does falls on both. Writes ``results/speed.csv``, the rows of a backend, precision and dataset replacing those of the
+run before, and ``results/speed.md``.
 
 pretraining
-    One tied layer of 512 units on 2,000 genes, a whole ``pretrain_stack``. Five dense products a batch (two forward,
-    three backward), over the rate of a bare float32 product of the same shapes.
+    One tied layer of 512 units, a whole ``pretrain_stack``, at the batch size and the learning rate of ``tl.pretrain``.
+    Five dense products a batch (two forward, three backward), over the rate of a bare float32 product of their shapes.
 fine-tuning
-    The default network, 512-64; three products a layer but for the input's gradient, over the same rate.
+    A whole ``tl.finetune`` of the default network, 512-64; three products a layer, but two for the first, over the same
+    rate.
 embedding
-    ``Encoder.embed`` from CSR counts, over one sparse and one dense product of these shapes and nothing else.
-query
-    ``Reference`` search of 10,000 cells among all, over ``faiss.knn``.
+    ``Encoder.embed`` from CSR counts, over one product with the first kernel (sparse or dense, whichever is faster) and
+    one with the second, and nothing else.
+search
+    10,000 cells among all through the reference's index, over ``faiss.knn``.
+import, cold start
+    ``import scquery_ae``, and a process that loads a saved reference and names 1,000 cells, over ``import tensorflow``.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,46 +40,59 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import faiss
+import keras
 import numpy as np
+import pandas as pd
 from synthetic import cells
 
 import scquery_ae as sq
 from scquery_ae.loaders import CellRows, GeneColumns, open_training
+from scquery_ae.tl.pretrain import BATCH_SIZES
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (512, 64)
 TURNS = 5
+KEYS = ["cells", "genes", "backend", "precision"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--genes", type=int, default=2000)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--precision", default="float32", choices=("float32", "mixed_bfloat16"))
     arguments = parser.parse_args()
-    adata = cells(arguments.cells, arguments.genes)
+    keras.config.set_dtype_policy(arguments.precision)
+    if arguments.data:
+        import anndata
+
+        adata = anndata.read_h5ad(arguments.data / "pbmc_kang_ctrl_8donor.h5ad")
+    else:
+        adata = cells(arguments.cells, arguments.genes)
     sq.pp.normalize(adata, n_top_genes=arguments.genes)
     encoder = sq.tl.pretrain(adata, layer_sizes=SIZES, epochs=1, progress=False)
     rows = CellRows.read(open_training(adata, encoder.transform, "the benchmark"), encoder.transform)
-    lines = ["| | cells/s | of the limit | limit |", "|---|---|---|---|"]
-    for batch_size in (128, 512):
-        lines.append(pretraining(rows, batch_size))
-        lines.append(finetuning(adata, encoder, batch_size))
-    sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False)
-    lines.append(embedding(adata, encoder))
-    lines.append(query(adata, encoder))
-    density = rows.logged.nnz / np.prod(rows.shape)
-    text = (
-        f"{arguments.cells} cells, {arguments.genes} genes, {density:.1%} filled; Keras on {backend()}, "
-        f"{os.cpu_count()} cores.\n\n" + "\n".join(lines) + "\n"
-    )
-    (RESULTS / "speed.md").write_text(text)
-    print(text)
-
-
-def backend() -> str:
-    import keras
-
-    return str(keras.backend.backend())
+    measured = [pretraining(rows, arguments.precision), finetuning(adata, encoder, arguments.precision)]
+    if arguments.precision == "float32" and keras.backend.backend() == "tensorflow":
+        sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False)
+        reference = sq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False)
+        measured += [embedding(rows, encoder), search(reference), *starts(reference, adata)]
+    facts = {
+        "cells": adata.n_obs,
+        "genes": rows.shape[1],
+        "filled": round(rows.logged.nnz / np.prod(rows.shape), 3),
+        "backend": keras.backend.backend(),
+        "precision": arguments.precision,
+    }
+    table = pd.DataFrame([{**facts, **row} for row in measured])
+    csv = RESULTS / "speed.csv"
+    if csv.exists():
+        before = pd.read_csv(csv)
+        same = (before[KEYS] == pd.Series(facts)[KEYS]).all(axis=1)
+        table = pd.concat([before[~same], table], ignore_index=True)
+    table.to_csv(csv, index=False)
+    (RESULTS / "speed.md").write_text(markdown(table))
+    print(markdown(table))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -75,48 +101,50 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def compared(ours: Callable[[], object], limit: Callable[[], object]) -> tuple[float, float]:
-    """Return the median seconds of both, taken in turns after one warm-up."""
-    ours(), limit()
-    taken = np.array([(seconds(ours), seconds(limit)) for _ in range(TURNS)])
-    return tuple(np.median(taken, axis=0))
+def compared(*works: Callable[[], object]) -> np.ndarray:
+    """Return the median seconds of each, taken in turns after one warm-up."""
+    for work in works:
+        work()
+    return np.median([[seconds(work) for work in works] for _ in range(TURNS)], axis=0)
 
 
-def product(n: int, d: int, units: int) -> Callable[[], object]:
+def product(n: int, d: int, units: int) -> tuple[Callable[[], object], float]:
+    """Return a bare product that takes some tenths of a second, and its floating-point operations."""
     rng = np.random.default_rng(0)
     a, b = rng.random((n, d), dtype=np.float32), rng.random((d, units), dtype=np.float32)
-    repeats = max(int(2e9 / (n * d * units)), 1)
+    repeats = max(int(1e10 / (n * d * units)), 1)
 
     def run() -> None:
         for _ in range(repeats):
             a @ b
 
-    run.flops = 2.0 * n * d * units * repeats  # type: ignore[attr-defined]
-    return run
+    return run, 2.0 * n * d * units * repeats
 
 
-def epoch(train: Callable[[int], object]) -> float:
-    """Return the median seconds of one epoch: what a longer run takes more than a short one."""
-    train(1)
-    return float(np.median([(seconds(lambda: train(4)) - seconds(lambda: train(1))) / 3 for _ in range(3)]))
+def trained(name: str, n: int, flops: float, train: Callable[[int], object], shape: tuple[int, int, int]) -> dict:
+    """Return the cells a second of an epoch, what a longer run takes more than a short one, beside a bare product."""
+    limit, flops_of_limit = product(*shape)
+    train(1), limit()
+    turns = [(seconds(lambda: train(6)) - seconds(lambda: train(2)), seconds(limit)) for _ in range(3)]
+    longer, bare = np.median(turns, axis=0)
+    rate = flops_of_limit / bare
+    share = flops * 4 / longer / rate
+    return {"what": name, "rate": n * 4 / longer, "share": share, "limit": f"bare product, {rate / 1e9:.0f} GFLOP/s"}
 
 
-def pretraining(rows: CellRows, batch_size: int) -> str:
+def pretraining(rows: CellRows, precision: str) -> dict:
     n, d = rows.shape
-    units = SIZES[0]
+    batch_size = int(np.clip(n // 4, *BATCH_SIZES))
 
     def train(epochs: int) -> None:
-        sq.nn.pretrain_stack(
-            rows, [units], epochs=epochs, patience=epochs, batch_size=batch_size, validation_fraction=0, progress=False
-        )
+        settings = {"epochs": epochs, "patience": epochs, "batch_size": batch_size, "validation_fraction": 0}
+        sq.nn.pretrain_stack(rows, SIZES[:1], progress=False, **settings)
 
-    taken = epoch(train)
-    return trained(f"pretraining, batch {batch_size}", n, taken, 5 * 2.0 * n * d * units, product(batch_size, d, units))
+    shape = (batch_size, d, SIZES[0])
+    return trained(f"pretraining, {precision}, batch {batch_size}", n, 5 * 2.0 * n * d * SIZES[0], train, shape)
 
 
-def finetuning(adata, encoder, batch_size: int) -> str:
-    import copy
-
+def finetuning(adata, encoder, precision: str) -> dict:
     n, d = adata.n_obs, encoder.transform.n_genes
 
     def train(epochs: int) -> None:
@@ -126,46 +154,74 @@ def finetuning(adata, encoder, batch_size: int) -> str:
             label_key="cell_type",
             epochs=epochs,
             patience=epochs,
-            batch_size=batch_size,
             validation_fraction=0,
             wrong_labels="keep",
             progress=False,
         )
 
-    taken = epoch(train)
     flops = 2.0 * n * (2 * d * SIZES[0] + 3 * SIZES[0] * SIZES[1])
-    return trained(f"fine-tuning, batch {batch_size}", n, taken, flops, product(batch_size, d, SIZES[0]))
+    return trained(f"fine-tuning, {precision}, batch 128", n, flops, train, (128, d, SIZES[0]))
 
 
-def trained(name: str, n: int, taken: float, flops: float, limit: Callable[[], object]) -> str:
-    limit()
-    rate = limit.flops / np.median([seconds(limit) for _ in range(TURNS)])  # type: ignore[attr-defined]
-    share = flops / taken / rate
-    return f"| {name} | {n / taken:,.0f} | {share:.0%} | bare product, {rate / 1e9:.0f} GFLOP/s |"
-
-
-def embedding(adata, encoder) -> str:
-    counts = adata.layers["counts"]
+def embedding(rows: CellRows, encoder) -> dict:
+    counts = rows.counts().take(np.arange(rows.shape[0]))
     kernels = [layer.kernel for layer in encoder.layers]
+    blocks = [counts[start : start + 4096] for start in range(0, counts.shape[0], 4096)]
+    dense = [block.toarray() for block in blocks]
+    inputs = GeneColumns(counts, np.arange(counts.shape[1]))
+    ours, *bare = compared(
+        lambda: encoder.embed(inputs),
+        lambda: [(block @ kernels[0]) @ kernels[1] for block in blocks],
+        lambda: [(block @ kernels[0]) @ kernels[1] for block in dense],
+    )
+    limit = "sparse product" if bare[0] < bare[1] else "dense product"
+    return {"what": "embedding", "rate": counts.shape[0] / ours, "share": min(bare) / ours, "limit": limit}
 
-    def limit() -> None:
-        for start in range(0, adata.n_obs, 4096):
-            (counts[start : start + 4096] @ kernels[0]) @ kernels[1]
 
-    cells = GeneColumns(counts, np.arange(adata.n_vars))
-    ours, bare = compared(lambda: encoder.embed(cells), limit)
-    return f"| embedding | {adata.n_obs / ours:,.0f} | {bare / ours:.0%} | sparse and dense product |"
-
-
-def query(adata, encoder) -> str:
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False)
+def search(reference) -> dict:
     codes = np.ascontiguousarray(reference.embedding[:10_000])
     vectors = np.ascontiguousarray(reference.embedding)
     ours, bare = compared(
         lambda: reference.search_index.search(codes, 15),
         lambda: faiss.knn(codes, vectors, 15, metric=faiss.METRIC_INNER_PRODUCT),
     )
-    return f"| search | {len(codes) / ours:,.0f} | {bare / ours:.0%} | faiss.knn |"
+    return {"what": "search", "rate": len(codes) / ours, "share": bare / ours, "limit": "faiss.knn"}
+
+
+def starts(reference, adata) -> list[dict]:
+    """Return the seconds of an import and of a first query, in fresh processes, over those of importing TensorFlow."""
+    with tempfile.TemporaryDirectory() as folder:
+        reference.save(Path(folder) / "r.scq")
+        query = adata[:1000].copy()
+        query.X = query.layers["counts"]
+        query.uns.clear()
+        query.write_h5ad(Path(folder) / "q.h5ad")
+        first = (
+            "import anndata, scquery_ae as sq; "
+            f"q = anndata.read_h5ad({folder + '/q.h5ad'!r}); sq.tl.query(q, {folder + '/r.scq'!r})"
+        )
+        taken = compared(lambda: fresh("import tensorflow"), lambda: fresh("import scquery_ae"), lambda: fresh(first))
+    return [
+        {"what": name, "seconds": own, "share": own / taken[0], "limit": "import tensorflow"}
+        for name, own in (("import", taken[1]), ("cold start and 1,000 queries", taken[2]))
+    ]
+
+
+def fresh(code: str) -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    lines = []
+    for (n, genes, filled), rows in table.groupby(["cells", "genes", "filled"], sort=False):
+        lines += [f"{n:,} cells, {genes:,} genes, {filled:.1%} filled; {os.cpu_count()} cores.", ""]
+        lines += ["| | Keras on | cells/s | of the limit | limit |", "|---|---|---|---|---|"]
+        for row in rows.itertuples():
+            rate = f"{row.rate:,.0f}" if row.rate == row.rate else f"({row.seconds:.2f} s)"
+            backend = row.backend if "training" in row.what or "tuning" in row.what else ""
+            lines.append(f"| {row.what} | {backend} | {rate} | {row.share:.0%} | {row.limit} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -24,7 +25,7 @@ def blocks(
     profiles = np.tile(base, (n_types, 1))
     for profile in profiles:
         profile[biology.permutation(n_vars)[: n_vars // 20]] *= biology.uniform(3, 30, n_vars // 20)
-    cumulative = np.cumsum(profiles / profiles.sum(axis=1, keepdims=True), axis=1)
+    profiles /= profiles.sum(axis=1, keepdims=True)
     shares = biology.dirichlet(np.full(n_types, 2.0))
     for start in range(0, n_obs, size):
         rng = np.random.default_rng([seed, n_vars, start])
@@ -37,8 +38,9 @@ def blocks(
         done = 0
         for kind in range(n_types):
             count = int(totals[order][types[order] == kind].sum())
-            drawn = np.searchsorted(cumulative[kind], rng.random(count), side="right")
-            genes[done : done + count] = np.minimum(drawn, n_vars - 1)
+            # How often each gene is drawn, and then by which cells: the same as one draw after the other.
+            drawn = np.repeat(np.arange(n_vars, dtype=np.int32), rng.multinomial(count, profiles[kind]))
+            genes[done : done + count] = rng.permutation(drawn)
             done += count
         ones = np.ones(len(genes), dtype=np.float32)
         # Repeated entries are added up.
@@ -55,3 +57,31 @@ def cells(n_obs: int, n_vars: int, *, seed: int = 0, **settings: float) -> annda
         obs=pd.DataFrame({"cell_type": pd.Categorical(names)}, index=[f"c{i}" for i in range(n_obs)]),
         var=pd.DataFrame(index=[f"G{i}" for i in range(n_vars)]),
     )
+
+
+def write_h5ad(path: Path, n_obs: int, n_vars: int, *, seed: int = 0, **settings: float) -> None:
+    """Write such cells to a file, a block at a time: only one is ever in memory."""
+    import h5py
+
+    labels = []
+    with h5py.File(path, "w") as file:
+        group = file.create_group("X")
+        group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [n_obs, n_vars]})
+        values, columns = (
+            group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(2**18,))
+            for name, dtype in (("data", "f4"), ("indices", "i4"))
+        )
+        lengths = [np.zeros(1, dtype=np.int64)]
+        for counts, types in blocks(n_obs, n_vars, seed=seed, **settings):
+            start = values.shape[0]
+            for stored, new in ((values, counts.data), (columns, counts.indices)):
+                stored.resize((start + len(new),))
+                stored[start:] = new
+            lengths.append(np.diff(counts.indptr).astype(np.int64))
+            labels.append(types)
+        group["indptr"] = np.cumsum(np.concatenate(lengths))
+        names = pd.Categorical([f"type {kind}" for kind in np.concatenate(labels)])
+        obs = pd.DataFrame({"cell_type": names}, index=[f"c{i}" for i in range(n_obs)])
+        anndata.io.write_elem(file, "obs", obs)
+        anndata.io.write_elem(file, "var", pd.DataFrame(index=[f"G{i}" for i in range(n_vars)]))
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})

@@ -1,0 +1,143 @@
+"""Time, peak memory and disk of the whole path over cells in a file, by the number of cells.
+
+    python benchmarks/scale.py --cells 10000 20000 50000 100000 --genes 20000
+
+Makes files of counts (``synthetic.py``; CSR, about 5 % filled) in ``--folder``, one a size, and runs each size in a
+process of its own: ``read_lazy``, ``pp.normalize``, ``tl.pretrain`` (one epoch a layer), ``tl.finetune`` (one epoch),
+``tl.build_reference``, and ``tl.query`` of the same file. Writes ``results/scale.csv``, a row for each size and
+step; sizes that are there already are run again only with ``--again``. ``results/scale.md`` is made of it: the ladder,
+and cost models fitted to it, ``seconds = a * cells ** b`` and ``bytes = a + b * cells``.
+
+Memory is what the process held at its peak (VmHWM, reset before each step, Linux) above what it held after its imports;
+pages of files that the system keeps for later count where they are mapped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import h5py
+import numpy as np
+import pandas as pd
+from synthetic import write_h5ad
+
+RESULTS = Path(__file__).parent / "results"
+STEPS = ("normalize", "pretrain", "finetune", "build", "query")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, nargs="+", default=[10_000, 20_000, 50_000, 100_000])
+    parser.add_argument("--genes", type=int, default=20_000)
+    parser.add_argument("--folder", type=Path, default=Path("scale_data"))
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="do not delete the files")
+    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        measure(arguments.run)
+        return
+    arguments.folder.mkdir(exist_ok=True)
+    csv = RESULTS / "scale.csv"
+    table = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=["cells", "genes"])
+    for n in arguments.cells:
+        mine = (table["cells"] == n) & (table["genes"] == arguments.genes)
+        if mine.any() and not arguments.again:
+            continue
+        file = arguments.folder / f"cells_{n}_{arguments.genes}.h5ad"
+        if not file.exists():
+            write_h5ad(file, n, arguments.genes, depth=1500.0)
+        done = subprocess.run([sys.executable, __file__, "--run", file], stdout=subprocess.PIPE, check=True, text=True)
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        table = pd.concat([table[~mine], pd.DataFrame(rows)], ignore_index=True)
+        table.sort_values(["genes", "cells"], kind="stable").round(3).to_csv(csv, index=False)
+        if not arguments.keep:
+            file.unlink()
+    (RESULTS / "scale.md").write_text(markdown(pd.read_csv(csv)))
+    print((RESULTS / "scale.md").read_text())
+
+
+def measure(file: Path) -> None:
+    """Run all steps over one file and print a line of JSON for each."""
+    import keras
+
+    import scquery_ae as sq
+
+    sq.nn, sq.tl, sq.pp  # noqa: B018 (imported when first named)
+    keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2))
+    adata = sq.read_lazy(file)
+    with h5py.File(file) as stored:
+        filled = stored["X/data"].shape[0] / np.prod(adata.shape)
+    facts = {"cells": adata.n_obs, "genes": adata.n_vars, "filled": filled, "backend": keras.backend.backend()}
+    imports = memory("VmRSS")
+    results: dict[str, object] = {}
+
+    def step(name: str, work) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+        began = time.perf_counter()
+        results[name] = work()
+        took = time.perf_counter() - began
+        peak = (memory("VmHWM") - imports) / 2**20
+        print(json.dumps({**facts, "step": name, "seconds": took, "peak_mib": peak}), flush=True)
+
+    step("normalize", lambda: sq.pp.normalize(adata))
+    step("pretrain", lambda: sq.tl.pretrain(adata, epochs=1, progress=False))
+    encoder = results["pretrain"]
+    step("finetune", lambda: sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False))
+    step("build", lambda: sq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False))
+    step("query", lambda: sq.tl.query(sq.read_lazy(file), results["build"]))
+
+
+def memory(field: str) -> int:
+    """Return a field of /proc/self/status in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    lines = []
+    for (genes, backend), rows in table.groupby(["genes", "backend"]):
+        seconds = rows.pivot_table(index="cells", columns="step", values="seconds")[list(STEPS)]
+        peak = rows.groupby("cells")["peak_mib"].max()
+        lines += [
+            f"{genes} genes, {rows['filled'].mean():.1%} filled; Keras on {backend}, {os.cpu_count()} cores. "
+            "Seconds of each step (one epoch a layer; `query` asks for all cells), and the peak of memory.",
+            "",
+            "| cells | " + " | ".join(STEPS) + " | all | peak above imports (MiB) |",
+            "|---|" + "---|" * (len(STEPS) + 2),
+        ]
+        for n, row in seconds.iterrows():
+            took = " | ".join(f"{row[name]:,.1f}" for name in STEPS)
+            lines.append(f"| {n:,} | {took} | {row.sum():,.1f} | {peak[n]:,.0f} |")
+        if len(seconds) > 2:
+            lines += ["", *models(seconds, peak)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def models(seconds: pd.DataFrame, peak: pd.Series) -> list[str]:
+    """Return the fitted cost models as lines."""
+    cells = seconds.index.to_numpy(dtype=float)
+    all_steps = seconds.sum(axis=1).to_numpy()
+    lines = ["| cost | model | exponent |", "|---|---|---|"]
+    for name, values in [*seconds.items(), ("all", all_steps)]:
+        exponent = np.polyfit(np.log(cells), np.log(np.asarray(values, dtype=float)), 1)[0]
+        slope, start = np.polyfit(cells, np.asarray(values, dtype=float), 1)
+        lines.append(f"| {name} | {start:.1f} s + {slope * 1e6:.1f} s per million cells | {exponent:.2f} |")
+    slope, start = np.polyfit(cells, peak.to_numpy(), 1)
+    lines.append(f"| peak memory | {start:,.0f} MiB + {slope * 2**20:,.0f} bytes per cell | |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
