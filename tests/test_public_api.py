@@ -74,8 +74,20 @@ def test_each_room_lists_what_it_imports(room):
 def test_the_users_calls_are_there(name):
     expected = {
         "pp": {"CheckReport", "align_genes", "check", "normalize"},
-        "tl": {"audit", "build_reference", "embed", "explain", "finetune", "pretrain", "query"},
-        "pl": {"embedding", "explain", "history", "query"},
+        "tl": {"audit", "build_reference", "coarsen", "embed", "explain", "finetune", "pretrain", "query"},
+        "pl": {
+            "composition",
+            "confusion",
+            "embedding",
+            "explain",
+            "history",
+            "hits_by_study",
+            "on_reference",
+            "preflight",
+            "query",
+            "reliability",
+            "risk_coverage",
+        },
     }
     assert expected[name] <= set(getattr(sq, name).__all__)
 
