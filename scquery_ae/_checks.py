@@ -145,6 +145,15 @@ def check_path(name: str, value: Any) -> Path:
     raise ArgumentError(msg)
 
 
+def check_folder(name: str, value: Any) -> Path:
+    """Return `value` as the path of a folder, which needs not be there."""
+    path = check_path(name, value)
+    if path.exists() and not path.is_dir():
+        msg = f"`{name}` must be the path of a folder. Received {path}, which is a file."
+        raise ArgumentError(msg)
+    return path
+
+
 def check_layer_sizes(layer_sizes: Any) -> tuple[int, ...]:
     """Return `layer_sizes` as a tuple of positive integers."""
     sizes = list(layer_sizes) if isinstance(layer_sizes, Iterable) and not isinstance(layer_sizes, str) else None

@@ -170,8 +170,8 @@ def open_training(adata: AnnData, transform: Transform, function: str) -> GeneCo
         raise NotFittedError(msg)
     if layer is None and "log1p" in adata.uns:
         msg = (
-            f'`{function}` trains on the counts in X, where `sq.pp.normalize` found them, but `adata.uns["log1p"]` says '
-            "that X was logged since. Call `sq.pp.normalize` again on counts."
+            f"`{function}` trains on the counts in X, where `sq.pp.normalize` found them, but "
+            '`adata.uns["log1p"]` says that X was logged since. Call `sq.pp.normalize` again on counts.'
         )
         raise NotFittedError(msg)
     opened = open_cells(

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from scquery_ae._checks import check_folder
 from scquery_ae._errors import ArgumentError, StorageError
 from scquery_ae.nn.rows import Rows
 
@@ -186,14 +187,7 @@ def open_checkpoint(folder: Any, rows: Rows, arrays: Sequence[Any], settings: An
     """
     if folder is None:
         return None
-    try:
-        path = Path(folder)
-    except TypeError as error:
-        msg = f"`checkpoint` must be the path of a folder, or None. Received {folder!r}."
-        raise ArgumentError(msg) from error
-    if path.exists() and not path.is_dir():
-        msg = f"`checkpoint` must be the path of a folder. Received {path}, which is a file."
-        raise ArgumentError(msg)
+    path = check_folder("checkpoint", folder)
     chosen = np.unique(np.linspace(0, rows.shape[0] - 1, SAMPLED_ROWS).astype(int))
     digest = hashlib.sha256(np.ascontiguousarray(rows.dense(rows.take(chosen))).tobytes())
     for array in arrays:

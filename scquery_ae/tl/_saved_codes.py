@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scquery_ae._checks import check_path
 from scquery_ae._errors import ArgumentError, StorageError
 from scquery_ae.encoder import Encoder
 from scquery_ae.input_state import read_rows
@@ -25,15 +24,6 @@ from scquery_ae.loaders.dask_blocks import is_lazy
 
 #: Cells that stand for all when an embedding is recognised.
 SAMPLED_ROWS = 64
-
-
-def check_folder(checkpoint: Any) -> Path:
-    """Return the argument `checkpoint` as the path of a folder, which needs not be there."""
-    path = check_path("checkpoint", checkpoint)
-    if path.exists() and not path.is_dir():
-        msg = f"`checkpoint` must be the path of a folder. Received {path}, which is a file."
-        raise ArgumentError(msg)
-    return path
 
 
 def embed_in_steps(encoder: Encoder, cells: GeneColumns, names: pd.Index, folder: Path) -> np.ndarray:
@@ -48,7 +38,7 @@ def embed_in_steps(encoder: Encoder, cells: GeneColumns, names: pd.Index, folder
     names
         Names of the cells.
     folder
-        From :func:`check_folder`.
+        Path of a folder, which needs not be there.
     """
     saved = SavedCodes(folder, (cells.shape[0], encoder.n_latent), fingerprint(encoder, cells, names))
     if saved.rows < cells.shape[0] and sparse.issparse(cells.matrix) and cells.matrix.format != "csr":

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from scquery_ae._checks import check_slots
+from scquery_ae._checks import check_folder, check_slots
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import open_cells
-from scquery_ae.tl._saved_codes import check_folder, embed_in_steps
+from scquery_ae.tl._saved_codes import embed_in_steps
 from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def embed(
         msg = f"`tl.embed` needs an encoder, as `sq.tl.pretrain` returns it. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
     slot = check_slots(key_added).embedding
-    folder = None if checkpoint is None else check_folder(checkpoint)
+    folder = None if checkpoint is None else check_folder("checkpoint", checkpoint)
     opened = open_cells(
         adata,
         encoder.genes,

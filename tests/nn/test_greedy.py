@@ -824,5 +824,5 @@ def test_bad_checkpoint(tmp_path):
     path.write_text("")
     with pytest.raises(ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*file, which is a"):
         pretrain(shares(), checkpoint=path)
-    with pytest.raises(ArgumentError, match=r"`checkpoint` must be the path of a folder, or None\. Received 3"):
+    with pytest.raises(ArgumentError, match=r"`checkpoint` must be a path: .*Received 3"):
         pretrain(shares(), checkpoint=3)

@@ -738,5 +738,5 @@ def test_what_is_no_folder_is_refused_as_checkpoint(normalized, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*, which is"):
         sq.tl.pretrain(normalized, **QUICK, checkpoint=tmp_path / "file")
-    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be the path of a folder, or None\. Received 3"):
+    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be a path: .*Received 3"):
         sq.tl.pretrain(normalized, **QUICK, checkpoint=3)
