@@ -19,6 +19,9 @@ from scquery_ae.transform import Transform
 #: and each of them so much faster.
 DENSE_ABOVE = 0.08
 
+#: Rows that are made dense at once.
+DENSE_ROWS = 512
+
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 #: What Keras computes under these names, in NumPy.
@@ -311,10 +314,17 @@ def _blocks(matrix: Any) -> Iterator[tuple[slice, sparse.csr_matrix]]:
 
 def _product(block: sparse.csr_matrix, kernel: np.ndarray) -> np.ndarray:
     """Return ``block @ kernel``, by the dense product where too much of the block is filled for the sparse one."""
-    filled = block.nnz / max(block.shape[0] * block.shape[1], 1)
-    if filled < DENSE_ABOVE:
+    n, d = block.shape
+    if block.nnz < DENSE_ABOVE * n * d:
         return np.asarray(block @ kernel)
-    return np.asarray(block.toarray() @ kernel)
+    # The same few rows of memory again and again: the system would have to find new ones for a whole block.
+    product, dense = np.empty((n, kernel.shape[1]), np.float32), np.empty((min(n, DENSE_ROWS), d), np.float32)
+    for start in range(0, n, DENSE_ROWS):
+        rows = slice(start, min(start + DENSE_ROWS, n))
+        part = dense[: rows.stop - start]
+        block[rows].toarray(out=part)
+        np.matmul(part, kernel, out=product[rows])
+    return product
 
 
 def _check_dense(what: str, kernel: np.ndarray, bias: np.ndarray) -> None:

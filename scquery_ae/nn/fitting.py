@@ -149,17 +149,26 @@ def _losses(model: keras.Model, step: Callable[[Iterator[Any]], dict[str, Any]],
     """Return the losses as means over the rows of all batches, and Keras' metrics over all of them."""
     model.reset_metrics()
     sums: dict[str, float] = {}
-    n_rows = 0
-    for batch in read_batches(batches):
-        logs = step(iter([batch]))
-        n_rows += len(batch[0])
+    n_rows = n_since = size = 0
+
+    def add_up() -> None:
         # Metrics add up over an epoch, each row with its weight. Losses would too, but where the last batch is smaller,
         # Keras on TensorFlow counts the batches, not their rows, in the loss of each of several outputs.
         for tracker in model.metrics:
             if isinstance(tracker, keras.metrics.Mean):
-                sums[tracker.name] = sums.get(tracker.name, 0.0) + len(batch[0]) * float(logs[tracker.name])
+                sums[tracker.name] = sums.get(tracker.name, 0.0) + n_since * float(tracker.result())
                 tracker.reset_state()
+
+    for batch in read_batches(batches):
+        if n_since and len(batch[0]) != size:
+            add_up()
+            n_since = 0
+        step(iter([batch]))
+        size = len(batch[0])
+        n_since += size
+        n_rows += size
     metrics = {name: float(value) for name, value in model.get_metrics_result().items()}
+    add_up()
     return metrics | {name: total / n_rows for name, total in sums.items()}
 
 
