@@ -416,10 +416,16 @@ def test_no_block_is_made_dense_below_the_share(make_adata, make_encoder, monkey
     encoder = make_encoder(make_adata(13, 40))
     shapes = []
     toarray = sparse.csr_matrix.toarray
-    monkeypatch.setattr(sparse.csr_matrix, "toarray", lambda self: shapes.append(self.shape) or toarray(self))
+
+    def noted(self, **kwargs):
+        shapes.append(self.shape)
+        return toarray(self, **kwargs)
+
+    monkeypatch.setattr(sparse.csr_matrix, "toarray", noted)
     monkeypatch.setattr(module, "CHUNK", 5)
+    monkeypatch.setattr(module, "DENSE_ROWS", 4)
     sparse_rows = sparse.csr_matrix(np.eye(13, 40, dtype=np.float32))
     encoder.encode_logged(sparse_rows)
     assert shapes == []
     encoder.encode_logged(sparse.csr_matrix(np.ones((13, 40), np.float32)))
-    assert shapes == [(5, 40), (5, 40), (3, 40)]
+    assert shapes == [(4, 40), (1, 40), (4, 40), (1, 40), (3, 40)]
