@@ -18,7 +18,7 @@ from scquery_ae.nn.greedy_checks import check_chain, check_counts, check_range
 from scquery_ae.nn.greedy_settings import check_layers, describe_entry, make_layer, settings_by_layer
 from scquery_ae.nn.layer_training import train_layer
 from scquery_ae.nn.losses import COUNT_LOSSES
-from scquery_ae.nn.rows import EncodedRows, Rows, as_rows, pooled_std
+from scquery_ae.nn.rows import Rows, as_rows, encoded_rows, pooled_std
 from scquery_ae.nn.stack import PretrainedStack
 
 
@@ -177,6 +177,7 @@ def pretrain_stack(
         )
         stack.layers.append(layer)
         stack.history.append(history)
-        rows, counts = EncodedRows(rows, layer), None
-        binary = layer.codes_are_shares
+        if depth + 1 < len(entries):
+            rows, counts = encoded_rows(rows, layer), None
+            binary = layer.codes_are_shares
     return stack

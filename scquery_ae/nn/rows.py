@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from scquery_ae._errors import ArgumentError
+
+#: Encodings up to so many bytes are kept: those of 130,000 cells by 512 units.
+KEPT_BYTES = 256 << 20
 
 
 class Rows(Protocol):
@@ -54,11 +58,7 @@ class MatrixRows:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Clean encodings of `base` under one trained layer, computed batch by batch.
-
-    Nothing is cached: the encodings of a million cells would take more memory than the cells do, and one
-    product is cheap beside a training step.
-    """
+    """Clean encodings of `base` under one trained layer, computed batch by batch; see :func:`encoded_rows`."""
 
     base: Rows
     layer: Any
@@ -78,6 +78,23 @@ class EncodedRows:
     def dense(self, batch: Any) -> np.ndarray:
         """Return the batch itself."""
         return np.asarray(batch)
+
+
+def encoded_rows(base: Rows, layer: Any) -> Rows:
+    """Return the clean encodings of rows, computed once where they are few, else each time that they are read.
+
+    One product is cheap beside a training step, but all epochs read them; the encodings of a million cells would take
+    more memory than the cells do.
+    """
+    rows = EncodedRows(base, layer)
+    if 4 * math.prod(rows.shape) > KEPT_BYTES:
+        return rows
+    codes = np.empty(rows.shape, dtype=np.float32)
+    start = 0
+    for chunk in chunks(rows):
+        codes[start : start + len(chunk)] = chunk
+        start += len(chunk)
+    return MatrixRows(codes)
 
 
 def as_rows(x: Any) -> Rows:
