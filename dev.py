@@ -3,27 +3,37 @@
     python dev.py demo     run the main job on a small dataset
     python dev.py test     run the tests
     python dev.py check    lint, types and import contracts
+    python dev.py docs     build the documentation into docs/_build/html
     python dev.py backends the contract of every layer on JAX and PyTorch
+    python dev.py minimum  tests with the lowest versions that pyproject.toml allows, on Python 3.11
+    python dev.py wheel    build what a release is made of into dist, and run the demo from the installed wheel
 
 Further arguments go to the command: ``python dev.py test -k query``. The environment is ``.venv`` beside this
-file; it is made on the first run and updated when pyproject.toml changes.
+file; it is made on the first run and updated when pyproject.toml changes. ``minimum`` has one in ``build/minimum``,
+and ``wheel`` one in a temporary folder, which is removed at the end (two gigabytes; ``TMPDIR`` says where).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import venv
+import zipfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
+PACKAGE = "scquery_ae"
 ENVIRONMENT = ROOT / ".venv"
-PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+MINIMUM = ROOT / "build" / "minimum"
+PROGRAMS = "Scripts" if os.name == "nt" else "bin"
 SUPPORTED = ((3, 11), (3, 13))
 
-EXTRAS = {"demo": "", "test": "[test]", "check": "[dev]", "backends": "[backends,test]"}
+EXTRAS = {"demo": "", "test": "[test]", "check": "[dev]", "docs": "[docs]", "backends": "[backends,test]"}
 COMMANDS = {
     "demo": [["-m", "scquery_ae", "demo"]],
     "test": [["-m", "pytest"]],
@@ -33,15 +43,22 @@ COMMANDS = {
         ["-m", "mypy"],
         ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
     ],
+    "docs": [["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]],
     "backends": [["-m", "pytest", "-m", "contract"]],
+    # Old versions warn of things that are no longer so, and new ones of what old versions do.
+    "minimum": [["-m", "pytest", "-q", "-m", "not slow and not realdata", "-o", "filterwarnings=default"]],
 }
+#: What ``minimum`` runs: nothing here needs an extra.
+QUICK = [
+    *(f"tests/{folder}" for folder in ("datasets", "nn/test_dense_autoencoder.py", "pl", "pp", "reference", "stats")),
+]
 #: Values of an environment variable under which a command is run once each.
 UNDER = {"backends": ("KERAS_BACKEND", ("jax", "torch"))}
 
 
 def main() -> int:
     """Run the command named on the command line; return its exit code."""
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+    if len(sys.argv) < 2 or sys.argv[1] not in (*COMMANDS, "wheel"):
         print(__doc__)
         return 2
     low, high = SUPPORTED
@@ -52,39 +69,147 @@ def main() -> int:
         )
         return 2
     command, arguments = sys.argv[1], sys.argv[2:]
-    if not install(EXTRAS[command]):
-        return 1
     # TensorFlow prints a page about the processor before the first line of ours.
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    if command == "wheel":
+        return release(arguments, environment)
+    if command == "minimum":
+        if sys.version_info[:2] != low:
+            print(f"The lowest versions are there for Python {low[0]}.{low[1]}; this is {sys.version.split()[0]}.")
+            return 2
+        python, installed = python_of(MINIMUM), install(MINIMUM, "", *lowest())
+        arguments = arguments or QUICK
+    else:
+        python, installed = python_of(ENVIRONMENT), install(ENVIRONMENT, EXTRAS[command])
+    if not installed:
+        return 1
     variable, values = UNDER.get(command, ("", ("",)))
     for value in values:
         for step in COMMANDS[command]:
             under = {variable: value} if variable else {}
-            code = subprocess.run([PYTHON, *step, *arguments], check=False, env=environment | under).returncode
+            code = subprocess.run([python, *step, *arguments], check=False, env=environment | under).returncode
             if code:
                 return code
     return 0
 
 
-def install(extra: str) -> bool:
-    """Make the environment hold the package with `extra`; return whether it does."""
-    if not PYTHON.exists() or not (ENVIRONMENT / "pyvenv.cfg").exists():
-        print(f"making a virtual environment in {ENVIRONMENT}", flush=True)
-        venv.create(ENVIRONMENT, with_pip=True, clear=True)
-    stamp = ENVIRONMENT / f"installed{extra.strip('[]') and '-' + extra.strip('[]')}"
+def python_of(environment: Path) -> Path:
+    """Return the Python of a virtual environment."""
+    return environment / PROGRAMS / ("python.exe" if os.name == "nt" else "python")
+
+
+def install(environment: Path, extra: str, *pins: str) -> bool:
+    """Make `environment` hold the package with `extra`, and versions `pins`; return whether it does."""
+    if not python_of(environment).exists() or not (environment / "pyvenv.cfg").exists():
+        print(f"making a virtual environment in {environment}", flush=True)
+        venv.create(environment, with_pip=True, clear=True)
+    stamp = environment / f"installed{extra.strip('[]') and '-' + extra.strip('[]')}"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return True
     print("installing scquery_ae and what it needs (TensorFlow is about 600 MB; some minutes)", flush=True)
-    installed = subprocess.run(
-        [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f"{ROOT}{extra}"],
-        check=False,
-    )
-    if installed.returncode:
+    if pip(python_of(environment), "--editable", f"{ROOT}{extra}", *pins):
         print("The installation failed; the lines above say why. Check the network and call this again.")
         return False
     stamp.write_text(wanted)
     return True
+
+
+def pip(python: Path, *arguments: str | Path) -> int:
+    """Install with pip; return its exit code."""
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+def project() -> dict[str, Any]:
+    """Return what pyproject.toml says of the project."""
+    import tomllib  # older Pythons, which have none, are told so by `main`
+
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def lowest() -> list[str]:
+    """Return the lowest version allowed of each dependency, and of what the quick tests need."""
+    tools = [tool for tool in project()["optional-dependencies"]["test"] if tool.startswith(("hypothesis>", "pytest>"))]
+    return [requirement.replace(">=", "==") for requirement in (*project()["dependencies"], *tools)]
+
+
+def release(arguments: list[str], environment: dict[str, str]) -> int:
+    """Build the wheel and the sdist, look into them, and run the demo from the wheel; return 0 if all is well."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        tools, clean, empty = work / "tools", work / "clean", work / "empty"
+        print("building the sdist, the wheel from it, and the wheel from this folder", flush=True)
+        venv.create(tools, with_pip=True)
+        build = [python_of(tools), "-m", "build", "--outdir"]
+        if (
+            pip(python_of(tools), "build>=1.2")
+            or subprocess.run([*build, work / "dist", ROOT], check=False).returncode
+            or subprocess.run([*build, work / "direct", "--wheel", ROOT], check=False).returncode
+        ):
+            return 1
+        (wheel,) = (work / "dist").glob("*.whl")
+        (direct,) = (work / "direct").glob("*.whl")
+        if found := faults(wheel, direct):
+            print("The wheel is not as it should be:", *found, sep="\n  ")
+            return 1
+
+        print("installing the wheel into an environment of its own", flush=True)
+        venv.create(clean, with_pip=True)
+        if pip(python_of(clean), wheel):
+            return 1
+        empty.mkdir()
+        # Nothing may lead back to this folder.
+        environment = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+        look = f"import {PACKAGE}; print({PACKAGE}.__file__, {PACKAGE}.__version__)"
+        seen = subprocess.run(
+            [python_of(clean), "-c", look], check=False, cwd=empty, env=environment, capture_output=True, text=True
+        )
+        path, _, version = seen.stdout.strip().rpartition(" ")
+        if seen.returncode or clean.resolve() not in Path(path).resolve().parents or version != project()["version"]:
+            print(f"The installed wheel is not what is imported: {seen.stdout}{seen.stderr}")
+            return 1
+        program = clean / PROGRAMS / project()["name"]
+        code = subprocess.run([program, "demo", *arguments], check=False, cwd=empty, env=environment).returncode
+        if code or not any((empty / "scquery_demo").glob("*.h5ad")):
+            print("The demo of the installed wheel failed.")
+            return code or 1
+        for built in (work / "dist").iterdir():
+            (ROOT / "dist").mkdir(exist_ok=True)
+            shutil.copy2(built, ROOT / "dist")
+            print(f"checked {ROOT / 'dist' / built.name}")
+    return 0
+
+
+def faults(wheel: Path, direct: Path) -> list[str]:
+    """Say what is wrong with a wheel made from the sdist; `direct` was made from this folder."""
+    built, expected = contents(wheel), contents(direct)
+    about = f"{PACKAGE}-{project()['version']}.dist-info/"
+    here = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / PACKAGE).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    needed = here | {
+        f"{PACKAGE}/py.typed",
+        *(about + name for name in ("METADATA", "entry_points.txt", "licenses/LICENSE")),
+    }
+    return [
+        *(f"{name} is missing" for name in sorted(needed - set(built))),
+        *(f"{name} does not belong there" for name in sorted(set(built) - here) if not name.startswith(about)),
+        *(f"{name} is a test" for name in sorted(built) if Path(name).name.startswith(("test_", "conftest"))),
+        *(
+            f"{name} differs between the wheel from the sdist and that from this folder"
+            for name in sorted(set(built) | set(expected))
+            if built.get(name) != expected.get(name)
+        ),
+    ]
+
+
+def contents(archive: Path) -> dict[str, bytes]:
+    """Return the files of a zip archive by name."""
+    with zipfile.ZipFile(archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist() if not name.endswith("/")}
 
 
 if __name__ == "__main__":

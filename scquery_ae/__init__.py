@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from scquery_ae.loaders.files import read_lazy
     from scquery_ae.reference import Reference
 
+    __version__: str
+
 _MODULES = ("datasets", "nn", "ontology", "pl", "pp", "stats", "tl")
 _HOMES = {
     "ArgumentError": "_errors",
@@ -74,18 +76,20 @@ __all__ = [
     "tl",
 ]
 
+# Hidden from editors and type checkers, which would take any name for one that is here.
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"scquery_ae.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"scquery_ae.{_HOMES[name]}"), name)
-    if name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"scquery_ae.{name}")
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"scquery_ae.{_HOMES[name]}"), name)
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("scquery-ae")
-    msg = f"module 'scquery_ae' has no attribute {name!r}; it offers {', '.join(__all__)}"
-    raise AttributeError(msg)
+            return version("scquery-ae")
+        msg = f"module 'scquery_ae' has no attribute {name!r}; it offers {', '.join(__all__)}"
+        raise AttributeError(msg)
 
 
 def __dir__() -> list[str]:

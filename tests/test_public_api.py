@@ -1,10 +1,12 @@
 """What the package offers, how it is called, and what an import costs."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,64 @@ def test_each_room_lists_what_it_imports(room):
     assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name[0].islower(), name))
 
 
+def names_in(path):
+    """What an editor reads off a package's file without running it: what it imports or defines, and its ``__all__``."""
+    found, listed = {}, None
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node in body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            body.extend(node.body)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scquery_ae"):
+            found |= {alias.asname or alias.name: node.module for alias in node.names}
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            found[node.name] = "here"
+        elif isinstance(node, ast.AnnAssign):
+            found[node.target.id] = "here"
+        elif isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
+            listed = ast.literal_eval(node.value)
+        elif isinstance(node, ast.Assign) and not node.targets[0].id.startswith("_"):
+            found[node.targets[0].id] = "here"
+    return found, listed
+
+
+PACKAGES = sorted(Path(sq.__file__).parent.rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: path.parent.name)
+def test_an_editor_sees_what_is_offered(path):
+    found, listed = names_in(path)
+    assert listed is not None
+    assert len(set(listed)) == len(listed)
+    assert set(found) == set(listed)
+
+
+def test_an_editor_finds_each_name_where_it_comes_from():
+    found, _ = names_in(Path(sq.__file__))
+    assert found.pop("__version__") == "here"
+    homes = {name: f"scquery_ae.{home}" for name, home in sq._HOMES.items()}
+    assert found == homes | dict.fromkeys(sq._MODULES, "scquery_ae")
+
+
+# Editors that use no language server complete with jedi; IPython, which the tests need for the tutorials, brings it.
+def completions(code):
+    jedi = pytest.importorskip("jedi")
+    return {completion.name for completion in jedi.Script(code).complete() if not completion.name.startswith("__")}
+
+
+def test_editors_complete_the_names():
+    assert completions("import scquery_ae as sq\nsq.") >= set(sq.__all__) - {"__version__"}
+    assert completions("import scquery_ae as sq\nsq.pl.") >= set(sq.pl.__all__)
+    assert completions("import scquery_ae as sq\nsq.Reference.") >= {"add", "merge", "relabel", "remove", "save"}
+
+
+@pytest.mark.parametrize(("room", "function"), FUNCTIONS)
+def test_editors_complete_the_signatures(room, function):
+    jedi = pytest.importorskip("jedi")
+    (call,) = jedi.Script(f"import scquery_ae as sq\nsq.{room}.{function.__name__}(").get_signatures()
+    assert [parameter.name for parameter in call.params] == list(inspect.signature(function).parameters)
+    assert call.docstring(raw=True) == inspect.getdoc(function)
+
+
 @pytest.mark.parametrize("name", ["pp", "tl", "pl"])
 def test_the_users_calls_are_there(name):
     expected = {
@@ -86,6 +146,7 @@ def test_the_users_calls_are_there(name):
             "preflight",
             "query",
             "reliability",
+            "report",
             "risk_coverage",
         },
     }

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from scquery_ae.cli import say
+from scquery_ae.cli.failures import Problem
 from scquery_ae.cli.options import (
     PATH,
     QUERY,
@@ -22,11 +23,15 @@ from scquery_ae.cli.options import (
     values_by_column,
     where,
 )
-from scquery_ae.cli.outputs import check_outputs
+from scquery_ae.cli.outputs import check_outputs, write
 from scquery_ae.cli.signatures import constant
 
 #: What can be written, by its ending.
 ENDINGS = (".h5ad", ".csv", ".csv.gz", ".parquet")
+PAGES = (".html", ".htm")
+
+#: What a query and its preflight are told of the cells.
+MATCHED = ("layer", "gene_key", "input_state", "ignore_case", "orthologs")
 
 _searching = together(
     like(QUERY, "n_neighbors", "Reference cells to find for each cell."),
@@ -62,6 +67,13 @@ _searching = together(
     help="What to write, by its ending: .h5ad for the cells with all results, .csv, .csv.gz or .parquet for one row a "
     "cell; may be repeated.  [default: NAME.scquery.h5ad and NAME.scquery.csv here]",
 )
+@click.option(
+    "--report",
+    "page",
+    type=PATH,
+    help="Write an HTML page about the query to this file, with the preflight: to read, keep and print.",
+)
+@click.option("--study-key", metavar="COLUMN", help="Column of the reference with studies, for the page of --report.")
 @overwrite
 @_searching
 @matching
@@ -71,7 +83,9 @@ def query(
     cells: Path,
     reference: Path,
     output: tuple[Path, ...],
+    page: Path | None,
     *,
+    study_key: str | None,
     overwrite: bool,
     where: tuple[tuple[str, str], ...],
     as_json: bool,
@@ -100,18 +114,28 @@ def query(
     Examples:
       scquery-ae query mine.h5ad islets.scq
       scquery-ae query mine.h5ad islets.scq -o labels.csv
+      scquery-ae query mine.h5ad islets.scq --report mine.html --study-key study
       scquery-ae query filtered_feature_bc_matrix/ islets.scq -o mine.h5ad -o mine.parquet --error-rate 0.01
       scquery-ae query mine.h5ad atlas.scq --where tissue=liver --where tissue=lung --exclude-same donor --json
     """
-    from scquery_ae import tl
+    from scquery_ae import pl, pp, tl
+    from scquery_ae._checks import shown
     from scquery_ae.cli.annotated import cell_table, composition, summary, write_result
     from scquery_ae.cli.cells import existing, load_reference, read_cells
     from scquery_ae.reference import digest
 
     existing(cells, "file of cells")
-    outputs = list(output) or [Path(f"{_stem(cells)}.scquery{ending}") for ending in (".h5ad", ".csv")]
-    check_outputs(outputs, [cells, reference], overwrite=overwrite, endings=ENDINGS)
+    files = list(output) or [Path(f"{_stem(cells)}.scquery{ending}") for ending in (".h5ad", ".csv")]
+    check_outputs(files, [cells, reference], overwrite=overwrite, endings=ENDINGS)
+    if page is not None:
+        check_outputs([page], [cells, reference], overwrite=overwrite, endings=PAGES)
+    elif study_key is not None:
+        msg = "--study-key is for the page of --report. Give both or neither."
+        raise click.UsageError(msg)
     loaded = load_reference(reference)
+    if study_key is not None and study_key not in loaded.obs:
+        msg = f"--study-key {study_key} is not a column of the reference. Expected one of {shown(loaded.obs, 20)}."
+        raise Problem(msg)
     asked["orthologs"] = read_orthologs(asked["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
     say.note(f"asking {loaded.n_obs} reference cells about {adata.n_obs}")
@@ -121,9 +145,14 @@ def query(
     identity = {"name": reference.name, "sha256": digest(reference)}
     adata.uns[prefix]["reference"] = identity
 
+    if page is not None:
+        say.note("looking at the query for the page")
+        preflight = pp.check(adata, loaded, **{name: asked[name] for name in MATCHED})
+        told = {"reference": loaded, "preflight": preflight, "study_key": study_key, "key_added": prefix}
+        write(page, lambda draft: pl.report(adata, draft, **told))
     table = cell_table(adata, loaded, prefix)
     # Tables first: they are small, and are there whatever happens to the large file.
-    for path in sorted(outputs, key=lambda path: path.suffix == ".h5ad"):
+    for path in sorted(files, key=lambda path: path.suffix == ".h5ad"):
         write_result(path, adata, table, cells)
     provenance = adata.uns[prefix]
     found = {
@@ -135,7 +164,7 @@ def query(
         "genes": {name: provenance["genes"][name] for name in ("n_genes", "n_found", "key")},
         "parameters": provenance["parameters"],
         "types": composition(table, prefix),
-        "outputs": outputs,
+        "outputs": files if page is None else [*files, page],
         "warnings": click.get_current_context().obj,
     }
     say.answer("query", found, summary(found), as_json=as_json)

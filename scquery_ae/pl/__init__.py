@@ -10,6 +10,7 @@ from scquery_ae.pl.on_reference import on_reference
 from scquery_ae.pl.preflight import preflight
 from scquery_ae.pl.query import query
 from scquery_ae.pl.reliability import reliability
+from scquery_ae.pl.report import report
 from scquery_ae.pl.risk_coverage import risk_coverage
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "preflight",
     "query",
     "reliability",
+    "report",
     "risk_coverage",
 ]

@@ -131,6 +131,36 @@ def test_json_is_one_object_with_the_documented_keys(run, query_file, saved_refe
     assert sum(row["share"] for row in found["types"]) == pytest.approx(1)
 
 
+def test_a_page_about_the_query(run, query_file, saved_reference, tmp_path):
+    page = tmp_path / "new" / "page.html"
+    asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv", "--key-added", "mine", "--report", page)
+    done = run(*asked, "--study-key", "batch", "--json")
+    assert done.code == 0, done.err
+    assert done.json["outputs"] == [str(tmp_path / "out.csv"), str(page)]
+    text = page.read_text(encoding="utf-8")
+    # Of the reference by its path, with the preflight, and the studies.
+    assert f"<td>{done.json['reference']['sha256']}</td>" in text
+    assert "The preflight in words" in text
+    assert "Hits by batch" in text
+    assert "Left out: make one with" not in text
+    assert [found.name for found in page.parent.iterdir()] == ["page.html"]
+
+    run(*asked).is_one_line(1, r"out.csv is there already. Pass --overwrite")
+    (tmp_path / "out.csv").unlink()
+    run(*asked).is_one_line(1, r"page.html is there already. Pass --overwrite")
+    assert run(*asked, "--overwrite").code == 0
+    assert page.read_text(encoding="utf-8") != text
+
+
+def test_a_page_that_cannot_be_is_refused_before_the_query(run, query_file, saved_reference, tmp_path):
+    asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv")
+    run(*asked, "--study-key", "batch").is_wrong_use(r"--study-key is for the page of --report. Give both or neither")
+    run(*asked, "--report", tmp_path / "page.pdf").is_wrong_use(r"page.pdf ends in none of .html, .htm")
+    asked += ("--report", tmp_path / "page.html")
+    run(*asked, "--study-key", "x").is_one_line(1, r"--study-key x is not a column of the reference. Expected.*'batch'")
+    assert not list(tmp_path.iterdir())
+
+
 def test_options_reach_the_call(run, make_adata, saved_reference, tmp_path):
     adata = make_adata(20, 120, seed=9)
     adata.obs["batch"] = "batch 1"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 import scquery_ae as sq
 from scquery_ae import ArgumentError
 
-PLOTS = sorted(sq.pl.__all__)
+PLOTS = sorted(set(sq.pl.__all__) - {"report"})  # which is a page
 #: Those of several panels give back the figure.
 FIGURES = {"explain", "history", "preflight", "query"}
 

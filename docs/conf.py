@@ -1,0 +1,218 @@
+"""How Sphinx builds these pages: ``python dev.py docs``."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+from docutils.utils.math import MathError, latex2mathml
+from sphinx.util import inspect, logging
+from sphinx.util.nodes import make_refnode
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+# Before TensorFlow is imported by `scquery_ae.nn`: its start-up notes are no output of a build.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+project = PROJECT["name"].replace("-", "_")
+author = PROJECT["authors"][0]["name"]
+project_copyright = author
+release = version = PROJECT["version"]
+
+#: Where files of the repository that are no pages can be read; links to them become downloads without.
+repository_url = PROJECT.get("urls", {}).get("Repository", "").rstrip("/")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+python_maximum_signature_line_length = 80
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+napoleon_google_docstring = False
+# Names that share a description keep it together.
+napoleon_use_param = False
+napoleon_use_ivar = True
+# What a call returns or writes is told in sentences and lists, which are not to be read as types.
+napoleon_custom_sections = [("Returns", "as_written")]
+# Pages that are made here; those of what is no longer there would be warned about.
+for made in (HERE / "api" / "generated", HERE / "results"):
+    shutil.rmtree(made, ignore_errors=True)
+
+html_theme = "furo"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+html_show_sphinx = False
+html_show_copyright = False
+html_math_renderer = "mathml"
+html_theme_options = {"navigation_with_keys": True}
+copybutton_exclude = ".linenos, .gp, .go"
+
+logger = logging.getLogger(__name__)
+
+
+def result_page(result: Path) -> str:
+    """Return a page of one table of results, under what its script says of it."""
+    script = ROOT / "benchmarks" / f"{result.stem}.py"
+    said = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) if script.is_file() else None) or ""
+    # Commands are set off by indentation alone.
+    said = re.sub(r"\n\n(?=    \S)", "\n\n::\n\n", said)
+    include = f"```{{include}} ../../benchmarks/results/{result.name}\n```"
+    return f"# Results: {result.stem.replace('_', ' ')}\n\n```{{eval-rst}}\n{said}\n```\n\n{include}\n"
+
+
+(HERE / "results").mkdir()
+for result in sorted((ROOT / "benchmarks" / "results").glob("*.md")):
+    (HERE / "results" / result.name).write_text(result_page(result), encoding="utf-8")
+
+
+def link_repository(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Turn a page's links to files of the repository into links that work in the site.
+
+    Pages are read in the repository too, where ``../benchmarks/results/trust.md`` is right. Here that becomes the page
+    which includes it, if there is one, else the repository's address or a download.
+    """
+    page = Path(app.env.doc2path(docname))
+    own = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+
+    def replace(match: re.Match[str]) -> str:
+        text, target = match["text"], match["target"]
+        file = (page.parent / target).resolve()
+        if not file.is_relative_to(ROOT) or file.is_relative_to(HERE):
+            return match[0]
+        inside = file.relative_to(ROOT).as_posix()
+        included = own.get(inside) or inside.replace("benchmarks/results/", "results/", 1)
+        if included.endswith(".md") and (HERE / included).is_file():
+            return f"[{text}]({os.path.relpath(HERE / included, page.parent)})"
+        if not file.exists():
+            logger.warning("there is no file %s in the repository", inside, location=docname)
+        elif repository_url:
+            return f"[{text}]({repository_url}/blob/main/{inside})"
+        elif file.is_file():
+            return f"{{download}}`{text} <{target}>`"
+        return text
+
+    source[0] = re.sub(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>(?:\.\./)+[^)#\s]+)\)", replace, source[0])
+
+
+def resolve_own(_: Sphinx, env: Any, node: nodes.Element, contnode: nodes.Element) -> nodes.Element | None:
+    """Find what the package names by the module that defines it: pages are by the module that offers it."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or not target.startswith("scquery_ae."):
+        return None
+    objects = env.get_domain("py").objects
+    parts = target.split(".")
+    # `scquery_ae.index.base.Neighbors` is offered as `scquery_ae.index.Neighbors`.
+    for start in range(1, len(parts)):
+        offered = [
+            name for name in objects if name.split(".")[-len(parts[start:]) :] == parts[start:] and _same(name, target)
+        ]
+        if offered:
+            name = min(offered, key=len)
+            entry = objects[name]
+            return make_refnode(env.app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
+    # What a docstring refers to must be there; what a signature mentions may be of the inside.
+    if "refexplicit" in node:
+        logger.warning("nothing documents %s", target, location=node)
+    return None
+
+
+def _same(one: str, other: str) -> bool:
+    first, second = _found(one), _found(other)
+    return first is not None and first is second
+
+
+def _found(name: str) -> Any:
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        module: Any = sys.modules.get(".".join(parts[:end]))
+        if module is None:
+            continue
+        for part in parts[end:]:
+            module = getattr(module, part, None)
+        if module is not None:
+            return module
+    return None
+
+
+def skip_inherited(_app: Sphinx, _what: str, _name: str, obj: Any, _skip: bool, _options: Any) -> bool | None:
+    """Leave out what a class has from Keras, and keep what it has from classes of this package."""
+    function = getattr(obj, "fget", None) or getattr(obj, "func", None) or obj
+    home = getattr(function, "__module__", None) or project
+    return None if home.startswith(project) else True
+
+
+def own_signature(
+    _app: Sphinx, what: str, _name: str, obj: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """Return the arguments of a class where they cannot be read from what it is called with.
+
+    Keras hides those of a layer behind a ``__new__`` that takes anything, and a protocol has none. A default that a
+    function makes is shown in a way that is no Python, and types are then not told from text.
+    """
+    if what != "class" or not signature:
+        return None
+    if getattr(obj, "_is_protocol", False):
+        return "", returns
+    if signature.startswith("(*args"):
+        arguments = inspect.signature(obj.__init__, bound_method=True)
+        signature = inspect.stringify_signature(arguments, unqualified_typehints=True, show_return_annotation=False)
+    return signature.replace("<factory>", "..."), returns
+
+
+def set_lists_apart(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Put an empty line between a sentence and the list of slots that follows it, as reStructuredText wants."""
+    for i in range(len(lines) - 1, 0, -1):
+        if re.match(r"``[^`]+`` : ", lines[i]) and lines[i - 1].strip() and not lines[i - 1].startswith(" "):
+            lines.insert(i, "")
+
+
+def math_inline(translator: Any, node: nodes.math) -> None:
+    """Write a formula as MathML, which browsers show by themselves: no script, no network."""
+    translator.body.append(_mathml(node))
+    raise nodes.SkipNode
+
+
+def math_block(translator: Any, node: nodes.math_block) -> None:
+    """Write a displayed formula as MathML."""
+    translator.body.append(f'<div class="formula">{_mathml(node, as_block=True)}</div>\n')
+    raise nodes.SkipNode
+
+
+def _mathml(node: nodes.Element, *, as_block: bool = False) -> str:
+    try:
+        return str(latex2mathml.tex2mathml(node.astext(), as_block=as_block))
+    except MathError as error:
+        logger.warning("%s in the formula %s", error, node.astext(), location=node)
+        return ""
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the above."""
+    app.add_html_math_renderer("mathml", (math_inline, None), (math_block, None))
+    app.connect("autodoc-skip-member", skip_inherited)
+    app.connect("autodoc-process-signature", own_signature)
+    # Before napoleon, which has the default priority.
+    app.connect("autodoc-process-docstring", set_lists_apart, priority=400)
+    app.connect("source-read", link_repository)
+    app.connect("missing-reference", resolve_own)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

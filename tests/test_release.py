@@ -1,0 +1,221 @@
+"""What a release is made of: one version, declared dependencies, a wheel with all that belongs in it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+import tomllib
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import scquery_ae as sq
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SOURCES = sorted((ROOT / "scquery_ae").rglob("*.py"))
+CORE = [Requirement(text) for text in PROJECT["dependencies"]]
+
+#: Distributions whose modules have other names, and what comes with another distribution by necessity.
+DISTRIBUTION = {"faiss": "faiss-cpu", "grpc": "pymilvus", "sklearn": "scikit-learn"}
+
+
+@pytest.fixture(scope="module")
+def dev():
+    """dev.py as a module; the source distribution carries the tests without it."""
+    if not (ROOT / "dev.py").is_file():
+        pytest.skip("dev.py is not here")
+    spec = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def names_of(requirements):
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+# One version
+
+
+def test_the_installed_package_has_the_version_of_the_project_file():
+    assert sq.__version__ == PROJECT["version"]
+    assert str(Version(PROJECT["version"])) == PROJECT["version"]
+
+
+def test_the_citation_has_it_too():
+    versions = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert versions == [PROJECT["version"]]
+
+
+def test_no_source_writes_a_version_of_its_own():
+    places = [*SOURCES, *(path for path in [ROOT / "docs" / "conf.py"] if path.is_file())]
+    written = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in places
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and {getattr(target, "id", None) for target in node.targets} & {"__version__", "release", "version"}
+    ]
+    assert written == []
+
+
+def test_pages_name_no_other_version_of_the_package():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")]
+    named = [
+        (path.name, version)
+        for path in pages
+        for version in re.findall(r"scquery[-_]ae\s*(?:==|>=|~=|-)\s*v?(\d+\.\d+\S*)", path.read_text(encoding="utf-8"))
+        if not version.startswith(PROJECT["version"])
+    ]
+    assert named == []
+
+
+def test_the_changelog_is_in_order():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    released = [
+        re.fullmatch(r"\[(\S+)\] - (\d{4}-\d{2}-\d{2})", heading) for heading in headings if "Unreleased" not in heading
+    ]
+    assert all(released), headings
+    assert [i for i, heading in enumerate(headings) if heading == "[Unreleased]"] in ([], [0])
+    assert all(
+        Version(later[1]) > Version(earlier[1]) and later[2] >= earlier[2] for later, earlier in pairwise(released)
+    )
+    # Nothing is released before the project file says so.
+    assert all(Version(match[1]) <= Version(PROJECT["version"]) for match in released)
+    assert headings[0] in ("[Unreleased]", f"[{PROJECT['version']}] - {released[0][2] if released else ''}")
+
+
+# Dependencies
+
+
+def third_party_imports():
+    """Modules imported when a module is, and those imported in functions or for types."""
+    always, later = {}, {}
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules = [node.module]
+            else:
+                continue
+            for module in modules:
+                top = module.split(".")[0]
+                if top not in sys.stdlib_module_names and top != "scquery_ae":
+                    found = always if node in tree.body else later
+                    found.setdefault(canonicalize_name(DISTRIBUTION.get(top, top)), path.relative_to(ROOT).as_posix())
+    return always, later
+
+
+def test_every_import_is_declared():
+    always, later = third_party_imports()
+    assert {"numpy", "keras", "scikit-learn"} <= set(always)
+    assert {"pymilvus", "zarr", "dask"} <= set(later)
+    core = names_of(CORE)
+    extras = names_of(
+        Requirement(text) for extra in ("milvus", "scale") for text in PROJECT["optional-dependencies"][extra]
+    )
+    assert {name: path for name, path in always.items() if name not in core} == {}
+    assert {name: path for name, path in later.items() if name not in core | extras} == {}
+
+
+def test_every_dependency_has_a_lowest_version_and_no_highest():
+    everything = [
+        *PROJECT["dependencies"],
+        *(text for extra in PROJECT["optional-dependencies"].values() for text in extra),
+    ]
+    loose = [
+        text
+        for text in everything
+        if Requirement(text).name != PROJECT["name"]
+        and [specifier.operator for specifier in Requirement(text).specifier] not in ([">="], ["=="])
+    ]
+    assert loose == []
+
+
+def test_the_minimum_is_the_lowest_that_is_allowed(dev):
+    lowest = [Requirement(text) for text in dev.lowest()]
+    assert names_of(lowest) == names_of(CORE) | {"pytest", "hypothesis"}
+    pinned = {canonicalize_name(requirement.name): requirement.specifier for requirement in lowest}
+    for requirement in CORE:
+        (pin,) = pinned[canonicalize_name(requirement.name)]
+        (bound,) = requirement.specifier
+        assert (pin.operator, bound.operator) == ("==", ">=")
+        assert Version(pin.version) == Version(bound.version)
+
+
+def test_what_minimum_runs_is_there(dev):
+    assert [path for path in dev.QUICK if not (ROOT / path).exists()] == []
+
+
+# The wheel
+
+
+@pytest.fixture
+def files():
+    """What a wheel has to hold, as hatchling writes it."""
+    about = f"scquery_ae-{PROJECT['version']}.dist-info/"
+    package = {
+        path.relative_to(ROOT).as_posix(): path.read_bytes()
+        for path in (ROOT / "scquery_ae").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    return package | {about + name: b"" for name in ("METADATA", "RECORD", "entry_points.txt", "licenses/LICENSE")}
+
+
+def archive(path, files):
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, data in files.items():
+            opened.writestr(name, data)
+    return path
+
+
+def test_a_whole_wheel_has_no_faults(dev, files, tmp_path):
+    assert dev.faults(archive(tmp_path / "a.whl", files), archive(tmp_path / "b.whl", files)) == []
+
+
+@pytest.mark.parametrize(
+    "missing", ["scquery_ae/py.typed", "scquery_ae/tl/query.py", "entry_points.txt", "licenses/LICENSE"]
+)
+def test_what_a_wheel_lacks_is_named(dev, files, tmp_path, missing):
+    left = {name: data for name, data in files.items() if not name.endswith(missing)}
+    assert len(left) == len(files) - 1
+    wheel = archive(tmp_path / "a.whl", left)
+    (found,) = dev.faults(wheel, wheel)
+    assert found.endswith(f"{missing} is missing")
+
+
+def test_what_a_wheel_has_too_much_is_named(dev, files, tmp_path):
+    wheel = archive(tmp_path / "a.whl", files | {"tests/conftest.py": b"", "scquery_ae/tl/test_query.py": b""})
+    assert dev.faults(wheel, wheel) == [
+        "scquery_ae/tl/test_query.py does not belong there",
+        "tests/conftest.py does not belong there",
+        "scquery_ae/tl/test_query.py is a test",
+        "tests/conftest.py is a test",
+    ]
+
+
+def test_an_sdist_that_builds_another_wheel_is_told(dev, files, tmp_path):
+    changed = archive(tmp_path / "a.whl", files | {"scquery_ae/__init__.py": b"other"})
+    assert dev.faults(changed, archive(tmp_path / "b.whl", files)) == [
+        "scquery_ae/__init__.py differs between the wheel from the sdist and that from this folder"
+    ]
+
+
+def test_the_license_and_the_program_are_declared():
+    assert PROJECT["license-files"] == ["LICENSE"]
+    assert (ROOT / "LICENSE").is_file()
+    module, _, function = PROJECT["scripts"]["scquery-ae"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
