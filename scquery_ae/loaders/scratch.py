@@ -17,6 +17,10 @@ from scquery_ae._errors import StorageError
 KEPT_BYTES = 128 << 20
 
 
+#: What Linux maps around a page that is asked for, if it is in its cache.
+BROUGHT = 64 << 10
+
+
 class ScratchRows:
     """A CSR matrix that is written once, chunk by chunk, and then read by rows, in any order.
 
@@ -79,8 +83,8 @@ class ScratchRows:
         positions = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
         values = self._array(0, np.dtype(np.float32))[positions]
         columns = self._array(1, self._index_type)[positions].astype(np.int32)
-        # A page holds more than what was asked of it.
-        self._touched += max(len(rows) * 4 * mmap.PAGESIZE, 6 * len(positions))
+        # Each row of each of the two files brings its neighbourhood with it.
+        self._touched += max(2 * len(rows) * BROUGHT, 6 * len(positions))
         if self._touched > KEPT_BYTES:
             self._release()
         return sparse.csr_matrix((values, columns, indptr), shape=(len(rows), self.shape[1]))
