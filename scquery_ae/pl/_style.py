@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,26 +19,28 @@ from scquery_ae._checks import check_flag, check_path
 from scquery_ae._errors import ArgumentError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from matplotlib.figure import Figure
 
 
-def style() -> AbstractContextManager[None]:
+@contextmanager
+def style() -> Iterator[None]:
     """Return the context in which all plots are drawn and saved. Font sizes are left to the user."""
-    return plt.rc_context(
-        {
-            "axes.axisbelow": True,
-            "axes.grid": False,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "hatch.linewidth": 0.7,
-            "legend.frameon": False,
-            # Text stays text.
-            "pdf.fonttype": 42,
-            "svg.fonttype": "none",
-        }
-    )
+    settings: dict[Any, Any] = {
+        "axes.axisbelow": True,
+        "axes.grid": False,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "hatch.linewidth": 0.7,
+        "legend.frameon": False,
+        # Text stays text.
+        "pdf.fonttype": 42,
+        "svg.fonttype": "none",
+    }
+    with plt.rc_context(settings):
+        yield
+        # In a notebook the first figure starts the backend, which turns this on for good.
+        interactive = mpl.is_interactive()
+    mpl.interactive(interactive)
 
 
 def font_scale() -> float:

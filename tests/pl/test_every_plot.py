@@ -126,3 +126,19 @@ def test_save_true_goes_to_scanpys_folder(draw, name, scanpy_settings, tmp_path)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == [f"scquery_{name}.png"]
     draw(name, show=False, save=False)
     assert len(list((tmp_path / "figures").iterdir())) == 1
+
+
+def test_what_a_first_figure_turns_on_in_a_notebook_stays_on():
+    import matplotlib as mpl
+
+    from scquery_ae.pl._style import style
+
+    before = mpl.is_interactive()
+    try:
+        mpl.interactive(False)
+        with style():
+            mpl.interactive(True)
+        assert mpl.is_interactive()
+        assert mpl.rcParams["axes.spines.top"]
+    finally:
+        mpl.interactive(before)
