@@ -11,8 +11,9 @@ from scipy import sparse, special
 
 from scquery_ae._checks import check_choice
 from scquery_ae._errors import ArgumentError, NotFittedError
+from scquery_ae.input_state import is_lazy
 from scquery_ae.loaders import CHUNK, GeneColumns
-from scquery_ae.loaders.dask_blocks import is_lazy, map_blocks
+from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.transform import Transform
 
 #: Share of filled entries above which a dense product takes less time than a sparse one: it does far more operations,

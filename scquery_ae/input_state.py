@@ -186,7 +186,7 @@ def check_expression(matrix: Any, names: Any, function: str) -> tuple[float, flo
 def read_rows(matrix: Any, rows: Any) -> Any:
     """Return some rows of a matrix in memory; those of a Dask array are computed."""
     block = matrix[rows]
-    return block.compute() if hasattr(block, "compute") else block
+    return block.compute() if is_lazy(block) else block
 
 
 def row_blocks(matrix: Any, size: int) -> Iterator[Any]:
@@ -194,13 +194,18 @@ def row_blocks(matrix: Any, size: int) -> Iterator[Any]:
 
     A Dask array is computed by its own chunks, each once: shorter cuts would compute each chunk several times.
     """
-    if hasattr(matrix, "compute"):
+    if is_lazy(matrix):
         bounds = np.concatenate([[0], np.cumsum(matrix.chunks[0])])
         for start, stop in pairwise(bounds):
             yield from row_blocks(read_rows(matrix, slice(int(start), int(stop))), size)
         return
     for start in range(0, matrix.shape[0], size):
         yield matrix[start : start + size]
+
+
+def is_lazy(matrix: Any) -> bool:
+    """Whether a matrix is a Dask array."""
+    return hasattr(matrix, "compute")
 
 
 def in_memory(matrix: Any) -> bool:
@@ -215,7 +220,7 @@ Extremes = tuple[float, float, int, np.ndarray]
 def _extremes_of_blocks(matrix: Any) -> Iterable[Extremes]:
     if in_memory(matrix):
         return [_extremes(matrix)]
-    if not hasattr(matrix, "compute"):
+    if not is_lazy(matrix):
         return map(_extremes, row_blocks(matrix, BACKED_ROWS))
     # Where Dask reads the blocks, so that a cluster sends four numbers for each and not the block.
     blocks = matrix.rechunk({1: -1})

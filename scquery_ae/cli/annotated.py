@@ -13,7 +13,7 @@ from anndata import AnnData
 from scquery_ae._slots import Slots
 from scquery_ae.cli import say
 from scquery_ae.cli.outputs import write
-from scquery_ae.loaders.dask_blocks import is_lazy
+from scquery_ae.input_state import is_lazy
 from scquery_ae.reference import Reference
 
 #: Types that are named as the least certain.

@@ -14,7 +14,7 @@ from scquery_ae._slots import Slots
 from scquery_ae.cli import say
 from scquery_ae.cli.failures import Problem
 from scquery_ae.cli.outputs import write
-from scquery_ae.loaders.dask_blocks import is_lazy
+from scquery_ae.input_state import is_lazy
 from scquery_ae.reference import Reference
 
 

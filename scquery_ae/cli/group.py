@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from scquery_ae.cli.failures import EXIT_CODES, reported
-from scquery_ae.cli.say import laid_out, set_verbose
+from scquery_ae.cli.options import verbose
+from scquery_ae.cli.say import laid_out
 
 #: Commands in the order of their use, with what each does.
 COMMANDS = {
@@ -75,15 +76,7 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="scquery-ae", prog_name="scquery-ae")
-@click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=set_verbose,
-    help="Say on stderr what is being done.",
-)
+@verbose
 def main() -> None:
     r"""Ask a labelled single-cell reference what your cells are.
 

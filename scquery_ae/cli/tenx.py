@@ -39,7 +39,9 @@ def read_mtx(folder: Path) -> AnnData:
         msg = f"it holds several matrices, {', '.join(sorted(matrices))}; put each into a folder of its own"
         raise ValueError(msg)
     matrix = find_matrix(folder)
-    assert matrix is not None  # noqa: S101 (the folder was chosen for it)
+    if matrix is None:
+        msg = "it holds no matrix.mtx, zipped or not"
+        raise ValueError(msg)
     prefix = matrix.name.partition("matrix.mtx")[0]
     # Three columns with a kind of feature, or two as Cell Ranger 2 wrote them.
     genes = pd.read_csv(_beside(folder, prefix, "features.tsv", "genes.tsv"), sep="\t", header=None, dtype=str)

@@ -127,8 +127,11 @@ class CellRows:
                 chunk.sort_indices()
                 yield transform.log_normalize(chunk, cells.present)
 
-        stored = sparse.vstack(list(normalized()), format="csr") if cells.in_memory else None
-        logged = ScratchRows(normalized(), cells.shape[1]) if stored is None else stored
+        logged: sparse.csr_matrix | ScratchRows
+        if cells.in_memory:
+            logged = sparse.vstack(list(normalized()), format="csr")
+        else:
+            logged = ScratchRows(normalized(), cells.shape[1])
         return cls(logged, transform, np.concatenate(totals), transform.target(cells.present))
 
     @property

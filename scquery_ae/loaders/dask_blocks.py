@@ -27,11 +27,6 @@ class _Work:
         return self.function(self.shared, replace(self.cells, matrix=block), *values)
 
 
-def is_lazy(matrix: Any) -> bool:
-    """Whether a matrix is a Dask array."""
-    return hasattr(matrix, "compute")
-
-
 def map_blocks(
     function: Callable[..., Arrays], cells: GeneColumns, shared: Any, values: np.ndarray | None = None
 ) -> Arrays:

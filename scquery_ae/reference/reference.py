@@ -16,9 +16,10 @@ from scquery_ae._checks import check_adata, check_flag, check_mapping, check_num
 from scquery_ae._errors import ArgumentError
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex, NeighborIndex, build_index, usable_index
+from scquery_ae.input_state import is_lazy
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import GeneColumns, open_cells
-from scquery_ae.loaders.dask_blocks import is_lazy, map_blocks
+from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.reference import bundle, living
 from scquery_ae.reference.annotation import Annotation, EmbeddedCells
 from scquery_ae.reference.calibration import Calibration

@@ -13,11 +13,13 @@ import numpy as np
 from scquery_ae._errors import BundleError
 from scquery_ae._logging import logger
 from scquery_ae.index import Neighbors
+from scquery_ae.input_state import is_lazy
 from scquery_ae.loaders import GeneColumns
-from scquery_ae.loaders.dask_blocks import is_lazy, joined, map_blocks
+from scquery_ae.loaders.dask_blocks import joined, map_blocks
 from scquery_ae.reference import Annotation, EmbeddedCells, Reference, SearchFilter, digest
 
-#: Cells that are annotated at once: what several sources say of each type, for all cells, may be gigabytes.
+#: Cells that are annotated, and their label sets put in order, at once: numbers of each type for all cells may be
+#: gigabytes.
 CELLS = 65_536
 
 _OPENING = Lock()

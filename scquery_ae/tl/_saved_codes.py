@@ -18,9 +18,8 @@ from scipy import sparse
 
 from scquery_ae._errors import ArgumentError, StorageError
 from scquery_ae.encoder import Encoder
-from scquery_ae.input_state import read_rows
+from scquery_ae.input_state import is_lazy, read_rows
 from scquery_ae.loaders import CHUNK, GeneColumns
-from scquery_ae.loaders.dask_blocks import is_lazy
 
 #: Cells that stand for all when an embedding is recognised.
 SAMPLED_ROWS = 64

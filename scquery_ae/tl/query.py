@@ -23,11 +23,8 @@ from scquery_ae._logging import logger
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference import Annotation, Reference, SearchFilter, open_reference
 from scquery_ae.stats import CONTROLS, reject
-from scquery_ae.tl._query_blocks import ask
+from scquery_ae.tl._query_blocks import CELLS, ask
 from scquery_ae.tl._write import write_results
-
-#: Cells whose label sets are put in order at once: positions of all types for all cells may be gigabytes.
-BLOCK = 65_536
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -257,8 +254,8 @@ def _named_sets(found: Annotation, seen: np.ndarray, index: pd.Index) -> pd.Seri
     """Return the label sets as text. Few distinct sets occur, so only those are spelt out."""
     sizes = found.label_sets.sum(axis=1)
     members = np.full((len(sizes), sizes.max(initial=0)), -1, dtype=np.int16)
-    for start in range(0, len(sizes), BLOCK):
-        rows = slice(start, start + BLOCK)
+    for start in range(0, len(sizes), CELLS):
+        rows = slice(start, start + CELLS)
         # Members are a prefix of the order, since a set holds all types above a threshold.
         order = np.argsort(-found.probabilities[rows], axis=1, kind="stable")[:, : members.shape[1]]
         members[rows] = np.where(np.arange(order.shape[1]) < sizes[rows, None], order, -1)

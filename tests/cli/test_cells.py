@@ -10,7 +10,7 @@ from scquery_ae._errors import ArgumentError
 from scquery_ae.cli import cells as module
 from scquery_ae.cli.cells import read_cells
 from scquery_ae.cli.failures import Problem
-from scquery_ae.loaders.dask_blocks import is_lazy
+from scquery_ae.input_state import is_lazy
 
 from .conftest import write_10x_h5, write_mtx
 
