@@ -24,6 +24,10 @@ target = together(
 )
 
 
+#: What each command did with cells.
+DONE = {"add": "added", "remove": "removed", "relabel": "relabelled", "merge": "merged in"}
+
+
 def check_target(reference: Path, output: Path | None, inputs: list[Path], *, in_place: bool, overwrite: bool) -> Path:
     """Return where the changed reference goes, having looked whether it can be written."""
     if (output is None) is not in_place:
@@ -46,30 +50,56 @@ def type_counts(reference: Reference) -> dict[str, int]:
 
 
 def report(
-    command: str, reference: Reference, before: dict[str, int], path: Path | None, *, n_cells: int, as_json: bool
+    command: str,
+    reference: Reference,
+    before: dict[str, int],
+    path: Path | None,
+    *,
+    n_cells: int,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
-    """Say how many cells of which types a reference has gained or lost."""
+    """Say what became of a reference.
+
+    Parameters
+    ----------
+    command
+        One of :data:`DONE`.
+    reference
+        The changed reference.
+    before
+        Cells of each type that it had.
+    path
+        Where it was written; None for nowhere.
+    n_cells
+        How many cells were added, removed or renamed.
+    as_json
+        Whether to print one JSON object.
+    asked
+        What else the object is to hold.
+    """
     after = type_counts(reference)
+    # Types without cells stay, but those that got another name are gone.
+    gone = [kind for kind in before if kind not in after]
     types: list[dict[str, Any]] = [
-        {"label": kind, "n_before": before.get(kind, 0), "n_after": n, "new": kind not in before}
-        for kind, n in after.items()
+        {"label": kind, "n_before": before.get(kind, 0), "n_after": after.get(kind, 0), "new": kind not in before}
+        for kind in [*after, *gone]
     ]
     found = {
         "output": path,
+        **asked,
         "n_cells": n_cells,
         "n_obs": reference.n_obs,
         "types": types,
         "calibration": {"method": reference.calibration.method, "n_cells": len(reference.calibration.scores)},
         "warnings": click.get_current_context().obj,
     }
-    verb = "added" if command == "add" else "removed"
     rows = [("type", "before", "after")]
-    rows += [
-        (row["label"] + (" (new)" if row["new"] else ""), str(row["n_before"]), str(row["n_after"]))
-        for row in types
-        if row["n_before"] != row["n_after"]
-    ]
-    lines = [f"{verb} {n_cells} cells; the reference has {reference.n_obs} of {len(after)} types"]
+    for row in types:
+        mark = " (new)" if row["new"] else " (gone)" if row["label"] in gone else ""
+        if mark or row["n_before"] != row["n_after"]:
+            rows.append((row["label"] + mark, str(row["n_before"]), str(row["n_after"])))
+    lines = [f"{DONE[command]} {n_cells} cells; the reference has {reference.n_obs} of {len(after)} types"]
     if len(rows) > 1:
         lines += ["", say.table(rows)]
     lines += ["", f"wrote {path}" if path is not None else "nothing was written (--dry-run)"]

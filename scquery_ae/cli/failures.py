@@ -112,6 +112,7 @@ _PHRASES = {
     r"`adata\.raw(\.to_adata\(\)|\.X)`": "`raw` (`--use-raw`)",
     r"Pass the same `batch_key`": "Pass `--batch-key`",
     r"See them with `sq\.tl\.audit`; ": "",
+    r"with `reference\.add\(adata\)`": "with `scquery-ae add`",
     r"build a reference on those that both share": "fit a reference with `--genes-of` these cells",
     r"`(?:adata|query)\.(\w+)": r"`\1",
 }

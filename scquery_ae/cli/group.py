@@ -21,6 +21,8 @@ COMMANDS = {
     "info": "Say what a reference holds.",
     "add": "Add labelled cells to a reference, without training.",
     "remove": "Take cells out of a reference, without training.",
+    "relabel": "Give types of a reference other names, without training.",
+    "merge": "Join references that one encoder made, without training.",
     "export": "Write an embedding for clustering elsewhere, or an .h5ad that cellxgene opens.",
     "completion": "Print the script that completes commands and options in your shell.",
 }

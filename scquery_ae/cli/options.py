@@ -32,18 +32,30 @@ class Step(click.Command):
 
 
 class Assignment(click.ParamType):  # type: ignore[type-arg]
-    """``COLUMN=VALUE``."""
+    """Two texts with ``=`` between them.
 
-    name = "column=value"
+    Parameters
+    ----------
+    form
+        What they are, such as ``COLUMN=VALUE``.
+    example
+        Shown to who gets it wrong.
+    may_be_empty
+        Whether nothing may stand behind the sign.
+    """
+
+    def __init__(self, form: str, example: str, *, may_be_empty: bool = False) -> None:
+        self.form, self.example, self.may_be_empty = form, example, may_be_empty
+        self.name = form.lower()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return the column and the value."""
+        """Return the two."""
         if isinstance(value, tuple):
             return value
-        column, equals, wanted = str(value).partition("=")
-        if not equals or not column:
-            self.fail(f"expected COLUMN=VALUE, such as tissue=liver, and received {value!r}", param, ctx)
-        return column, wanted
+        first, equals, second = str(value).partition("=")
+        if not (equals and first and (second or self.may_be_empty)):
+            self.fail(f"expected {self.form}, such as {self.example}, and received {value!r}", param, ctx)
+        return first, second
 
 
 class Sizes(click.ParamType):  # type: ignore[type-arg]
@@ -118,7 +130,7 @@ verbose = click.option(
     expose_value=False,
     is_eager=True,
     callback=set_verbose,
-    help="Say on stderr what is being done.",
+    help="Say on stderr what each step did, and what it wrote where.",
 )
 #: Of every command that reports.
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -160,7 +172,7 @@ matching = together(
 where = click.option(
     "--where",
     multiple=True,
-    type=Assignment(),
+    type=Assignment("COLUMN=VALUE", "tissue=liver", may_be_empty=True),
     metavar="COLUMN=VALUE",
     help="Only reference cells with this value in their annotation; may be repeated, also for one column.",
 )

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from scquery_ae._errors import ScqueryWarning
-from scquery_ae._logging import logger
+from scquery_ae._logging import shown
 from scquery_ae.cli.failures import spoken
 
 
@@ -107,26 +107,10 @@ def heard() -> Iterator[list[str]]:
         yield kept
 
 
-class _ToStderr(logging.Handler):
-    """Writes to whatever stderr is now."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
-
-
 def set_verbose(context: click.Context, _: click.Parameter, value: bool) -> None:
-    """Send the package's messages to stderr until the command ends."""
-    if not value or logger.isEnabledFor(logging.INFO):
-        return
-    handler, level = _ToStderr(), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-
-    def undo() -> None:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-    context.call_on_close(undo)
+    """Send the package's messages to stderr until the command ends, as with ``sq.settings.verbosity = 2``."""
+    if value:
+        context.with_resource(shown(logging.INFO))
 
 
 @contextmanager
