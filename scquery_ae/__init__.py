@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StorageError,
         TrainingError,
     )
+    from scquery_ae._settings import settings
     from scquery_ae.encoder import Encoder
     from scquery_ae.loaders.files import read_lazy
     from scquery_ae.reference import Reference
@@ -48,6 +49,7 @@ _HOMES = {
     "StorageError": "_errors",
     "TrainingError": "_errors",
     "read_lazy": "loaders.files",
+    "settings": "_settings",
 }
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "pl",
     "pp",
     "read_lazy",
+    "settings",
     "stats",
     "tl",
 ]

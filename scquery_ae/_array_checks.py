@@ -34,7 +34,9 @@ def check_array(
         or (len(shape) == array.ndim and all(want in (None, n) for want, n in zip(shape, array.shape, strict=True)))
     )
     if fits and finite and array.size and array.dtype.kind == "f":
-        fits = bool(np.abs(array).max() <= np.finfo(np.float32).max)
+        # NaN compares as false; no copy of what may be a reference's whole embedding.
+        limit = np.finfo(np.float32).max
+        fits = bool(array.min() >= -limit and array.max() <= limit)
     if not fits:
         lengths = "" if shape is None else f" of shape ({', '.join('n' if n is None else str(n) for n in shape)})"
         kind = "whole" if whole else "finite" if finite else "real"

@@ -18,6 +18,9 @@ from scquery_ae.pp import CheckReport
 def right(adata: AnnData) -> None:
     """Calls as in the guides, with the types of what they return."""
     assert_type(sq.__version__, str)
+    assert_type(sq.settings.verbosity, int)
+    sq.settings.verbosity = 2
+    sq.settings.verbosity = "info"
     encoder = sq.tl.pretrain(adata, layer_sizes=(64, 8), epochs=[1, 2], progress=False)
     assert_type(encoder, sq.Encoder)
     sq.tl.finetune(adata, encoder, label_key="cell_type", metric_loss="contrastive")
@@ -37,6 +40,8 @@ def right(adata: AnnData) -> None:
 def wrong(adata: AnnData, encoder: sq.Encoder) -> None:
     """Calls that a type checker has to refuse."""
     sq.qurey  # type: ignore[attr-defined]
+    sq.settings.verbsoity = 2  # type: ignore[attr-defined]
+    sq.settings.verbosity = 2.5  # type: ignore[assignment]
     sq.tl.qurey  # type: ignore[attr-defined]
     sq.tl.query(adata, encoder)  # type: ignore[arg-type]
     sq.tl.query(adata, "reference.scq", n_neighbors="5")  # type: ignore[arg-type]

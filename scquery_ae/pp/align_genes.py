@@ -48,6 +48,7 @@ def align_genes(
     Returns
     -------
     New AnnData ``(n_obs, n_genes)`` with CSR float32 ``X``, zeros where a gene is missing, the ``obs`` of `adata`, and
+
     ``var["present"]`` : bool
         Whether the query has the gene.
 
@@ -73,7 +74,13 @@ def align_genes(
     check_expression(matrix, adata.var_names, "pp.align_genes")
     cells = GeneColumns(matrix, match.columns)
     var = pd.DataFrame({"present": match.columns >= 0}, index=np.asarray(genes).astype(str))
-    logger.info("aligned: %s", match)
     obs = adata.obs.copy()
     obs.index = obs.index.astype(str)
-    return anndata.AnnData(cells.load(), obs=obs, var=var)
+    aligned = anndata.AnnData(cells.load(), obs=obs, var=var)
+    logger.info(
+        "aligned %d cells: %s; returned another AnnData with X and var['present'], and wrote nothing into the AnnData "
+        "that was given",
+        adata.n_obs,
+        match,
+    )
+    return aligned

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scquery_ae._checks import check_flag, check_integer, shown
+from scquery_ae._logging import logger
 from scquery_ae.genes import GeneMatch, likely_species
 from scquery_ae.loaders import OpenedCells, open_cells
 from scquery_ae.pp._report import CheckReport
@@ -94,7 +95,7 @@ def check(
     species = likely_species(opened.match.sample), likely_species(loaded.encoder.genes)
     # Who translates the names knows of it.
     told = ("", "") if ignore_case or orthologs is not None else species
-    return CheckReport(
+    report = CheckReport(
         n_obs=adata.n_obs,
         genes=opened.match.to_dict(),
         important_missing=_important_missing(opened.match, loaded),
@@ -111,6 +112,15 @@ def check(
         rehearsal=result,
         problems=tuple(_problems(adata, opened, counts, expected, empty, told)),
     )
+    logger.info(
+        "checked %d cells from %s (%s, %s): %d problems; returned a report, and wrote nothing into the AnnData",
+        adata.n_obs,
+        opened.source,
+        opened.state.kind,
+        opened.match,
+        len(report.problems),
+    )
+    return report
 
 
 def _important_missing(match: GeneMatch, reference: Reference) -> tuple[str, ...]:

@@ -159,7 +159,12 @@ def normalize(
         for name in variable:
             adata.var[name] = variable[name].to_numpy()
         adata.uns[Slots().transform] = {**transform.to_dict(), "layer": layer or ""}
-        logger.info("read %d cells, and left X as it is: %d model genes", adata.n_obs, transform.n_genes)
+        logger.info(
+            "read %d cells, and left X as it is: %d model genes; wrote var['highly_variable'], uns[%r]",
+            adata.n_obs,
+            transform.n_genes,
+            Slots().transform,
+        )
         return None
 
     target = adata.copy() if copy else adata
@@ -167,7 +172,6 @@ def normalize(
         target._init_as_actual(target.copy())
     if empty.any():
         target._inplace_subset_obs(keep)
-        logger.info("dropped %d cells without counts", int(empty.sum()))
     target.layers[COUNTS_LAYER] = check_layer(target, layer)
     target.X = work.X
     for name in variable:
@@ -175,10 +179,13 @@ def normalize(
     target.uns["log1p"] = {"base": None}
     target.uns[Slots().transform] = {**transform.to_dict(), "layer": COUNTS_LAYER}
     logger.info(
-        "normalised %d cells: X is log-normalised, layers[%r] holds the counts, %d model genes",
+        "normalised %d cells%s: %d model genes; wrote X, layers[%r], var['highly_variable'], uns[%r], uns['log1p']%s",
         target.n_obs,
-        COUNTS_LAYER,
+        f" and dropped {empty.sum()} without counts" if empty.any() else "",
         transform.n_genes,
+        COUNTS_LAYER,
+        Slots().transform,
+        " of the copy" if copy else "",
     )
     return target if copy else None
 

@@ -158,7 +158,7 @@ def _dispersions(n: int, sums: np.ndarray, squares: np.ndarray, seen: np.ndarray
 def _all_genes(genes: pd.Index) -> pd.DataFrame:
     import pandas as pd
 
-    logger.info("there are %d genes, no more than n_top_genes: all are model genes", len(genes))
+    logger.debug("there are %d genes, no more than n_top_genes: all are model genes", len(genes))
     return pd.DataFrame({"highly_variable": np.ones(len(genes), dtype=bool)}, index=genes)
 
 
@@ -180,7 +180,7 @@ def _batches_with_a_say(batches: np.ndarray | None, n_obs: int, n_vars: int) -> 
     if not several.any():
         return np.zeros(n_obs, dtype=int)
     if not several.all():
-        logger.info("%d batch(es) of one cell have no say in the choice of genes", int((~several).sum()))
+        logger.debug("%d batch(es) of one cell have no say in the choice of genes", int((~several).sum()))
     return np.where(several, np.cumsum(several) - 1, -1)[codes]
 
 

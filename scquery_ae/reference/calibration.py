@@ -82,9 +82,12 @@ class Calibration:
         """
         return _nonconformity(self.scales, strangeness, groups)
 
-    def pvalues(self, strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """Return how plausible it is that each cell belongs to the type that it is given, ``(n,)`` in (0, 1]."""
-        return conformal_pvalues(self.nonconformity(strangeness, groups), groups, self.scores, self.groups)
+    def pvalues(self, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Return how plausible it is that each cell belongs to the type that it is given, ``(n,)`` in (0, 1].
+
+        `scores` are those of :meth:`nonconformity`.
+        """
+        return conformal_pvalues(scores, groups, self.scores, self.groups)
 
     def label_sets(self, probabilities: np.ndarray, coverage: float) -> np.ndarray:
         """Return which types cannot be ruled out, bool ``(n, n_types)``; the most probable always is among them."""

@@ -12,6 +12,7 @@ import pandas as pd
 
 from scquery_ae._checks import check_unique, is_several, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError, warn
+from scquery_ae._logging import logger
 from scquery_ae.labels import label_types
 from scquery_ae.reference.novelty import Novelty
 from scquery_ae.reference.replay import ReplayCells
@@ -48,7 +49,7 @@ def add_cells(
         replay_cells=reference.replay_cells.join(replay_cells),
         depth=_mean_depth(reference, depth, len(obs)),
     )
-    _record(reference, "add", {"n_cells": len(obs), "new_types": new_types})
+    _record(reference, "add", {"n_cells": len(obs), "new_types": new_types}, f"added {len(obs)} cells")
 
 
 def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mapping[str, Any] | None) -> None:
@@ -88,7 +89,8 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
         types=reference.types,
         replay_cells=ReplayCells(replayed.counts[still], replayed.names[still]),
     )
-    _record(reference, "remove", {"n_cells": int(gone.sum()), "where": {k: str(v) for k, v in (where or {}).items()}})
+    what = {"n_cells": int(gone.sum()), "where": {k: str(v) for k, v in (where or {}).items()}}
+    _record(reference, "remove", what, f"removed {what['n_cells']} cells")
 
 
 def rename_types(reference: Reference, names: Mapping[str, str]) -> None:
@@ -118,7 +120,8 @@ def rename_types(reference: Reference, names: Mapping[str, str]) -> None:
         obs=obs,
         types=types,
     )
-    _record(reference, "relabel", {"names": {str(k): str(v) for k, v in names.items()}})
+    new_names = {str(k): str(v) for k, v in names.items()}
+    _record(reference, "relabel", {"names": new_names}, f"gave {len(new_names)} types other names")
 
 
 def merge_references(reference: Reference, other: Reference) -> None:
@@ -148,7 +151,7 @@ def merge_references(reference: Reference, other: Reference) -> None:
         replay_cells=reference.replay_cells.join(other.replay_cells),
         depth=_mean_depth(reference, other.depth, other.n_obs),
     )
-    _record(reference, "merge", {"n_cells": other.n_obs, "new_types": new_types})
+    _record(reference, "merge", {"n_cells": other.n_obs, "new_types": new_types}, f"merged in {other.n_obs} cells")
 
 
 def _put(
@@ -226,8 +229,16 @@ def _joined(first: pd.DataFrame, second: pd.DataFrame, label_key: str) -> pd.Dat
     return storable(pd.DataFrame(columns, index=index))
 
 
-def _record(reference: Reference, step: str, what: dict[str, Any]) -> None:
+def _record(reference: Reference, step: str, what: dict[str, Any], done: str) -> None:
+    """Put a finished step on record, and say what was done and which attributes it changed."""
     steps = list(reference.provenance.get("steps", []))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     steps.append({"step": step, "time": now, "scquery_ae": version("scquery-ae"), "n_obs": reference.n_obs, **what})
     reference.provenance = {**reference.provenance, "steps": steps}
+    logger.info(
+        "%s; wrote obs, types, embedding, calibration and provenance['steps'] of the reference, now %d cells of %d "
+        "types, in memory until it is saved",
+        done,
+        reference.n_obs,
+        len(reference.types),
+    )

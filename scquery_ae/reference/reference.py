@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
@@ -14,6 +14,7 @@ import pandas as pd
 
 from scquery_ae._checks import check_adata, check_flag, check_mapping, check_number, check_obs_key, check_path
 from scquery_ae._errors import ArgumentError
+from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex, NeighborIndex, build_index, usable_index
 from scquery_ae.input_state import is_lazy
@@ -141,6 +142,18 @@ class Reference:
             return EmbeddedCells(**map_blocks(_embed_block, cells, lean))
         return EmbeddedCells(**_embed_block(self.encoder, cells))
 
+    def embed_blocks(self, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
+        """Yield cells as :meth:`embed` returns them, `size` at a time, in order.
+
+        Parameters
+        ----------
+        cells
+            Not a Dask array.
+        size
+            A multiple of ``loaders.CHUNK``, or all of the cells.
+        """
+        return _embedded(self.encoder, cells, size)
+
     def annotate(
         self,
         cells: EmbeddedCells,
@@ -168,13 +181,13 @@ class Reference:
         opinions = self.opinions(cells.codes, neighbors.distances, self.label_codes[neighbors.indices], near)
         probabilities = self.calibration.combination(opinions)
         labels = probabilities.argmax(axis=1)
-        strangeness = self.strangeness(cells, labels)
+        strangeness = self.calibration.nonconformity(self.strangeness(cells, labels), labels)
         return Annotation(
             types=self.types,
             labels=labels,
             probabilities=probabilities,
             pvalues=self.calibration.pvalues(strangeness, labels),
-            strangeness=self.calibration.nonconformity(strangeness, labels),
+            strangeness=strangeness,
             label_sets=self.calibration.label_sets(probabilities, coverage),
             neighbors=neighbors,
         )
@@ -369,7 +382,9 @@ class Reference:
         BundleError
             If something is there already that may not be replaced.
         """
-        bundle.write(check_path("path", path), self, overwrite=check_flag("overwrite", overwrite))
+        target = check_path("path", path)
+        bundle.write(target, self, overwrite=check_flag("overwrite", overwrite))
+        logger.info("saved %r; wrote %s", self, target)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Reference:
@@ -385,7 +400,10 @@ class Reference:
         BundleError
             If it is damaged, incomplete, of a newer format, or not a reference.
         """
-        return bundle.read(check_path("path", path), cls)
+        source = check_path("path", path)
+        loaded = bundle.read(source, cls)
+        logger.debug("opened %r from %s", loaded, source)
+        return loaded
 
     def __repr__(self) -> str:
         return f"Reference({self.n_obs} cells, {len(self.types)} types by {self.label_key!r}, {self.encoder!r})"
@@ -393,20 +411,27 @@ class Reference:
 
 def _embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
     """Return the fields of :class:`EmbeddedCells` for cells that are not a Dask array."""
-    n = cells.shape[0]
-    codes = np.empty((n, encoder.n_latent), dtype=np.float32)
+    return vars(next(_embedded(encoder, cells, cells.shape[0])))
+
+
+def _embedded(encoder: Encoder, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
+    n_obs, chunks = cells.shape[0], cells.chunks()
     n_components = 0 if encoder.components is None else encoder.components.shape[1]
-    projected = np.empty((n, n_components), dtype=np.float32)
-    totals = np.empty(n)
-    start = 0
-    for chunk in cells.chunks():
-        rows = slice(start, start + chunk.shape[0])
-        logged = encoder.transform.log_normalize(chunk, cells.present)
-        codes[rows] = encoder.encode_logged(logged, cells.present)
-        projected[rows] = encoder.project(logged, cells.present)
-        totals[rows] = row_sums(chunk)
-        start = rows.stop
-    return {"codes": codes, "projected": projected, "totals": totals}
+    for first in range(0, max(n_obs, 1), max(size, 1)):
+        n = min(size, n_obs - first)
+        codes = np.empty((n, encoder.n_latent), dtype=np.float32)
+        projected = np.empty((n, n_components), dtype=np.float32)
+        totals = np.empty(n)
+        start = 0
+        while start < n:
+            chunk = next(chunks)
+            rows = slice(start, start + chunk.shape[0])
+            logged = encoder.transform.log_normalize(chunk, cells.present)
+            codes[rows] = encoder.encode_logged(logged, cells.present)
+            projected[rows] = encoder.project(logged, cells.present)
+            totals[rows] = row_sums(chunk)
+            start = rows.stop
+        yield EmbeddedCells(codes, projected, totals)
 
 
 def open_reference(reference: Reference | str | PathLike[str], function: str) -> tuple[Reference, dict[str, str]]:

@@ -1,25 +1,27 @@
-"""What a reference says about the blocks of a Dask matrix, each asked where Dask works on it."""
+"""What a reference says about cells, block by block; those of a Dask matrix are asked where Dask works on them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache, partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scquery_ae._errors import BundleError
 from scquery_ae._logging import logger
-from scquery_ae.index import Neighbors
 from scquery_ae.input_state import is_lazy
 from scquery_ae.loaders import GeneColumns
-from scquery_ae.loaders.dask_blocks import joined, map_blocks
+from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.reference import Annotation, EmbeddedCells, Reference, SearchFilter, digest
 
-#: Cells that are annotated, and their label sets put in order, at once: numbers of each type for all cells may be
-#: gigabytes.
+#: Cells that are embedded and annotated at once: numbers of each type for all cells may be gigabytes.
 CELLS = 65_536
 
 _OPENING = Lock()
@@ -81,6 +83,80 @@ def _ready(reference: Reference) -> Reference:
     return reference
 
 
+@dataclass
+class Answers:
+    """What a query keeps of each cell: what it writes, and no more.
+
+    Attributes
+    ----------
+    codes
+        Unit-length codes, float32 ``(n, n_latent)``.
+    seen
+        Whether a cell has a count in the model genes, bool ``(n,)``: nothing is known of one that has none.
+    labels
+        Most probable type, int32 ``(n,)``, a position in the reference's types; -1 for a cell that was not seen.
+    confidence
+        Its probability, float32 ``(n,)``; 0 for a cell that was not seen.
+    pvalues
+        Of belonging to that type, float64 ``(n,)``, since one may equal an error rate; 0 for a cell that was not seen.
+    label_sets
+        Types that cannot be ruled out, likeliest first, object ``(n,)``: tuples of positions, one for all cells of a
+        block that have the same.
+    indices, distances
+        The nearest reference cells, int64 and float32 ``(n, n_neighbors)``.
+    """
+
+    codes: np.ndarray
+    seen: np.ndarray
+    labels: np.ndarray
+    confidence: np.ndarray
+    pvalues: np.ndarray
+    label_sets: np.ndarray
+    indices: np.ndarray
+    distances: np.ndarray
+
+    @classmethod
+    def empty(cls, n: int, n_latent: int, n_neighbors: int) -> Answers:
+        """Return arrays for `n` cells, to be filled."""
+        return cls(
+            codes=np.empty((n, n_latent), dtype=np.float32),
+            seen=np.empty(n, dtype=bool),
+            labels=np.empty(n, dtype=np.int32),
+            confidence=np.empty(n, dtype=np.float32),
+            pvalues=np.empty(n, dtype=np.float64),
+            label_sets=np.empty(n, dtype=object),
+            indices=np.empty((n, n_neighbors), dtype=np.int64),
+            distances=np.empty((n, n_neighbors), dtype=np.float32),
+        )
+
+    def write(self, start: int, cells: EmbeddedCells, found: Annotation) -> None:
+        """Fill in what was found of some cells, from row `start` on."""
+        rows = slice(start, start + len(cells.totals))
+        seen = cells.totals > 0
+        self.codes[rows] = cells.codes
+        self.seen[rows] = seen
+        self.labels[rows] = np.where(seen, found.labels, -1)
+        self.confidence[rows] = np.where(seen, found.probabilities.max(axis=1), 0)
+        self.pvalues[rows] = np.where(seen, found.pvalues, 0)
+        self.label_sets[rows] = _ordered_sets(found)
+        self.indices[rows] = found.neighbors.indices
+        self.distances[rows] = found.neighbors.distances
+
+
+def _ordered_sets(found: Annotation) -> np.ndarray:
+    """Return the members of each label set, likeliest first, object ``(n,)``."""
+    sizes = found.label_sets.sum(axis=1)
+    # Members are a prefix of the order, since a set holds all types above a threshold. In single precision, for what
+    # differs by rounding is not ordered by it.
+    order = np.argsort(-found.probabilities.astype(np.float32), axis=1, kind="stable")[:, : sizes.max(initial=0)]
+    members = np.where(np.arange(order.shape[1]) < sizes[:, None], order, -1)
+    # Few distinct sets occur.
+    distinct, which = np.unique(members, axis=0, return_inverse=True)
+    sets = np.empty(len(distinct), dtype=object)
+    sets[:] = [tuple(row[row >= 0].tolist()) for row in distinct]
+    return sets[which.ravel()]
+
+
 def ask(
     reference: Reference,
     source: Reference | str | PathLike[str],
@@ -90,8 +166,8 @@ def ask(
     n_neighbors: int,
     coverage: float,
     rules: SearchFilter,
-) -> tuple[EmbeddedCells, Annotation]:
-    """Embed some cells and return them with what a reference says about them; of a Dask array block by block.
+) -> Answers:
+    """Embed some cells and return what a reference says about them.
 
     Parameters
     ----------
@@ -103,68 +179,109 @@ def ask(
         Counts of its genes.
     n_neighbors, coverage, rules
         As for :meth:`Reference.annotate`.
-
-    Returns
-    -------
-    The cells, of a Dask array without their principal components, and the annotation.
     """
+    answers = Answers.empty(cells.shape[0], reference.encoder.n_latent, n_neighbors)
     if not is_lazy(cells.matrix):
-        embedded = reference.embed(cells)
-        parts = []
-        for start in range(0, max(cells.shape[0], 1), CELLS):
-            rows = slice(start, start + CELLS)
-            own = replace(rules, excluded={key: values[rows] for key, values in rules.excluded.items()})
-            parts.append(
-                _kept(reference.annotate(embedded[rows], n_neighbors=n_neighbors, coverage=coverage, rules=own))
-            )
-        return embedded, _annotation(reference, {key: joined([part.pop(key) for part in parts]) for key in [*parts[0]]})
-    excluded = np.column_stack(list(rules.excluded.values())) if rules.excluded else None
-    function = partial(_ask_block, n_neighbors, coverage, replace(rules, excluded={}), tuple(rules.excluded))
+        _fill(answers, 0, reference, cells, n_neighbors, coverage, rules)
+        return answers
+    own, distinct = _numbered(cells.shape[0], rules.excluded)
+    question = _Question(n_neighbors, coverage, replace(rules, excluded=distinct), answers, cells.matrix.numblocks[0])
     _ready(reference)
     if isinstance(source, Reference):
-        found = map_blocks(function, cells, reference, excluded)
+        sent = map_blocks(question, cells, reference, own)
     else:
         try:
-            found = map_blocks(function, cells, SavedReference(Path(source).absolute(), sha256, reference), excluded)
+            sent = map_blocks(question, cells, SavedReference(Path(source).absolute(), sha256, reference), own)
         except NotThereError as error:
-            logger.info("%s; it is sent to the workers", error)
-            found = map_blocks(function, cells, reference, excluded)
-    embedded = EmbeddedCells(found.pop("codes"), np.empty((cells.shape[0], 0), np.float32), found.pop("totals"))
-    return embedded, _annotation(reference, found)
+            logger.debug("%s; it is sent to the workers", error)
+            sent = map_blocks(question, cells, reference, own)
+    return Answers(**sent) if sent else answers
 
 
-def _ask_block(
+def _numbered(n: int, excluded: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return what blocks have to know of their own cells, int64 ``(n, 1 + n_columns)``, and what it stands for.
+
+    That is the row, and for each column to exclude which of its distinct values. Missing ones are -1: the last, None.
+    """
+    own, distinct = np.empty((n, 1 + len(excluded)), dtype=np.int64), {}
+    own[:, 0] = np.arange(n)
+    for i, (key, values) in enumerate(excluded.items(), start=1):
+        # As text, which is what is compared: 1 and True are the same value otherwise.
+        own[:, i], text = pd.factorize(pd.Series(values, dtype=object).map(str, na_action="ignore"))
+        distinct[key] = np.array([*text, None], dtype=object)
+    return own, distinct
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked about every block of a Dask array.
+
+    Attributes
+    ----------
+    n_neighbors, coverage
+        As for :meth:`Reference.annotate`.
+    rules
+        The same, with the distinct values of each column to exclude.
+    answers
+        Where the answers about all cells go. They stay in this process: its threads write to them, so that no answer is
+        held twice; from other processes answers are sent back.
+    n_blocks
+        How many there are.
+    """
+
+    n_neighbors: int
+    coverage: float
+    rules: SearchFilter
+    answers: Answers | None
+    n_blocks: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "answers": None}
+
+    def __call__(
+        self, reference: Reference | SavedReference, cells: GeneColumns, own: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Answer for one block, with its part of :func:`_numbered`; return what is to be sent back, by name."""
+        opened = reference.open() if isinstance(reference, SavedReference) else reference
+        numbers = zip(self.rules.excluded.items(), own[:, 1:].T, strict=True)
+        excluded = {key: distinct[which] for (key, distinct), which in numbers}
+        asked = (opened, cells, self.n_neighbors, self.coverage, replace(self.rules, excluded=excluded))
+        if self.answers is not None:
+            with _few_threads(self.n_blocks):
+                _fill(self.answers, own[0, 0], *asked)
+            return {}
+        answers = Answers.empty(len(own), opened.encoder.n_latent, self.n_neighbors)
+        _fill(answers, 0, *asked)
+        return vars(answers)
+
+
+@contextmanager
+def _few_threads(n_blocks: int) -> Iterator[None]:
+    """Let the searches of this thread alone use its share of faiss' threads: those of other blocks use theirs."""
+    import faiss
+
+    most = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(max(most // n_blocks, 1))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(most)
+
+
+def _fill(
+    answers: Answers,
+    start: int,
+    reference: Reference,
+    cells: GeneColumns,
     n_neighbors: int,
     coverage: float,
     rules: SearchFilter,
-    columns: tuple[str, ...],
-    reference: Reference | SavedReference,
-    cells: GeneColumns,
-    excluded: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Return what is kept of one block, by name; `excluded` has the block's values of the columns."""
-    if excluded is not None:
-        rules = replace(rules, excluded=dict(zip(columns, excluded.T, strict=True)))
-    opened = reference.open() if isinstance(reference, SavedReference) else reference
-    embedded, found = ask(opened, opened, "", cells, n_neighbors=n_neighbors, coverage=coverage, rules=rules)
-    return {"codes": embedded.codes, "totals": embedded.totals, **_kept(found)}
-
-
-def _kept(found: Annotation) -> dict[str, np.ndarray]:
-    """Return the arrays of an annotation by name."""
-    return {
-        "labels": found.labels,
-        # Half of the bytes of what grows most with the query.
-        "probabilities": found.probabilities.astype(np.float32),
-        "pvalues": found.pvalues,
-        "strangeness": found.strangeness,
-        "label_sets": found.label_sets,
-        "indices": found.neighbors.indices,
-        "distances": found.neighbors.distances,
-    }
-
-
-def _annotation(reference: Reference, kept: dict[str, np.ndarray]) -> Annotation:
-    """Return the annotation of such arrays."""
-    neighbors = Neighbors(kept.pop("indices"), kept.pop("distances"))
-    return Annotation(reference.types, neighbors=neighbors, **kept)
+) -> None:
+    """Ask about cells that are not a Dask array, and write the answers from row `start` on."""
+    done = 0
+    for embedded in reference.embed_blocks(cells, CELLS):
+        rows = slice(done, done + len(embedded.totals))
+        own = replace(rules, excluded={key: values[rows] for key, values in rules.excluded.items()})
+        found = reference.annotate(embedded, n_neighbors=n_neighbors, coverage=coverage, rules=own)
+        answers.write(start + done, embedded, found)
+        done = rows.stop

@@ -14,13 +14,20 @@ def write_results(
     obs: dict[str, Any] | None = None,
     obsm: dict[str, Any] | None = None,
     uns: dict[str, Any] | None = None,
-) -> None:
+) -> str:
     """Write finished results to their slots; nothing is computed here, so that nothing is left half done.
 
     A view becomes an AnnData of its own first, as with scanpy.
+
+    Returns
+    -------
+    The slots in words, such as ``"obs['scquery_split']"``.
     """
     if adata.is_view:
         adata._init_as_actual(adata.copy())
+    written = []
     for slot, values in (("obs", obs), ("obsm", obsm), ("uns", uns)):
         for name, value in (values or {}).items():
             getattr(adata, slot)[name] = value
+            written.append(f"{slot}[{name!r}]")
+    return ", ".join(written)

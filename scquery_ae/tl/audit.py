@@ -110,5 +110,9 @@ def audit(
         },
         index=adata.obs_names[judged.rows],
     )
-    logger.info("audited %d cells: %d labels are suspect", len(table), int(table["suspect"].sum()))
+    logger.info(
+        "audited %d cells: %d labels are suspect; returned a table, and wrote nothing into the AnnData",
+        len(table),
+        int(table["suspect"].sum()),
+    )
     return table.iloc[np.argsort(p_label - p_best, kind="stable")]

@@ -139,7 +139,13 @@ def build_reference(
     else:
         judged = out_of_fold(encoder, rows, codes, folds, batches, projected=projected, progress=progress)
         reference.calibration = Calibration.fit(judged.opinions, judged.strangeness, codes[judged.rows], calibration)
-    logger.info("built %r", reference)
+    logger.info(
+        "built %r%s; returned it with its calibration (%s, on %d cells), and wrote nothing into the AnnData",
+        reference,
+        f", {suspect.sum()} cells with a suspect label stand in the reference without one" if suspect.any() else "",
+        reference.calibration.method,
+        len(reference.calibration.scores),
+    )
     return reference
 
 
@@ -168,6 +174,5 @@ def _annotation(adata: AnnData, label_key: str, suspect: np.ndarray) -> pd.DataF
     """Return the cells' annotation; a suspect label is missing, so that it does not vote."""
     obs = storable(adata.obs)
     if suspect.any():
-        logger.info("%d cells with a suspect label stand in the reference without one", suspect.sum())
         obs[label_key] = obs[label_key].mask(suspect)
     return obs

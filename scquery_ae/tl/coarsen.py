@@ -74,8 +74,8 @@ def coarsen(
         raise MissingKeyError(msg)
     names = {text: _name(text, [str(kind) for kind in types], known, loaded) for text in sets.dropna().unique()}
     coarse = sets.map(names, na_action="ignore").astype("category")
-    write_results(adata, obs={slots.label_coarse: coarse})
-    logger.info("named %d label sets; wrote obs[%r]", len(names), slots.label_coarse)
+    written = write_results(adata, obs={slots.label_coarse: coarse})
+    logger.info("named %d label sets; wrote %s", len(names), written)
 
 
 def _name(text: str, types: list[str], known: Mapping[str, str], ontology: CellOntology) -> str:

@@ -100,5 +100,5 @@ def embed(
         codes = encoder.embed(opened.cells)
     else:
         codes = embed_in_steps(encoder, opened.cells, adata.obs_names, folder)
-    write_results(adata, obsm={slot: codes})
-    logger.info("embedded %d cells from %s (%s); wrote obsm[%r]", adata.n_obs, opened.source, opened.match, slot)
+    written = write_results(adata, obsm={slot: codes})
+    logger.info("embedded %d cells from %s (%s); wrote %s", adata.n_obs, opened.source, opened.match, written)

@@ -11,6 +11,7 @@ import numpy as np
 
 from scquery_ae._checks import is_integer, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
+from scquery_ae._logging import logger
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference import Reference, open_reference
 
@@ -121,6 +122,13 @@ def explain(
         "label": str(loaded.obs[loaded.label_key].iloc[target]),
         "similarity": float(own @ other),
     }
+    logger.info(
+        "explained cell %r by its hit %r (%s) over %d genes; returned a table, and wrote nothing into the AnnData",
+        table.attrs["cell"],
+        table.attrs["hit"],
+        table.attrs["label"],
+        len(table),
+    )
     return table
 
 

@@ -245,8 +245,14 @@ def finetune(
         }
     )
     encoder.parameters["finetune"] = {**split, **settings, **losses}
-    write_results(adata, obs={slot: split_column(labelled, held_out, suspect, adata.obs_names)})
-    logger.info("fine-tuned %r on %d of %d cells; wrote obs[%r]", encoder, labelled.sum(), adata.n_obs, slot)
+    written = write_results(adata, obs={slot: split_column(labelled, held_out, suspect, adata.obs_names)})
+    logger.info(
+        "fine-tuned %r on %d of %d cells; wrote %s, and the encoder's layers, head and history['finetune']",
+        encoder,
+        labelled.sum(),
+        adata.n_obs,
+        written,
+    )
 
 
 def _margins(margin: float | pd.DataFrame, types: tuple[str, ...]) -> np.ndarray:

@@ -188,7 +188,12 @@ def pretrain(
         "n_gene_sets": len(sets.names) if sets else 0,
         "free_units": free_units,
     }
-    logger.info("pretrained %r on %d cells", encoder, adata.n_obs)
+    logger.info(
+        "pretrained %r on %d cells; wrote history['pretrain'] of the encoder that is returned, and nothing into the "
+        "AnnData",
+        encoder,
+        adata.n_obs,
+    )
     return encoder
 
 

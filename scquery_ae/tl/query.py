@@ -21,9 +21,9 @@ from scquery_ae._checks import (
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae.loaders import open_cells
-from scquery_ae.reference import Annotation, Reference, SearchFilter, open_reference
+from scquery_ae.reference import Reference, SearchFilter, open_reference
 from scquery_ae.stats import CONTROLS, reject
-from scquery_ae.tl._query_blocks import CELLS, ask
+from scquery_ae.tl._query_blocks import Answers, ask
 from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def query(
         orthologs=orthologs,
         min_gene_overlap=min_gene_overlap,
     )
-    cells, found = ask(
+    found = ask(
         loaded,
         reference,
         identity["sha256"],
@@ -172,32 +172,30 @@ def query(
         rules=rules,
     )
 
-    # Nothing is known of a cell without a count in the model genes: it gets no label, and is unknown.
-    seen = cells.totals > 0
-    unknown = reject(np.where(seen, found.pvalues, 0), error_rate, control=control)
-    if not seen.all():
+    unknown = reject(found.pvalues, error_rate, control=control)
+    if not found.seen.all():
         warn(
-            f"{int((~seen).sum())} cells have nothing in the model genes and get no label, such as "
-            f"{shown(adata.obs_names[~seen])}."
+            f"{int((~found.seen).sum())} cells have nothing in the model genes and get no label, such as "
+            f"{shown(adata.obs_names[~found.seen])}."
         )
-    write_results(
+    written = write_results(
         adata,
         obs={
-            slots.label: _categorical(np.where(seen, found.labels, -1), found.types, adata.obs_names),
-            slots.confidence: np.where(seen, found.probabilities.max(axis=1), 0).astype(np.float32),
-            slots.pvalue: np.where(seen, found.pvalues, 0).astype(np.float32),
+            slots.label: _categorical(found.labels, loaded.types, adata.obs_names),
+            slots.confidence: found.confidence,
+            slots.pvalue: found.pvalues.astype(np.float32),
             slots.unknown: unknown,
-            slots.label_set: _named_sets(found, seen, adata.obs_names),
+            slots.label_set: _named_sets(found, loaded.types, adata.obs_names),
         },
         obsm={
-            slots.embedding: cells.codes,
-            slots.neighbors: found.neighbors.indices,
-            slots.distances: found.neighbors.distances,
+            slots.embedding: found.codes,
+            slots.neighbors: found.indices,
+            slots.distances: found.distances,
         },
         uns={
             slots.uns: {
                 "reference": identity,
-                "types": list(found.types),
+                "types": list(loaded.types),
                 "version": version("scquery-ae"),
                 "parameters": {
                     "n_neighbors": n_neighbors,
@@ -217,17 +215,13 @@ def query(
         },
     )
     logger.info(
-        "queried %d cells from %s (%s, %s): %d unknown; wrote obs[%r], obs[%r], obs[%r], obsm[%r], obsm[%r]",
+        "queried %d cells from %s (%s, %s): %d unknown; wrote %s",
         adata.n_obs,
         opened.source,
         opened.state.kind,
         opened.match,
         unknown.sum(),
-        slots.label,
-        slots.confidence,
-        slots.unknown,
-        slots.embedding,
-        slots.neighbors,
+        written,
     )
 
 
@@ -250,15 +244,11 @@ def _categorical(codes: np.ndarray, types: tuple[str, ...], index: pd.Index) -> 
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(types)), index=index)
 
 
-def _named_sets(found: Annotation, seen: np.ndarray, index: pd.Index) -> pd.Series:
+def _named_sets(found: Answers, types: tuple[str, ...], index: pd.Index) -> pd.Series:
     """Return the label sets as text. Few distinct sets occur, so only those are spelt out."""
-    sizes = found.label_sets.sum(axis=1)
-    members = np.full((len(sizes), sizes.max(initial=0)), -1, dtype=np.int16)
-    for start in range(0, len(sizes), CELLS):
-        rows = slice(start, start + CELLS)
-        # Members are a prefix of the order, since a set holds all types above a threshold.
-        order = np.argsort(-found.probabilities[rows], axis=1, kind="stable")[:, : members.shape[1]]
-        members[rows] = np.where(np.arange(order.shape[1]) < sizes[rows, None], order, -1)
-    distinct, codes = np.unique(members, axis=0, return_inverse=True)
-    names = ["|".join(found.types[i] for i in row if i >= 0) for row in distinct]
-    return _categorical(np.where(seen, codes.ravel(), -1), tuple(names), index)
+    sets = found.label_sets.tolist()
+    names = {members: "|".join(types[i] for i in members) for members in sorted(set(sets))}
+    # Where names of types have bars in them, two sets may read the same.
+    positions = {name: i for i, name in enumerate(dict.fromkeys(names.values()))}
+    codes = np.fromiter((positions[names[members]] for members in sets), dtype=np.int32, count=len(sets))
+    return _categorical(np.where(found.seen, codes, -1), tuple(positions), index)

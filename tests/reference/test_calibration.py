@@ -54,13 +54,16 @@ def test_pvalues_by_hand():
     np.testing.assert_allclose(calibration.nonconformity(strangeness, np.array([0])), [0.4])
     at_least = (scores >= 0.4 - 1e-6).sum()
     assert at_least == 24
-    assert calibration.pvalues(strangeness, np.array([0])) == pytest.approx([25 / 40])
+    scored = calibration.nonconformity(strangeness, np.array([0]))
+    assert calibration.pvalues(scored, np.array([0])) == pytest.approx([25 / 40])
 
 
 def test_pvalues_fall_with_either_kind_of_strangeness():
     scores = np.linspace(0, 2, 99)
     calibration = Calibration(Combination(), (PLAIN, PLAIN), scores, np.zeros(99, np.int64), np.full(99, 0.5))
-    base, first, second = calibration.pvalues(np.array([[0.2, 0.2], [1.0, 0.2], [0.2, 1.0]]), np.zeros(3, int))
+    groups = np.zeros(3, int)
+    scored = calibration.nonconformity(np.array([[0.2, 0.2], [1.0, 0.2], [0.2, 1.0]]), groups)
+    base, first, second = calibration.pvalues(scored, groups)
     assert base > first == second
 
 
@@ -81,7 +84,7 @@ def test_without_held_out_cells_nothing_is_ruled_out():
     assert len(calibration.scales) == 2
     strange = np.array([[1.0, 2.0], [100.0, 1e6]])
     np.testing.assert_array_equal(calibration.nonconformity(strange, np.array([0, 1])), [3, 1e6 + 100])
-    np.testing.assert_array_equal(calibration.pvalues(strange, np.array([0, 1])), [1, 1])
+    np.testing.assert_array_equal(calibration.pvalues(np.array([3, 1e6 + 100]), np.array([0, 1])), [1, 1])
     assert calibration.label_sets(np.array([[0.9, 0.1], [0.5, 0.5]]), 0.9).all()
 
 

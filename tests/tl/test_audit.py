@@ -95,7 +95,8 @@ def test_nothing_is_changed_and_one_line_is_logged(planted, caplog, capsys):
     assert encoder.head is head
     assert encoder.pretrained is kept
     messages = [record.getMessage() for record in caplog.records if record.name == "scquery_ae"]
-    assert messages == [f"audited 236 cells: {again['suspect'].sum()} labels are suspect"]
+    suspect = f"audited 236 cells: {again['suspect'].sum()} labels are suspect"
+    assert messages == [f"{suspect}; returned a table, and wrote nothing into the AnnData"]
     assert capsys.readouterr().out == ""
 
 

@@ -504,10 +504,10 @@ def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
 
 
 def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata, reference, monkeypatch):
-    def embed(self, cells):
+    def embed(self, cells, size):
         pytest.fail("cells were embedded")
 
-    monkeypatch.setattr(sq.Reference, "embed", embed)
+    monkeypatch.setattr(sq.Reference, "embed_blocks", embed)
     with pytest.raises(sq.ArgumentError, match=r"`n_neighbors=241` is more than"):
         sq.tl.query(query_adata, reference, n_neighbors=241)
 

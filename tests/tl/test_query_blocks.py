@@ -1,0 +1,204 @@
+"""Answers are written block by block, and are those of all cells at once."""
+
+import dataclasses
+import functools
+import pickle
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import anndata
+import dask
+import dask.array as da
+import faiss
+import numpy as np
+import pandas as pd
+import pytest
+
+import scquery_ae as sq
+from scquery_ae.loaders import CHUNK, GeneColumns, open_cells
+from scquery_ae.reference import SearchFilter
+from scquery_ae.tl import _query_blocks
+from scquery_ae.tl._query_blocks import CELLS, Answers, ask
+from scquery_ae.tl.query import _named_sets
+
+
+@pytest.fixture
+def threads():
+    with dask.config.set(scheduler="threads", num_workers=2):
+        yield
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Cells in memory and backed ones go through in blocks of 14, 14 and 2, each read by sevens."""
+    chunks = GeneColumns.chunks
+    monkeypatch.setattr(GeneColumns, "chunks", lambda self, size=7: chunks(self, size))
+    monkeypatch.setattr(_query_blocks, "CELLS", 14)
+
+
+def in_dask(matrix, rows=4096):
+    blocks = [matrix[start : start + rows] for start in range(0, matrix.shape[0], rows)]
+    return da.concatenate([da.from_array(block, chunks=block.shape, asarray=False) for block in blocks])
+
+
+def opened(adata, reference):
+    return open_cells(adata, reference.encoder.genes, function="test", input_state="counts").cells
+
+
+def assert_answers(adata, reference, found, exactly):
+    """Compare what a query wrote with an annotation of all cells, worked out anew."""
+    compare = np.testing.assert_array_equal if exactly else functools.partial(np.testing.assert_allclose, atol=1e-6)
+    np.testing.assert_array_equal(adata.obs["scquery_label"].cat.codes, found.labels)
+    compare(adata.obs["scquery_confidence"], found.probabilities.astype(np.float32).max(axis=1))
+    compare(adata.obs["scquery_pvalue"], found.pvalues.astype(np.float32))
+    np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= 0.05)
+    np.testing.assert_array_equal(adata.obsm["scquery_neighbors"], found.neighbors.indices)
+    compare(adata.obsm["scquery_distances"], found.neighbors.distances)
+    sets = []
+    for row, inside in zip(found.probabilities.astype(np.float32), found.label_sets, strict=True):
+        ordered = sorted(np.flatnonzero(inside), key=lambda i, row=row: (-row[i], i))
+        sets.append("|".join(reference.types[i] for i in ordered))
+    assert list(adata.obs["scquery_label_set"]) == sets
+
+
+@pytest.mark.parametrize("coverage", [0.9, 0.999])
+@pytest.mark.parametrize("way", ["csr", "csc", "dense", "backed", "dask"])
+@pytest.mark.usefixtures("threads")
+def test_answers_are_those_of_all_cells_at_once(make_adata, reference, tmp_path, way, coverage):
+    adata = make_adata(30, 120, seed=2, fmt=way if way in ("csc", "dense") else "csr")
+    expected = reference.embed(opened(adata, reference))
+    found = reference.annotate(expected, coverage=coverage)
+    if way == "backed":
+        adata.write_h5ad(tmp_path / "a.h5ad")
+        adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    if way == "dask":
+        adata.X = in_dask(adata.X)
+    sq.tl.query(adata, reference, coverage=coverage, input_state="counts")
+    np.testing.assert_array_equal(adata.obsm["X_scquery"], expected.codes)
+    assert_answers(adata, reference, found, exactly=True)
+
+
+@pytest.mark.parametrize("way", ["csr", "csc", "backed", "dask"])
+@pytest.mark.usefixtures("threads", "small_blocks")
+def test_several_blocks_give_the_answers_of_one(make_adata, reference, tmp_path, way, monkeypatch):
+    adata = make_adata(30, 120, seed=2, fmt="csc" if way == "csc" else "csr")
+    expected = reference.embed(opened(adata, reference))
+    found = reference.annotate(expected)
+    if way == "backed":
+        adata.write_h5ad(tmp_path / "a.h5ad")
+        adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    if way == "dask":
+        # The last of two blocks of Dask is itself asked in two.
+        adata.X = da.concatenate([in_dask(adata.X[:14]), in_dask(adata.X[14:])])
+    asked, annotate = [], sq.Reference.annotate
+
+    def counted(self, cells, **arguments):
+        asked.append(len(cells.codes))
+        return annotate(self, cells, **arguments)
+
+    monkeypatch.setattr(sq.Reference, "annotate", counted)
+    sq.tl.query(adata, reference, input_state="counts")
+    assert sorted(asked) == [2, 14, 14]
+    np.testing.assert_allclose(adata.obsm["X_scquery"], expected.codes, atol=1e-6)
+    assert_answers(adata, reference, found, exactly=False)
+
+
+def test_blocks_are_of_whole_chunks():
+    assert CELLS % CHUNK == 0
+
+
+@pytest.mark.parametrize("size", [7, 14, 21, 30])
+@pytest.mark.usefixtures("small_blocks")
+def test_cells_are_embedded_block_by_block(query_adata, reference, size):
+    cells = opened(query_adata, reference)
+    blocks = list(reference.embed_blocks(cells, size))
+    assert [len(block.totals) for block in blocks] == [size] * (30 // size) + [30 % size] * (30 % size > 0)
+    whole = reference.embed(cells)
+    for name in ("codes", "projected", "totals"):
+        np.testing.assert_array_equal(np.concatenate([getattr(block, name) for block in blocks]), getattr(whole, name))
+    np.testing.assert_allclose(whole.totals, query_adata[:, reference.encoder.genes].X.sum(axis=1).A1)
+
+
+def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata, reference, monkeypatch):
+    monkeypatch.setattr(sq.Reference, "embed_blocks", lambda *_: pytest.fail("cells were embedded"))
+    with pytest.raises(sq.ArgumentError, match=r"`n_neighbors=241` is more than"):
+        sq.tl.query(query_adata, reference, n_neighbors=241)
+
+
+VALUES = {
+    "numbers": np.array([1, True, 0, 1.0, None, np.nan] * 5, dtype=object),
+    "text": np.array(["a", "b", None, "c", "nan", "a"] * 5, dtype=object),
+}
+
+
+@pytest.mark.parametrize("keys", [["numbers"], ["text"], ["numbers", "text"]])
+@pytest.mark.usefixtures("threads", "small_blocks")
+def test_blocks_know_what_their_own_cells_exclude(query_adata, reference, keys):
+    rng = np.random.default_rng(0)
+    columns = {"numbers": rng.choice(["1", "True", "1.0", "0"], 240), "text": rng.choice(["a", "b", "nan"], 240)}
+    other = dataclasses.replace(reference, obs=reference.obs.assign(**columns))
+    rules = SearchFilter(excluded={key: VALUES[key] for key in keys})
+    cells = opened(query_adata, reference)
+    whole = ask(other, other, "", cells, n_neighbors=9, coverage=0.9, rules=rules)
+    query_adata.X = in_dask(query_adata.X, 7)
+    received = ask(other, other, "", opened(query_adata, reference), n_neighbors=9, coverage=0.9, rules=rules)
+    np.testing.assert_array_equal(received.indices, whole.indices)
+    for key in keys:
+        own = pd.Series(VALUES[key]).map(str, na_action="ignore").to_numpy()[:, None]
+        assert not (other.obs[key].to_numpy()[whole.indices] == own).any()
+
+
+@pytest.mark.usefixtures("threads")
+def test_answers_are_held_once(make_adata, reference):
+    """Two hundred hits a cell: what answers take is far more than what a block does on the way."""
+    cells = opened(make_adata(100, 120, seed=2), reference)
+    cells = dataclasses.replace(cells, matrix=da.concatenate([in_dask(cells.matrix)] * 200))
+    ask(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
+    tracemalloc.start()
+    found = ask(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = sum(array.nbytes for array in vars(found).values())
+    assert size > 20_000 * 200 * 12
+    assert peak < 1.25 * size
+    np.testing.assert_array_equal(found.indices, np.tile(found.indices[:100], (200, 1)))
+
+
+def test_the_place_of_the_answers_stays_in_its_process(reference):
+    answers = Answers.empty(3, 8, 2)
+    question = _query_blocks._Question(2, 0.9, SearchFilter(), answers, 1)
+    sent = pickle.loads(pickle.dumps(question))
+    assert sent.answers is None
+    assert question.answers is answers
+    assert (sent.n_neighbors, sent.coverage, sent.rules, sent.n_blocks) == (2, 0.9, SearchFilter(), 1)
+
+
+@pytest.mark.parametrize(("rows", "share"), [(30, 6), (15, 3), (7, 1), (3, 1)])
+def test_blocks_share_the_threads_of_the_search(query_adata, reference, monkeypatch, rows, share):
+    cells = opened(query_adata, reference)
+    cells = dataclasses.replace(cells, matrix=in_dask(cells.matrix, rows))
+    before, used, annotate = faiss.omp_get_max_threads(), [], sq.Reference.annotate
+
+    def watched(self, cells, **arguments):
+        used.append(faiss.omp_get_max_threads())
+        return annotate(self, cells, **arguments)
+
+    monkeypatch.setattr(sq.Reference, "annotate", watched)
+    with ThreadPoolExecutor(2, initializer=faiss.omp_set_num_threads, initargs=(6,)) as pool:
+        with dask.config.set(scheduler="threads", pool=pool):
+            ask(reference, reference, "", cells, n_neighbors=5, coverage=0.9, rules=SearchFilter())
+        after = [pool.submit(faiss.omp_get_max_threads).result() for _ in range(4)]
+    assert used == [share] * -(-30 // rows)
+    # Other threads, and these ones later, have what they had.
+    assert after == [6] * 4
+    assert faiss.omp_get_max_threads() == before
+
+
+def test_label_sets_of_types_with_bars_in_their_names():
+    found = Answers.empty(4, 1, 1)
+    found.seen[:] = [True, True, True, False]
+    found.label_sets[:] = [(1, 2), (0,), (2,), (2, 1)]
+    named = _named_sets(found, ("a|b", "a", "b"), pd.Index(list("wxyz")))
+    assert list(named[:3]) == ["a|b", "a|b", "b"]
+    assert pd.isna(named["z"])
+    assert list(named.cat.categories) == ["a|b", "b", "b|a"]
