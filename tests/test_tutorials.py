@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import runpy
 import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import matplotlib as mpl
 import pytest
 
@@ -182,3 +185,43 @@ def test_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
     for (expression, least, most), cell in zip(MEASURES[path.stem], cells[len(kept) :], strict=True):
         assert least <= float(cell["outputs"][-1]["text"]) <= most, expression
+
+
+def test_what_the_script_fetches_is_pinned() -> None:
+    script = (TUTORIALS / "fetch_pbmc.py").read_text(encoding="utf-8")
+    addresses = re.findall(r'f"\{GITHUB\}/(\S+)"', script)
+    assert len(addresses) == script.count("DataFile(") == 3
+    # A commit, which does not change, and a whole SHA-256.
+    assert [len(address.split("/")[2]) for address in addresses] == [40, 40, 40]
+    assert len(set(re.findall(r'^    "([0-9a-f]{64})",$', script, re.MULTILINE))) == 3
+    written = set(re.findall(r'"(pbmc_\w+\.h5ad)"', script))
+    load = texts(TUTORIALS / "pbmc.ipynb", "code")[1]
+    assert written == set(re.findall(r'"(pbmc_\w+\.h5ad)"', load))
+
+
+def test_symbols_of_kangs_genes_are_distinct() -> None:
+    lines = (TUTORIALS / "kang_genes.csv").read_text(encoding="utf-8").splitlines()
+    ids, symbols = zip(*(line.split(",") for line in lines[1:]), strict=True)
+    assert lines[0] == "ensembl,symbol"
+    assert len(set(ids)) == len(set(symbols)) == 1287
+    assert dict(zip(ids, symbols, strict=True))["ENSG00000187608"] == "ISG15"
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+@pytest.mark.filterwarnings("ignore")  # of xarray and rdata
+def test_the_script_writes_the_shared_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the originals are: ``SCQUERY_AE_DATA=folder``."""
+    pytest.importorskip("rdata")
+    if not os.environ.get("SCQUERY_AE_DATA") or not PBMC.is_file():
+        pytest.skip("SCQUERY_AE_DATA names no folder with the originals, or the shared files are not here")
+    monkeypatch.setattr(sys, "argv", ["fetch_pbmc.py", str(tmp_path)])
+    runpy.run_path(str(TUTORIALS / "fetch_pbmc.py"), run_name="__main__")
+    assert len(list(tmp_path.iterdir())) == 3
+    for path in tmp_path.iterdir():
+        found, expected = ad.read_h5ad(path), ad.read_h5ad(SHARED / path.name)
+        assert (found.X != expected.X).nnz == 0
+        assert list(found.obs_names) == list(expected.obs_names)
+        assert list(found.var_names) == list(expected.var_names)
+        for column in found.obs:
+            assert list(found.obs[column]) == list(expected.obs[column])

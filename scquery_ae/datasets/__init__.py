@@ -1,6 +1,7 @@
-"""Public datasets, read offline from installed packages."""
+"""Public datasets: from installed packages, or fetched once and known by their hash."""
 
 from scquery_ae.datasets.islets import baron_human1
+from scquery_ae.datasets.kang import pbmc_kang
 from scquery_ae.datasets.pbmc import pbmc68k_reduced
 
-__all__ = ["baron_human1", "pbmc68k_reduced"]
+__all__ = ["baron_human1", "pbmc68k_reduced", "pbmc_kang"]

