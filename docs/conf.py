@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -34,11 +35,42 @@ release = version = PROJECT["version"]
 #: Where files of the repository that are no pages can be read; links to them become downloads without.
 repository_url = PROJECT.get("urls", {}).get("Repository", "").rstrip("/")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_copybutton"]
+# myst_nb reads Markdown as myst_parser does, and notebooks besides.
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+# Notebooks are shown with the outputs kept in them.
+nb_execution_mode = "off"
+
+# Names of other packages lead to their pages where asked for, since that takes the network: without one, Sphinx gives a
+# warning that has no type and cannot be told apart. Read the Docs asks for it by a variable of its own.
+if os.environ.get("READTHEDOCS") == "True" or os.environ.get("SCQUERY_AE_DOCS_LINKS"):
+    extensions.append("sphinx.ext.intersphinx")
+intersphinx_timeout = 30
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", None),
+    "anndata": ("https://anndata.readthedocs.io/en/stable", None),
+    "matplotlib": ("https://matplotlib.org/stable", None),
+    "numpy": ("https://numpy.org/doc/stable", None),
+    "pandas": ("https://pandas.pydata.org/docs", None),
+    "scanpy": ("https://scanpy.readthedocs.io/en/stable", None),
+    "scipy": ("https://docs.scipy.org/doc/scipy", None),
+    "sklearn": ("https://scikit-learn.org/stable", None),
+}
+#: What signatures call things that the pages of other packages have under another name.
+ELSEWHERE = {
+    "AnnData": "anndata.AnnData",
+    "Axes": "matplotlib.axes.Axes",
+    "Figure": "matplotlib.figure.Figure",
+    "Path": "pathlib.Path",
+    "PathLike": "os.PathLike",
+    "numpy.random._generator.Generator": "numpy.random.Generator",
+    "pandas.core.frame.DataFrame": "pandas.DataFrame",
+    "pd.DataFrame": "pandas.DataFrame",
+    "scipy.sparse._csr.csr_matrix": "scipy.sparse.csr_matrix",
+}
 
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -56,6 +88,8 @@ napoleon_custom_sections = [("Returns", "as_written")]
 # Pages that are made here; those of what is no longer there would be warned about.
 for made in (HERE / "api" / "generated", HERE / "results"):
     shutil.rmtree(made, ignore_errors=True)
+for made in (HERE / "tutorials").glob("*.ipynb"):
+    made.unlink()
 
 html_theme = "furo"
 html_title = project
@@ -85,6 +119,22 @@ for result in sorted((ROOT / "benchmarks" / "results").glob("*.md")):
     (HERE / "results" / result.name).write_text(result_page(result), encoding="utf-8")
 
 
+def tutorial_page(notebook: Path) -> str:
+    """Return a notebook for the site: with a link to itself, and links where it names pages and other notebooks."""
+    kept = json.loads(notebook.read_text(encoding="utf-8"))
+    texts = [cell for cell in kept["cells"] if cell["cell_type"] == "markdown"]
+    for cell in texts:
+        text = re.sub(r"`docs/(\w+\.md)`", r"[`docs/\1`](../\1)", "".join(cell["source"]))
+        cell["source"] = re.sub(r"`tutorials/(\w+\.ipynb)`", r"[`tutorials/\1`](\1)", text)
+    title, _, rest = texts[0]["source"].partition("\n")
+    texts[0]["source"] = f"{title}\n\n{{download}}`This page as a notebook <../../tutorials/{notebook.name}>`\n{rest}"
+    return json.dumps(kept, ensure_ascii=False)
+
+
+for notebook in sorted((ROOT / "tutorials").glob("*.ipynb")):
+    (HERE / "tutorials" / notebook.name).write_text(tutorial_page(notebook), encoding="utf-8")
+
+
 def link_repository(app: Sphinx, docname: str, source: list[str]) -> None:
     """Turn a page's links to files of the repository into links that work in the site.
 
@@ -101,7 +151,7 @@ def link_repository(app: Sphinx, docname: str, source: list[str]) -> None:
             return match[0]
         inside = file.relative_to(ROOT).as_posix()
         included = own.get(inside) or inside.replace("benchmarks/results/", "results/", 1)
-        if included.endswith(".md") and (HERE / included).is_file():
+        if included.endswith((".md", ".ipynb")) and (HERE / included).is_file():
             return f"[{text}]({os.path.relpath(HERE / included, page.parent)})"
         if not file.exists():
             logger.warning("there is no file %s in the repository", inside, location=docname)
@@ -112,6 +162,12 @@ def link_repository(app: Sphinx, docname: str, source: list[str]) -> None:
         return text
 
     source[0] = re.sub(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>(?:\.\./)+[^)#\s]+)\)", replace, source[0])
+
+
+def name_elsewhere(_app: Sphinx, _env: Any, node: nodes.Element, _contnode: nodes.Element) -> None:
+    """Look for what is not of this package under the name that it has elsewhere."""
+    if node.get("refdomain") == "py":
+        node["reftarget"] = ELSEWHERE.get(node.get("reftarget", ""), node.get("reftarget", ""))
 
 
 def resolve_own(_: Sphinx, env: Any, node: nodes.Element, contnode: nodes.Element) -> nodes.Element | None:
@@ -179,13 +235,6 @@ def own_signature(
     return signature.replace("<factory>", "..."), returns
 
 
-def set_lists_apart(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
-    """Put an empty line between a sentence and the list of slots that follows it, as reStructuredText wants."""
-    for i in range(len(lines) - 1, 0, -1):
-        if re.match(r"``[^`]+`` : ", lines[i]) and lines[i - 1].strip() and not lines[i - 1].startswith(" "):
-            lines.insert(i, "")
-
-
 def math_inline(translator: Any, node: nodes.math) -> None:
     """Write a formula as MathML, which browsers show by themselves: no script, no network."""
     translator.body.append(_mathml(node))
@@ -211,8 +260,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (math_inline, None), (math_block, None))
     app.connect("autodoc-skip-member", skip_inherited)
     app.connect("autodoc-process-signature", own_signature)
-    # Before napoleon, which has the default priority.
-    app.connect("autodoc-process-docstring", set_lists_apart, priority=400)
     app.connect("source-read", link_repository)
+    app.connect("missing-reference", name_elsewhere, priority=400)  # before intersphinx looks
     app.connect("missing-reference", resolve_own)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

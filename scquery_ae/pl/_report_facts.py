@@ -168,6 +168,18 @@ def holds_bar(names: pd.Series) -> bool:
     return any("|" in name for name in names.dropna().unique())
 
 
+def counted(counts: pd.Series) -> list[tuple[str, int]]:
+    """Return types as text, and numbers of cells."""
+    return [(str(kind), int(count)) for kind, count in counts.items()]
+
+
+def quantiles(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the 5, 50 and 95 per cent quantiles, NaN where there is nothing."""
+    there = values[np.isfinite(values)]
+    low, middle, high = np.quantile(there, [0.05, 0.5, 0.95]) if len(there) else (np.nan,) * 3
+    return float(low), float(middle), float(high)
+
+
 def read_reference(reference: Any, answers: Answers, label_key: str | None) -> Source:
     """Return the reference, made sure to be the one that was queried as far as that can be told."""
     obs = getattr(reference, "obs", None)

@@ -115,6 +115,16 @@ def per_cent(part: float, whole: float) -> str:
     return ">99.9%" if share >= 99.95 else f"{share:.1f}%"
 
 
+def count_and_share(part: int, whole: int) -> str:
+    """Return a number and its share of the whole."""
+    return f"{part:,} ({per_cent(part, whole)})"
+
+
+def with_share(which: np.ndarray | Sequence[bool]) -> str:
+    """Return how many are true, and their share."""
+    return count_and_share(int(np.sum(which)), len(which))
+
+
 def cells(n: int) -> str:
     """Return a number of cells in words."""
     return f"{n:,} cell" if n == 1 else f"{n:,} cells"

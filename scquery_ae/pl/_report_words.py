@@ -1,11 +1,15 @@
-"""What a report says whatever the data: how to read its numbers, when not to, and how to cite."""
+"""What a report says whatever the data: how to read its numbers, when not to, how to cite, and why a part is absent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from scquery_ae.pl._colors import MOST_CATEGORIES
 from scquery_ae.pl._report_parts import Code, Items, Part, Terms, Text
+
+NO_LABEL = "No cell got a label: in none was anything counted in the genes that the reference reads."
+UNCOLOURED = f"No figure: no more than {MOST_CATEGORIES} types can be coloured, and there are more."
 
 #: As in CITATION.cff, which a wheel does not carry.
 AUTHORS = "The scquery_ae founders"

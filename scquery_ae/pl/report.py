@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from scquery_ae._checks import check_adata, check_flag, check_obs_key, check_path, check_slots, check_text
 from scquery_ae._errors import ArgumentError, StorageError
-from scquery_ae.pl import _report_cells, _report_sections
+from scquery_ae.pl import _report_beside, _report_labels, _report_sections, _report_unknown
 from scquery_ae.pl._report_facts import check_preflight, read_answers, read_reference, reference_column
 from scquery_ae.pl._report_parts import ILLEGAL, Section, cells, marked
 from scquery_ae.pl._report_words import how_to_read
@@ -125,12 +125,12 @@ def report(
         _report_sections.asked(answers, source),
         _report_sections.preflight(answers, found),
         Section("read", "How to read these numbers, and when not to believe them", how_to_read(answers.parameters)),
-        _report_cells.makeup(answers, source, groupby),
-        _report_cells.certainty(answers),
-        _report_cells.unknowns(answers),
-        _report_cells.together(answers, source, basis),
-        _report_cells.studies(answers, source, study_key),
-        _report_cells.against_truth(answers, truth_key),
+        _report_labels.makeup(answers, source, groupby),
+        _report_labels.certainty(answers),
+        _report_unknown.unknowns(answers),
+        _report_beside.together(answers, source, basis),
+        _report_beside.studies(answers, source, study_key),
+        _report_labels.against_truth(answers, truth_key),
         _report_sections.citing(answers, source, study_key),
         _report_sections.record(answers, when),
     ]

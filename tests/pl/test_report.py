@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 
 import scquery_ae as sq
 from scquery_ae import ArgumentError, MissingKeyError, StorageError
-from scquery_ae.pl import _report_cells
+from scquery_ae.pl import _report_beside, _report_labels
 from scquery_ae.pl._report_figures import shared_plane
 from scquery_ae.pl._report_parts import listed, marked, per_cent, probability
 from scquery_ae.pl._report_words import ALAVI, AUTHORS, VINCENT
@@ -442,7 +442,8 @@ def test_how_to_cite_is_as_in_the_citation_file(write):
 
 
 def test_more_types_than_can_be_coloured(write, asked, monkeypatch):
-    monkeypatch.setattr(_report_cells, "MOST_CATEGORIES", 2)
+    for module in (_report_beside, _report_labels):
+        monkeypatch.setattr(module, "MOST_CATEGORIES", 2)
     page = write(reference=asked.reference, groupby="donor")
     assert page.text.count("No figure: no more than") == 2
     assert len(page.all("img")) == 1
