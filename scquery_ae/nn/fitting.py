@@ -111,10 +111,11 @@ def run_epochs(
     for epoch in range(first, epochs):
         watching.on_epoch_begin(epoch)
         training.start_at(epoch)
-        logs = _losses(model, model.train_function, training)
-        if validation is not None:
-            held_out = _losses(model, model.test_function, validation)
-            logs |= {f"val_{name}": value for name, value in held_out.items()}
+        with _quiet_tracing():
+            logs = _losses(model, model.train_function, training)
+            if validation is not None:
+                held_out = _losses(model, model.test_function, validation)
+                logs |= {f"val_{name}": value for name, value in held_out.items()}
         watching.on_epoch_end(epoch, logs)
         if model.stop_training:
             break

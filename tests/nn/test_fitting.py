@@ -221,6 +221,13 @@ def test_callbacks_see_the_losses_of_each_epoch():
         assert all(type(value) is float for value in values)
 
 
+def test_many_runs_in_a_process_are_not_warned_of(caplog):
+    # TensorFlow counts the tracings of all models together; each of these is traced twice, for its smaller last batch.
+    for _ in range(8):
+        run(linear_model(), batches(), epochs=1)
+    assert not [record for record in caplog.records if "retracing" in record.getMessage()]
+
+
 def test_without_validation_there_are_no_losses_of_it():
     assert set(run(linear_model(), batches(), patience=1)) == {"loss"}
 
