@@ -28,6 +28,9 @@ CLASSES = {
     "pq": "IndexIVFPQ",
 }
 LEAST = {"hnsw": 1, "ivf": 40, "int8": 40, "pq": 9984}
+#: Above this many vectors the means of the lists are sought in fewer rounds among fewer vectors: with faiss' own settings
+#: the time grows with their 1.5th power, and is hours for tens of millions.
+MANY = 2_000_000
 #: Breadth of the search: candidates of a graph, share of the lists.
 EF_SEARCH = 128
 PROBED = 16
@@ -72,6 +75,8 @@ class ApproximateIndex:
         made = faiss.index_factory(width, FACTORIES[kind].format(lists=lists, parts=parts), faiss.METRIC_INNER_PRODUCT)
         if not made.is_trained:
             made.cp.seed = 0
+            if n > MANY:
+                made.cp.niter, made.cp.max_points_per_centroid = 10, 64
             made.train(vectors)
         made.add(vectors)
         return cls(kind, made)
