@@ -1,146 +1,223 @@
-"""Accuracy, macro-F1 and MAP@100 beside PCA + kNN and logistic regression.
+"""Accuracy, retrieval, confidence, rejection, time and memory beside every peer, on all tasks and their variants.
 
-    python benchmarks/accuracy.py --data ../shared/data --seeds 5
+    python benchmarks/accuracy.py --data ../shared/data                            # what takes no other package
+    python benchmarks/accuracy.py --data ../shared/data --peers build/peers        # and every peer
+    python benchmarks/accuracy.py --data ../shared/data --quick                    # five minutes: does it still hold?
 
-Writes ``benchmarks/results/accuracy.csv`` (one row a task, method and seed) and ``accuracy.md`` (means and 95 %
-intervals over seeds).
+``--peers`` names a virtual environment, made where it is not there (``peers.txt``, Python 3.11). Each method runs in
+processes of its own, one for a task and a training set, all seeds in turn; a method that has spent five minutes there
+begins no further seed, and types are taken out of references in two seeds alone. Rows go to ``results/accuracy.csv`` as
+they come, and what is there is not run again (``--again METHOD`` drops a method's rows first), so that an interrupted
+run goes on. A method that fails is a row with its message. ``results/accuracy.md`` and ``accuracy_summary.md`` are made
+of the rows (``tables.py``), and the figures of the documentation (``figures.py``).
+
+Tasks and variants are described in ``tasks.py``, figures in ``scores.py``, methods in ``methods.py`` and ``peers.py``.
+Times are those of one process; memory is what it held at its peak, imports and data included.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
+import sys
+import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import numpy as np
 import pandas as pd
-import scanpy as sc
-from scipy import stats
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
-from sklearn.preprocessing import StandardScaler
-from tasks import LABEL_KEY, Task, load
 
-import scquery_ae as sq
+HERE = Path(__file__).resolve().parent
+RESULTS, CODES = HERE / "results", HERE.parent / "build" / "accuracy"
+TASKS = (
+    "pancreas_protocol",
+    "pancreas_species",
+    "pbmc_donor",
+    "pbmc_purified",
+    "pbmc_stimulated",
+    "celllines_protocol",
+)
+OWN = ("scquery_ae", "majority class", "PCA + kNN", "PCA + logistic regression", "logistic regression")
+PEERS = ("scanpy ingest", "CellTypist", "scANVI + scArches", "symphonypy", "actinn-jax")
+COLUMNS = [
+    *("task", "variant", "method", "seed", "accuracy", "macro_f1", "map", "ece", "aurc", "auroc"),
+    *("fit_s", "ask_s", "peak_mib", "failed"),
+]
+#: Seconds after which a method begins no further seed of a task and training set.
+BUDGET = 300
+#: What ``--quick`` runs, and by how much less macro-F1 than in the table a seed may come out.
+QUICK, SLACK = ("pancreas_protocol", "celllines_protocol"), 0.03
 
-RESULTS = Path(__file__).parent / "results"
-TASKS = ("pancreas_protocol", "pancreas_species", "pbmc_purified", "celllines_protocol", "pbmc_stimulated")
-K = 100
 
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files and tasks.json")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--methods", nargs="+", choices=OWN + PEERS)
+    parser.add_argument("--groups", nargs="+", help="training sets, such as whole; all, unless told otherwise")
+    parser.add_argument("--peers", type=Path, help="virtual environment of the peers")
+    parser.add_argument("--again", nargs="+", default=[], choices=OWN + PEERS)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    rows = []
+    if arguments.run:
+        method, task, group, seeds = arguments.run
+        run(arguments.data, method, task, group, [int(seed) for seed in seeds.split(",")], quick=arguments.quick)
+        return 0
+    if arguments.quick:
+        return quick(arguments.data)
+    methods = arguments.methods or (OWN + PEERS if arguments.peers else OWN)
+    if arguments.peers:
+        make_environment(arguments.peers)
+    csv = RESULTS / "accuracy.csv"
+    done = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=COLUMNS)
+    done = done[~done["method"].isin(arguments.again)]
     for name in arguments.tasks:
-        task = load(arguments.data, name)
-        for method, run in METHODS.items():
-            for seed in range(arguments.seeds):
-                predicted, average_precision = run(task, seed)
-                rows.append({"task": name, "method": method, "seed": seed, **score(task, predicted)})
-                rows[-1]["MAP@100"] = average_precision
-                print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    RESULTS.mkdir(exist_ok=True)
-    table.round(4).to_csv(RESULTS / "accuracy.csv", index=False)
-    text = markdown(table)
-    (RESULTS / "accuracy.md").write_text(text)
-    print(text)
+        for method in methods:
+            python = arguments.peers / "bin" / "python" if method in PEERS else Path(sys.executable)
+            for group in arguments.groups or listed(arguments.data, name):
+                mine = done[(done["task"] == name) & (done["method"] == method) & done["variant"].map(of(group))]
+                # Types are taken out in turn, so that they are repeats already.
+                most = min(arguments.seeds, 2) if group.startswith("without") else arguments.seeds
+                seeds = [seed for seed in range(most) if seed not in set(mine["seed"])]
+                # Training is told with each query that was asked of it.
+                if not seeds or mine.drop_duplicates("fit_s")["fit_s"].sum() + mine["ask_s"].sum() > BUDGET:
+                    continue
+                for row in rows_of(python, arguments.data, method, name, group, seeds):
+                    new = pd.DataFrame([row], columns=COLUMNS)
+                    done = pd.concat([done, new], ignore_index=True) if len(done) else new
+                    done.to_csv(csv, index=False, float_format="%.5g")
+                    print(name, group, method, {key: row.get(key) for key in COLUMNS[1:]}, flush=True)
+    from tables import markdown, summary
+
+    rows = pd.read_csv(csv)
+    for file, text in (("accuracy.md", markdown(rows)), ("accuracy_summary.md", summary(rows))):
+        (RESULTS / file).write_text(text)
+    print(summary(rows))
+    return 0
 
 
-def scquery(task: Task, seed: int) -> tuple[np.ndarray, float]:
-    reference, query = task.reference.copy(), task.query.copy()
-    sq.pp.normalize(reference, n_top_genes=2000)
-    encoder = sq.tl.pretrain(reference, random_state=seed, progress=False)
-    sq.tl.finetune(reference, encoder, label_key=LABEL_KEY, random_state=seed, progress=False)
-    built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
-    sq.tl.query(query, built)
-    # Labels come from the default number of neighbours, MAP from K.
-    hits = built.index.search(query.obsm["X_scquery"], min(K, built.n_obs)).indices
-    return query.obs["scquery_label"].astype(str).to_numpy(), mean_average_precision(task, hits)
+def of(group: str) -> Callable[[str], bool]:
+    """Return whether a variant is among those of a training set."""
+    return lambda variant: variant == group or (group == "whole" and " of the " in variant)
 
 
-def pca_knn(task: Task, seed: int) -> tuple[np.ndarray, float]:
-    reference, query = scaled(task)
-    pca = PCA(n_components=50, random_state=seed).fit(reference)
-    codes, query_codes = pca.transform(reference), pca.transform(query)
-    labels = task.reference.obs[LABEL_KEY].astype(str)
-    predicted = KNeighborsClassifier(n_neighbors=15).fit(codes, labels).predict(query_codes)
-    hits = NearestNeighbors(n_neighbors=K).fit(codes).kneighbors(query_codes, return_distance=False)
-    return predicted, mean_average_precision(task, hits)
+def listed(folder: Path, name: str) -> list[str]:
+    from tasks import groups, load
+
+    return groups(load(folder, name))
 
 
-def logistic_regression(task: Task, seed: int) -> tuple[np.ndarray, float]:
-    reference, query = scaled(task)
-    model = LogisticRegression(max_iter=300, random_state=seed)
-    model.fit(reference, task.reference.obs[LABEL_KEY].astype(str))
-    return model.predict(query), np.nan
+def rows_of(python: Path, folder: Path, method: str, task: str, group: str, seeds: list[int], *more: str):
+    """Yield the rows of one process as they come."""
+    command = [python, HERE / "accuracy.py", "--data", folder, *more, "--run", method, task, group]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(HERE.parent),
+        "PYTHONWARNINGS": "ignore",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    with subprocess.Popen(
+        [*command, ",".join(map(str, seeds))], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                yield json.loads(line)
+    if process.returncode:
+        failed = f"the process ended with {process.returncode}"
+        yield {"task": task, "variant": group, "method": method, "seed": seeds[0], "failed": failed}
 
 
-METHODS: dict[str, Callable[[Task, int], tuple[np.ndarray, float]]] = {
-    "scquery_ae": scquery,
-    "PCA(50) + kNN(15)": pca_knn,
-    "logistic regression": logistic_regression,
-}
+def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *, quick: bool) -> None:
+    """Train and ask one method, and print a row of JSON for each seed and variant."""
+    from methods import METHODS
+    from scale import memory
+    from scores import score
+    from tasks import load, queries
+
+    methods = dict(METHODS)
+    if name in PEERS:
+        from peers import PEERS as OTHERS
+
+        methods |= OTHERS
+    method: Any = None
+    spent = 0.0
+    for seed in seeds:
+        if spent > BUDGET:
+            return
+        trained: tuple[str, ...] = ()
+        rows = []
+        for variant, task in queries(load(folder, task_name, seed), group, seed):
+            row = {"task": task_name, "variant": variant, "method": name, "seed": seed}
+            genes, started = tuple(task.query.var_names), time.perf_counter()
+            try:
+                if not trained or (method.same_genes and genes != trained):
+                    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+                    began = time.perf_counter()
+                    method = methods[name]()
+                    method.fit(task.reference[:, genes] if method.same_genes else task.reference, seed)
+                    trained, fit_s = genes, time.perf_counter() - began
+                began = time.perf_counter()
+                answer = method.ask(task.query, logged=task.logged)
+                ask_s = time.perf_counter() - began
+                peak = memory("VmHWM") / 2**20
+                row |= {"fit_s": fit_s, "ask_s": ask_s, "peak_mib": peak, **score(task, answer)}
+                if variant == "whole" and answer.codes is not None and not quick:
+                    keep(answer.codes, f"{task_name}-{name}-{seed}")
+            except Exception as error:  # noqa: BLE001 (whatever a peer raises is its result)
+                row["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            spent += time.perf_counter() - started
+            rows.append(row)
+            if "failed" in row and variant == "whole":
+                break
+            if quick:
+                break
+        # All of a seed or nothing, so that an interrupted one is run again.
+        print(*map(json.dumps, rows), sep="\n", flush=True)
 
 
-def scaled(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Return both sides over the reference's 2000 most variable genes, log-normalised and scaled by the reference.
+def keep(codes, name: str) -> None:
+    """Write an embedding for ``scib.py``."""
+    import numpy as np
 
-    Values are cut at 10 standard deviations, as in scanpy's tutorials; without, both baselines lose accuracy.
-    """
-    reference, query = task.reference.copy(), task.query.copy()
-    sc.pp.normalize_total(reference, target_sum=1e4)
-    sc.pp.log1p(reference)
-    if not task.logged:
-        sc.pp.normalize_total(query, target_sum=1e4)
-        sc.pp.log1p(query)
-    if reference.n_vars > 2000:
-        sc.pp.highly_variable_genes(reference, n_top_genes=2000)
-        variable = reference.var["highly_variable"].to_numpy()
-        reference, query = reference[:, variable], query[:, variable]
-    scaler = StandardScaler().fit(reference.X.toarray())
-    return tuple(np.clip(scaler.transform(side.X.toarray()), -10, 10) for side in (reference, query))
+    CODES.mkdir(parents=True, exist_ok=True)
+    np.savez(CODES / f"{name}.npz", reference=codes[0].astype("float32"), query=codes[1].astype("float32"))
 
 
-def mean_average_precision(task: Task, hits: np.ndarray) -> float:
-    types = task.reference.obs[LABEL_KEY].astype(str).to_numpy()
-    truth = task.query.obs[LABEL_KEY].to_numpy()[task.known]
-    counts = pd.Series(types).value_counts()
-    relevant = types[hits[task.known]] == truth[:, None]
-    return float(sq.stats.average_precision(relevant, counts[truth].to_numpy()).mean())
+def make_environment(folder: Path) -> None:
+    """Make the virtual environment of the peers where it is not there."""
+    if (folder / "installed").exists():
+        return
+    if sys.version_info[:2] != (3, 11):
+        sys.exit(f"The peers need Python 3.11; this is {sys.version.split()[0]}. Call this with python3.11.")
+    venv.create(folder, with_pip=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    # The processor build of PyTorch; left to itself, pip takes one of several gigabytes.
+    subprocess.run([*pip, "torch==2.13.0"], check=True)
+    subprocess.run([*pip, "-r", HERE / "peers.txt"], check=True)
+    (folder / "installed").touch()
 
 
-def score(task: Task, predicted: np.ndarray) -> dict[str, float]:
-    truth, predicted = task.query.obs[LABEL_KEY].to_numpy()[task.known], predicted[task.known]
-    macro = f1_score(truth, predicted, average="macro", labels=np.unique(truth), zero_division=0)
-    return {"accuracy": float(accuracy_score(truth, predicted)), "macro-F1": float(macro)}
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return the table of means and 95 % t intervals over seeds."""
-    columns = ["accuracy", "macro-F1", "MAP@100"]
-    lines = ["| task | method | " + " | ".join(columns) + " |", "|---|---|---|---|---|"]
-    for (task, method), rows in table.groupby(["task", "method"], sort=False):
-        cells = [interval(rows[column].to_numpy()) for column in columns]
-        lines.append(f"| {task} | {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def interval(values: np.ndarray) -> str:
-    if np.isnan(values).any():
-        return ""
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else 0.0
-    return f"{values.mean():.3f} ± {half:.3f}"
+def quick(folder: Path) -> int:
+    """Run a part, without writing anything, and compare with the table; return 1 where this package has lost."""
+    table = pd.read_csv(RESULTS / "accuracy.csv")
+    lost = []
+    for task in QUICK:
+        for method in ("majority class", "PCA + kNN", "logistic regression", "scquery_ae"):
+            (row,) = rows_of(Path(sys.executable), folder, method, task, "whole", [0], "--quick")
+            same = (table["task"] == task) & (table["method"] == method) & (table["variant"] == "whole")
+            before = table.loc[same, "macro_f1"].mean()
+            print(f"{task}, {method}: macro-F1 {row.get('macro_f1', float('nan')):.3f}, in the table {before:.3f}")
+            if not row.get("macro_f1", 0) >= before - SLACK:
+                lost.append(f"{method} on {task}: {row}")
+    print(*lost, sep="\n")
+    return int(bool(lost))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

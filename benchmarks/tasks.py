@@ -1,22 +1,25 @@
-"""The benchmark tasks: reference and query, read from a folder of labelled datasets."""
+"""The benchmark's tasks and their variants: a reference to learn from, and queries to be answered."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anndata
 import numpy as np
 
-LABEL_KEY = "cell_type"
+LABEL_KEY, BATCH_KEY = "cell_type", "batch"
+PANELS, DEPTHS, LABELS = (0.02, 0.05, 0.1, 0.25, 0.5), (0.1, 0.2, 0.5), (5, 10, 25)
 
 
 @dataclass(frozen=True)
 class Task:
     """A reference, a query over the same genes, and which query cells have a type that the reference knows.
 
-    The query's true types are in ``query.obs["cell_type"]``, in the reference's words.
+    The query's true types are in ``query.obs["cell_type"]``, in the reference's words. Cells of the reference without a
+    label, where there are any, have a missing one.
     """
 
     name: str
@@ -25,26 +28,97 @@ class Task:
     known: np.ndarray
     logged: bool
 
+    def of_query(self, query: anndata.AnnData) -> Task:
+        """Return the same task with another query of the same cells."""
+        return replace(self, query=query)
 
-def load(folder: Path, name: str) -> Task:
-    """Read the task called `name` of ``folder/tasks.json``."""
+
+def load(folder: Path, name: str, seed: int = 0) -> Task:
+    """Read the task called `name` of ``folder/tasks.json``; where batches take turns, `seed` says which is asked."""
     spec = json.loads((folder / "tasks.json").read_text())[name]
-    if "split" in spec:
-        msg = f"{name} is a split of one dataset, which this benchmark does not run."
-        raise ValueError(msg)
     reference = _select(anndata.read_h5ad(folder / f"{spec['reference']}.h5ad"), spec.get("reference_where"))
-    query = _select(anndata.read_h5ad(folder / f"{spec['query']}.h5ad"), spec.get("query_where"))
+    logged = "log-normalised" in spec.get("note", "")
+    if "split" in spec:
+        batches = reference.obs[spec["split"]["column"]].astype(str)
+        asked = (batches == sorted(set(batches))[seed % batches.nunique()]).to_numpy()
+        reference, query = reference[~asked].copy(), reference[asked].copy()
+    else:
+        query = _select(anndata.read_h5ad(folder / f"{spec['query']}.h5ad"), spec.get("query_where"))
     labels = query.obs[LABEL_KEY].astype(str)
     if "query_labels" in spec:
         labels = labels.map(spec["query_labels"]).fillna("unmapped")
     query.obs[LABEL_KEY] = labels.to_numpy()
+    reference.obs[LABEL_KEY] = reference.obs[LABEL_KEY].astype(str).astype(object)
     # Only shared genes, as the tasks are defined; each method normalises for itself.
     available = set(query.var_names)
     shared = [gene for gene in reference.var_names if gene in available]
     reference, query = reference[:, shared].copy(), query[:, shared].copy()
-    types = set(reference.obs[LABEL_KEY].astype(str))
+    types = set(reference.obs[LABEL_KEY])
     known = np.array([label in types for label in query.obs[LABEL_KEY]])
-    return Task(name, reference, query, known, logged="log-normalised" in spec.get("note", ""))
+    return Task(name, reference, query, known, logged=logged)
+
+
+def groups(task: Task) -> list[str]:
+    """Return the variants that need training of their own: ``"whole"`` first, which answers the most queries."""
+    names = ["whole"]
+    if task.name in ("pancreas_protocol", "pancreas_species", "pbmc_stimulated"):
+        names.append("wrong labels")
+    if task.name in ("pancreas_protocol", "pancreas_species"):
+        names += [f"{n} labels a type" for n in LABELS]
+        counts = task.query.obs[LABEL_KEY][task.known].value_counts()
+        names += [f"without {kind}" for kind in sorted(counts.index[counts >= 5])]
+    return names
+
+
+def queries(task: Task, group: str, seed: int) -> Iterator[tuple[str, Task]]:
+    """Yield the variants of a group by name; those of one group have the same reference."""
+    if group != "whole":
+        yield group, _trained(task, group, np.random.default_rng([seed, 11]))
+        return
+    yield "whole", task
+    if task.name in ("pbmc_donor", "celllines_protocol"):
+        return
+    for share in PANELS:
+        yield f"{share:.0%} of the genes", task.of_query(cut(task.query, share, seed))
+    if not task.logged:
+        for share in DEPTHS:
+            yield f"{share:.0%} of the depth", task.of_query(thinned(task.query, share, seed))
+
+
+def cut(query: anndata.AnnData, share: float, seed: int) -> anndata.AnnData:
+    """Return the query with a share of its genes, drawn at random."""
+    rng = np.random.default_rng([seed, round(share * 1000)])
+    return query[:, np.sort(rng.permutation(query.n_vars)[: round(share * query.n_vars)])].copy()
+
+
+def thinned(query: anndata.AnnData, share: float, seed: int) -> anndata.AnnData:
+    """Return the query as if it had been sequenced less: each count is kept with probability `share`."""
+    rng = np.random.default_rng([seed, 5, round(share * 1000)])
+    fewer = query.copy()
+    # Two protocols of the islets have counts that are not whole.
+    fewer.X.data = rng.binomial(np.rint(query.X.data).astype(int), share).astype(np.float32)
+    fewer.X.eliminate_zeros()
+    return fewer
+
+
+def _trained(task: Task, group: str, rng: np.random.Generator) -> Task:
+    """Return the task with a changed reference."""
+    labels = task.reference.obs[LABEL_KEY].to_numpy(dtype=object).copy()
+    kinds = np.unique(labels)
+    if group.startswith("without "):
+        removed = group.removeprefix("without ")
+        known = task.known & (task.query.obs[LABEL_KEY].to_numpy() != removed)
+        return replace(task, reference=task.reference[labels != removed].copy(), known=known)
+    if group == "wrong labels":
+        for i in rng.permutation(len(labels))[: round(0.2 * len(labels))]:
+            labels[i] = rng.choice(kinds[kinds != labels[i]])
+    else:
+        kept = int(group.split()[0])
+        for kind in kinds:
+            labels[rng.permutation(np.flatnonzero(labels == kind))[kept:]] = np.nan
+    reference = task.reference.copy()
+    reference.obs[LABEL_KEY] = labels
+    return replace(task, reference=reference)
 
 
 def _select(adata: anndata.AnnData, where: dict[str, list[str]] | None) -> anndata.AnnData:

@@ -38,11 +38,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import anndata
 import numpy as np
 import pandas as pd
-from accuracy import TASKS, interval
-from panels import cut
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, roc_auc_score
-from tasks import LABEL_KEY, load
+from tables import interval
+from tasks import LABEL_KEY, cut, load
 
 import scquery_ae as sq
 from scquery_ae.loaders import open_cells
@@ -54,6 +53,7 @@ LINEAGES = {
     "T cells": ("CD4 T cells", "CD8 T cells"),
     **{kind: (kind,) for kind in ("B cells", "NK cells", "Dendritic cells", "Megakaryocytes")},
 }
+TASKS = ("pancreas_protocol", "pancreas_species", "pbmc_purified", "celllines_protocol", "pbmc_stimulated")
 PANELS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02)
 COVERAGE = 0.95
 

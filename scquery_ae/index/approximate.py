@@ -28,8 +28,8 @@ CLASSES = {
     "pq": "IndexIVFPQ",
 }
 LEAST = {"hnsw": 1, "ivf": 40, "int8": 40, "pq": 9984}
-#: Above this many vectors the means of the lists are sought in fewer rounds among fewer vectors: with faiss' own settings
-#: the time grows with their 1.5th power, and is hours for tens of millions.
+#: Above this many vectors the means of the lists are sought in fewer rounds among fewer vectors: by faiss' own settings
+#: the time grows with their 1.5th power, to hours for tens of millions.
 MANY = 2_000_000
 #: Breadth of the search: candidates of a graph, share of the lists.
 EF_SEARCH = 128

@@ -1,0 +1,108 @@
+"""The figures of ``docs/benchmarks.md``, from ``results/accuracy.csv``.
+
+python benchmarks/figures.py
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from scipy import stats
+from tables import OURS
+
+HERE = Path(__file__).resolve().parent
+IMAGES = HERE.parent / "docs" / "images"
+OUR_COLOR, OTHER = "#b2182b", "#4d4d4d"
+#: Okabe and Ito's colours but red, which is ours.
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#999999", "#f0e442", "#000000", "#8c510a")
+STYLE = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 9}
+
+
+def main() -> None:
+    rows = pd.read_csv(HERE / "results" / "accuracy.csv")
+    rows = rows[rows["failed"].isna()]
+    with plt.rc_context(STYLE):
+        for name, figure in (("tasks", by_task(rows)), ("time", by_time(rows)), ("curves", curves(rows))):
+            figure.savefig(IMAGES / f"benchmark_{name}.png", dpi=150, bbox_inches="tight")
+
+
+def by_task(rows: pd.DataFrame) -> plt.Figure:
+    """Draw the macro-F1 of each method in each task, best first, with intervals over seeds."""
+    whole = rows[rows["variant"] == "whole"]
+    tasks = list(dict.fromkeys(whole["task"]))
+    figure, axes = plt.subplots(2, int(np.ceil(len(tasks) / 2)), figsize=(11, 6), layout="constrained")
+    for ax, task in zip(axes.flat, tasks, strict=False):
+        found = whole[whole["task"] == task].groupby("method")["macro_f1"].agg(["mean", "sem", "size"])
+        found = found.sort_values("mean")
+        half = found["sem"].fillna(0) * stats.t.ppf(0.975, np.maximum(found["size"] - 1, 1))
+        colors = [OUR_COLOR if method == OURS else OTHER for method in found.index]
+        ax.barh(found.index, found["mean"], xerr=half, color=colors, height=0.65, error_kw={"lw": 1})
+        ax.set(xlim=(0, 1), title=task.replace("_", ", "))
+        ax.tick_params(axis="y", length=0)
+    for ax in axes.flat[len(tasks) :]:
+        ax.axis("off")
+    for ax in axes[-1]:
+        ax.set_xlabel("macro-F1")
+    return figure
+
+
+def by_time(rows: pd.DataFrame) -> plt.Figure:
+    """Draw the mean macro-F1 over tasks against the mean time of training and query."""
+    whole = rows[rows["variant"] == "whole"]
+    seconds = (whole["fit_s"] + whole["ask_s"]).groupby([whole["method"], whole["task"]]).mean().unstack()
+    f1 = whole.groupby(["method", "task"])["macro_f1"].mean().unstack()
+    complete = f1.index[f1.notna().all(axis=1)]
+    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    for method in complete:
+        x, y = seconds.loc[method].mean(), f1.loc[method].mean()
+        color = OUR_COLOR if method == OURS else OTHER
+        ax.plot(max(x, 1e-2), y, "o", color=color)
+        ax.annotate(method, (max(x, 1e-2), y), xytext=(5, 4), textcoords="offset points", color=color)
+    ax.set(xscale="log", xlabel="training and one query, mean over tasks (s)", ylabel="macro-F1, mean over tasks")
+    ax.margins(x=0.25, y=0.1)
+    return figure
+
+
+def curves(rows: pd.DataFrame) -> plt.Figure:
+    """Draw macro-F1 by the share of the genes, of the depth, and by labels a type."""
+    kinds = {
+        "share of the genes": r"(\d+)% of the genes",
+        "share of the depth": r"(\d+)% of the depth",
+        "labels a type": r"(\d+) labels a type",
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharey=True)
+    methods = [m for m in dict.fromkeys(rows["method"]) if m != "majority class"]
+    palette = dict(zip([m for m in methods if m != OURS], COLORS, strict=False)) | {OURS: OUR_COLOR}
+    for ax, (label, pattern) in zip(axes, kinds.items(), strict=True):
+        own = rows.assign(x=rows["variant"].str.extract(pattern, expand=False).astype(float))
+        own = own[own["x"].notna()]
+        whole = rows[(rows["variant"] == "whole") & rows["task"].isin(set(own["task"]))]
+        if "share" in label:
+            own = pd.concat([own, whole.assign(x=100.0)])
+        means = own.groupby(["method", "x", "task"])["macro_f1"].mean().unstack()
+        # A mean over other tasks than the others' would mislead.
+        means = means[means.notna().all(axis=1)].mean(axis=1)
+        for method in methods:
+            if method in means.index.get_level_values(0):
+                line = means.loc[method]
+                width, order = (2.2, 3) if method == OURS else (1.2, 2)
+                ax.plot(line.index, line, "o-", ms=3.5, lw=width, zorder=order, color=palette[method], label=method)
+        ticks = sorted(own["x"].unique())
+        ax.set(xscale="log", xlabel=label + (" (%)" if "share" in label else ""))
+        ax.set_xticks(ticks, [re.sub(r"\.0$", "", str(tick)) for tick in ticks])
+        ax.minorticks_off()
+    axes[0].set(ylabel="macro-F1, mean over tasks", ylim=(0, 1))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+if __name__ == "__main__":
+    main()

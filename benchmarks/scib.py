@@ -1,0 +1,103 @@
+"""Bio-conservation and batch-correction scores of scib-metrics for the embeddings that ``accuracy.py`` kept.
+
+    build/peers/bin/python benchmarks/scib.py --data ../shared/data
+
+Reference and query cells of known types together, at most 4,000 of them, with reference and query as the batches. Runs
+in the peers' environment, after ``accuracy.py``. Writes ``results/scib.csv``, one row a task, method and seed; what is
+there is not done again, and ``results/scib.md``, means and 95 % intervals over seeds.
+
+References
+----------
+Luecken et al., Nature Methods 19, 41 (2022).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import anndata
+import numpy as np
+import pandas as pd
+from accuracy import CODES, RESULTS, TASKS
+from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
+from tables import interval
+from tasks import LABEL_KEY, Task, load
+
+MOST = 4000
+COLUMNS = ["task", "method", "seed", "bio", "batch", "total"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files and tasks.json")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--again", action="store_true")
+    arguments = parser.parse_args()
+    csv = RESULTS / "scib.csv"
+    done = pd.read_csv(csv) if csv.exists() and not arguments.again else pd.DataFrame(columns=COLUMNS)
+    for name in TASKS:
+        for seed in range(arguments.seeds):
+            task = load(arguments.data, name, seed)
+            there = set(done.loc[(done["task"] == name) & (done["seed"] == seed), "method"])
+            files = {file.stem.split("-", 1)[1].rsplit("-", 1)[0]: file for file in CODES.glob(f"{name}-*-{seed}.npz")}
+            files = {method: file for method, file in sorted(files.items()) if method not in there}
+            if not files:
+                continue
+            rows = scores(task, files, seed)
+            print(rows.to_string(index=False), flush=True)
+            done = pd.concat([done, rows.assign(task=name, seed=seed)], ignore_index=True)[COLUMNS]
+            done.to_csv(csv, index=False, float_format="%.4g")
+    (RESULTS / "scib.md").write_text(markdown(done))
+
+
+def markdown(done: pd.DataFrame) -> str:
+    """Return the scores of each method over all tasks that every method has, best first, then by task."""
+    table = done.pivot_table(index="method", columns="task", values="total", sort=False)
+    complete = table.dropna(axis=1).columns
+    over_all = done[done["task"].isin(complete)].groupby("method")[["bio", "batch", "total"]].mean()
+    order = over_all.sort_values("total", ascending=False).index
+    lines = [f"Mean over {', '.join(complete)}.", "", "| method | bio-conservation | batch correction | total |"]
+    lines.append("|---|---|---|---|")
+    lines += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in over_all.loc[name]) + " |" for name in order]
+    lines += ["", "| task | method | bio-conservation | batch correction | total |", "|---|---|---|---|---|"]
+    for (task, method), own in done.groupby(["task", "method"], sort=False):
+        cells = " | ".join(interval(own[name].to_numpy()) for name in ("bio", "batch", "total"))
+        lines.append(f"| {task} | {method} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def scores(task: Task, files: dict[str, Path], seed: int) -> pd.DataFrame:
+    types = task.reference.obs[LABEL_KEY].dropna().astype(str).to_numpy()
+    labels = np.concatenate([types, task.query.obs[LABEL_KEY].to_numpy()[task.known]])
+    sides = np.repeat(["reference", "query"], [len(types), task.known.sum()])
+    kept = np.sort(np.random.default_rng([seed, 3]).permutation(len(labels))[:MOST])
+    both = anndata.AnnData(obs=pd.DataFrame({"label": labels, "side": sides}, dtype="category").iloc[kept])
+    both.obs_names = np.arange(len(kept)).astype(str)
+    for method, file in files.items():
+        with np.load(file) as codes:
+            both.obsm[method] = np.concatenate([codes["reference"], codes["query"][task.known]])[kept]
+    judge = Benchmarker(
+        both,
+        batch_key="side",
+        label_key="label",
+        embedding_obsm_keys=list(files),
+        bio_conservation_metrics=BioConservation(),
+        # It compares with the cells before integration, of which there are none here.
+        batch_correction_metrics=BatchCorrection(pcr_comparison=False),
+        progress_bar=False,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        judge.benchmark()
+    table = judge.get_results(min_max_scale=False).loc[list(files)]
+    names = {"Bio conservation": "bio", "Batch correction": "batch", "Total": "total"}
+    return table[list(names)].astype(float).rename(columns=names).rename_axis("method").reset_index()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What the benchmark of accuracy is made of: its variants, its figures and its tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_the_path() -> Iterator[None]:
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def task():
+    from tasks import Task
+
+    rng = np.random.default_rng(0)
+
+    def cells(n: int, kinds: list[str]) -> ad.AnnData:
+        labels = np.resize(kinds, n).astype(object)
+        counts = sparse.csr_matrix(rng.poisson(4, (n, 40)).astype(np.float32))
+        obs = pd.DataFrame({"cell_type": labels, "batch": "one"}, index=[f"c{i}" for i in range(n)])
+        return ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=[f"g{j}" for j in range(40)]))
+
+    query = cells(30, ["a", "b", "new"])
+    known = (query.obs["cell_type"] != "new").to_numpy()
+    return Task("pancreas_protocol", cells(60, ["a", "b", "c"]), query, known, logged=False)
+
+
+def test_a_query_is_cut_and_thinned_as_its_name_says(task):
+    from tasks import queries
+
+    found = dict(queries(task, "whole", 0))
+    assert next(iter(found)) == "whole"
+    assert found["25% of the genes"].query.n_vars == 10
+    assert found["50% of the genes"].query.n_vars == 20
+    for share in (0.1, 0.2, 0.5):
+        fewer = found[f"{share:.0%} of the depth"].query
+        assert fewer.X.sum() / task.query.X.sum() == pytest.approx(share, abs=0.02)
+        assert (fewer.X > task.query.X).nnz == 0
+        assert np.array_equal(fewer.X.data, np.rint(fewer.X.data))
+    assert all(variant.reference is task.reference for variant in found.values())
+
+
+def test_references_are_changed_as_their_name_says(task):
+    from tasks import queries
+
+    before = task.reference.obs["cell_type"].to_numpy()
+    [(_, wrong)] = queries(task, "wrong labels", 0)
+    assert (wrong.reference.obs["cell_type"].to_numpy() != before).sum() == 12
+    [(_, few)] = queries(task, "5 labels a type", 0)
+    assert few.reference.obs["cell_type"].value_counts().to_dict() == {"a": 5, "b": 5, "c": 5}
+    assert few.reference.n_obs == 60
+    [(_, without)] = queries(task, "without a", 0)
+    assert set(without.reference.obs["cell_type"]) == {"b", "c"}
+    assert without.known.sum() == 10
+    assert (task.reference.obs["cell_type"].to_numpy() == before).all()
+
+
+def test_area_under_risk_and_coverage_by_hand():
+    from scores import risk_coverage_area
+
+    # Errors among the 1, 2, 3, 4 most confident: 0, 1/2, 1/3, 1/2.
+    right = np.array([True, False, True, False])
+    assert risk_coverage_area(np.array([0.9, 0.8, 0.7, 0.1]), right) == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
+    # All alike: half of them wrong, in whatever order.
+    assert risk_coverage_area(np.full(4, 0.3), right) == pytest.approx(0.5)
+
+
+def test_figures_of_an_answer(task):
+    from methods import Answer
+    from scores import score
+    from sklearn.metrics import f1_score
+
+    truth = task.query.obs["cell_type"].to_numpy()
+    labels = np.where(truth == "new", "a", truth).astype(object)
+    labels[:3] = "b"  # an a, a b and a new one
+    codes = np.eye(3)[[{"a": 0, "b": 1, "c": 2}[kind] for kind in task.reference.obs["cell_type"]]]
+    asked = np.eye(3)[[{"a": 0, "b": 1, "new": 2}[kind] for kind in truth]]
+    found = score(task, Answer(labels, np.where(truth == "new", 0.2, 0.9), codes=(codes, asked)))
+    known = truth != "new"
+    assert found["accuracy"] == pytest.approx(19 / 20)
+    assert found["macro_f1"] == pytest.approx(f1_score(truth[known], labels[known], average="macro"))
+    assert found["map"] == 1
+    assert found["auroc"] == 1
+    assert found["ece"] == pytest.approx(abs(0.9 - 19 / 20))
+
+
+def test_the_best_peer_is_met_seed_by_seed():
+    from scipy import stats
+    from tables import beside_best, interval
+
+    ours, theirs, worse = [0.9, 0.8, 0.85], [0.85, 0.79, 0.83], [0.5, 0.5, 0.5]
+    rows = pd.DataFrame(
+        [
+            {"task": "t", "variant": "whole", "method": method, "seed": seed, "macro_f1": value}
+            for method, values in {"scquery_ae": ours, "peer": theirs, "other": worse}.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+    *_, line = beside_best(rows)
+    gain = np.subtract(ours, theirs)
+    assert "| peer |" in line
+    assert interval(gain) in line
+    assert f"{stats.ttest_rel(ours, theirs).pvalue:.3g}" in line
+    half = stats.t.interval(0.95, 2, loc=0, scale=stats.sem(gain))[1]
+    assert interval(gain) == f"{gain.mean():.3f} ± {half:.3f}"
+    assert interval(np.array([0.5, np.nan])) == ""
+
+
+def test_failures_are_told_and_leave_no_figure():
+    from tables import markdown, summary
+
+    good = {"fit_s": 1.0, "ask_s": 1.0, "peak_mib": 9.0, "accuracy": 0.5, "map": np.nan}
+    good |= {"ece": np.nan, "aurc": np.nan, "auroc": np.nan, "failed": None}
+    key = {"task": "t", "variant": "whole", "seed": 0}
+    rows = pd.DataFrame(
+        [
+            {**key, **good, "method": "scquery_ae", "macro_f1": 0.75},
+            {**key, "method": "peer", "failed": "ValueError: no"},
+        ]
+    )
+    assert "- peer: `ValueError: no`: t (whole)" in markdown(rows)
+    assert "| scquery_ae | 0.750 | 0.750 |" in summary(rows)
+    assert "| peer |" not in summary(rows) + markdown(rows)
