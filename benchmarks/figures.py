@@ -59,16 +59,27 @@ def by_time(rows: pd.DataFrame) -> plt.Figure:
     whole = rows[rows["variant"] == "whole"]
     seconds = (whole["fit_s"] + whole["ask_s"]).groupby([whole["method"], whole["task"]]).mean().unstack()
     f1 = whole.groupby(["method", "task"])["macro_f1"].mean().unstack()
-    complete = f1.index[f1.notna().all(axis=1)]
-    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-    for method in complete:
-        x, y = seconds.loc[method].mean(), f1.loc[method].mean()
-        color = OUR_COLOR if method == OURS else OTHER
-        ax.plot(max(x, 1e-2), y, "o", color=color)
-        ax.annotate(method, (max(x, 1e-2), y), xytext=(5, 4), textcoords="offset points", color=color)
+    complete = f1.index[f1.notna().all(axis=1)].drop("majority class", errors="ignore")
+    figure, ax = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+    colors = palette(complete)
+    for method in f1.loc[complete].mean(axis=1).sort_values(ascending=False).index:
+        at = seconds.loc[method].mean(), f1.loc[method].mean()
+        ax.plot(*at, "o", ms=9 if method == OURS else 7, color=colors[method], label=method)
     ax.set(xscale="log", xlabel="training and one query, mean over tasks (s)", ylabel="macro-F1, mean over tasks")
-    ax.margins(x=0.25, y=0.1)
+    ax.margins(x=0.2, y=0.15)
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= tick <= high]
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    ax.grid(alpha=0.25)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
     return figure
+
+
+def palette(methods) -> dict[str, str]:
+    """Return a colour for each method; ours stands out."""
+    others = sorted(method for method in methods if method != OURS)
+    return dict(zip(others, COLORS, strict=False)) | {OURS: OUR_COLOR}
 
 
 def curves(rows: pd.DataFrame) -> plt.Figure:
@@ -80,7 +91,7 @@ def curves(rows: pd.DataFrame) -> plt.Figure:
     }
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharey=True)
     methods = [m for m in dict.fromkeys(rows["method"]) if m != "majority class"]
-    palette = dict(zip([m for m in methods if m != OURS], COLORS, strict=False)) | {OURS: OUR_COLOR}
+    colors = palette(methods)
     for ax, (label, pattern) in zip(axes, kinds.items(), strict=True):
         own = rows.assign(x=rows["variant"].str.extract(pattern, expand=False).astype(float))
         own = own[own["x"].notna()]
@@ -94,7 +105,7 @@ def curves(rows: pd.DataFrame) -> plt.Figure:
             if method in means.index.get_level_values(0):
                 line = means.loc[method]
                 width, order = (2.2, 3) if method == OURS else (1.2, 2)
-                ax.plot(line.index, line, "o-", ms=3.5, lw=width, zorder=order, color=palette[method], label=method)
+                ax.plot(line.index, line, "o-", ms=3.5, lw=width, zorder=order, color=colors[method], label=method)
         ticks = sorted(own["x"].unique())
         ax.set(xscale="log", xlabel=label + (" (%)" if "share" in label else ""))
         ax.set_xticks(ticks, [re.sub(r"\.0$", "", str(tick)) for tick in ticks])
