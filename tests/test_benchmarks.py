@@ -135,3 +135,9 @@ def test_failures_are_told_and_leave_no_figure():
     assert "- peer: `ValueError: no`: t (whole)" in markdown(rows)
     assert "| scquery_ae | 0.750 | 0.750 |" in summary(rows)
     assert "| peer |" not in summary(rows) + markdown(rows)
+
+
+def test_the_readme_quotes_the_table_as_it_is():
+    first, _, _ = (BENCHMARKS / "results" / "accuracy_summary.md").read_text(encoding="utf-8").partition("\n\n")
+    assert first.startswith("| method | pancreas_protocol |")
+    assert first in (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
