@@ -89,6 +89,7 @@ def scores(task: Task, files: dict[str, Path], seed: int) -> pd.DataFrame:
         bio_conservation_metrics=BioConservation(),
         # It compares with the cells before integration, of which there are none here.
         batch_correction_metrics=BatchCorrection(pcr_comparison=False),
+        pre_integrated_embedding_obsm_key=next(iter(files)),  # which it asks for all the same
         progress_bar=False,
     )
     with warnings.catch_warnings():

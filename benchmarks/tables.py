@@ -41,10 +41,10 @@ def markdown(rows: pd.DataFrame) -> str:
         own = good[good["variant"].str.contains(text, regex=False)]
         if len(own):
             parts.append((title, by_variant(own, figure)))
-    lines = [line for title, table in parts for line in (f"### {title}", "", *table, "")]
+    lines = [line for title, table in parts for line in (f"## {title}", "", *table, "")]
     failed = rows[rows["failed"].notna()]
     if len(failed):
-        lines += ["### Failed", ""]
+        lines += ["## Failed", ""]
         for (method, message), own in failed.groupby(["method", "failed"], sort=False):
             where = ", ".join(sorted({f"{row.task} ({row.variant})" for row in own.itertuples()}))
             lines.append(f"- {method}: `{message}`: {where}")
