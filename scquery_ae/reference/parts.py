@@ -176,7 +176,8 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
     return {
         "encoder": encoder,
         "embedding": embedding,
-        "obs": pd.read_parquet(files["obs"]),
+        # Threads of Arrow that are still at work when a short process ends can bring it down.
+        "obs": pd.read_parquet(files["obs"], use_threads=False, pre_buffer=False),
         "label_key": model["label_key"],
         "types": tuple(model["types"]),
         "head_columns": weights["head.columns"],
