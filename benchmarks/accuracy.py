@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from methods import METHODS
+from peers import PEERS as OTHERS
 
 HERE = Path(__file__).resolve().parent
 RESULTS, CODES = HERE / "results", HERE.parent / "build" / "accuracy"
@@ -40,8 +42,7 @@ TASKS = (
     "pbmc_stimulated",
     "celllines_protocol",
 )
-OWN = ("scquery_ae", "majority class", "PCA + kNN", "PCA + logistic regression", "logistic regression")
-PEERS = ("scanpy ingest", "CellTypist", "scANVI + scArches", "symphonypy", "actinn-jax")
+OWN, PEERS = tuple(METHODS), tuple(OTHERS)
 COLUMNS = [
     *("task", "variant", "method", "seed", "accuracy", "macro_f1", "map", "ece", "aurc", "auroc"),
     *("fit_s", "ask_s", "peak_mib", "failed"),
@@ -135,16 +136,10 @@ def rows_of(python: Path, folder: Path, method: str, task: str, group: str, seed
 
 def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *, quick: bool) -> None:
     """Train and ask one method, and print a row of JSON for each seed and variant."""
-    from methods import METHODS
     from scale import memory
     from scores import score
     from tasks import load, queries
 
-    methods = dict(METHODS)
-    if name in PEERS:
-        from peers import PEERS as OTHERS
-
-        methods |= OTHERS
     method: Any = None
     spent = 0.0
     for seed in seeds:
@@ -159,7 +154,7 @@ def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *
                 if not trained or (method.same_genes and genes != trained):
                     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
                     began = time.perf_counter()
-                    method = methods[name]()
+                    method = (METHODS | OTHERS)[name]()
                     method.fit(task.reference[:, genes] if method.same_genes else task.reference, seed)
                     trained, fit_s = genes, time.perf_counter() - began
                 began = time.perf_counter()
