@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
-from tasks import BATCH_KEY, LABEL_KEY
+from tasks import ASKED_KEY, BATCH_KEY, LABEL_KEY
 
 N_GENES = 2000
 
@@ -64,6 +64,9 @@ class Scquery:
         sq.tl.finetune(
             self.reference, encoder, label_key=LABEL_KEY, batch_key=batch_key, random_state=seed, progress=False
         )
+        if ASKED_KEY in self.reference.obs:
+            # They take part in pretraining, and are no neighbours.
+            self.reference = self.reference[~self.reference.obs[ASKED_KEY].to_numpy()].copy()
         self.built = sq.tl.build_reference(self.reference, encoder, label_key=LABEL_KEY, progress=False)
 
     def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:

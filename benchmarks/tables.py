@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from scipy import stats
+from tasks import WITH_QUERY
 
 OURS = "scquery_ae"
 #: Figures of the main table: name, digits, and whether less is better.
@@ -41,6 +42,9 @@ def markdown(rows: pd.DataFrame) -> str:
         own = good[good["variant"].str.contains(text, regex=False)]
         if len(own):
             parts.append((title, by_variant(own, figure)))
+    added = with_and_without(good, WITH_QUERY)
+    if added:
+        parts.append(("The query's cells, unlabelled, in pretraining: another question", added))
     lines = [line for title, table in parts for line in (f"## {title}", "", *table, "")]
     failed = rows[rows["failed"].notna()]
     if len(failed):
@@ -111,6 +115,20 @@ def by_variant(rows: pd.DataFrame, figure: str) -> list[str]:
     complete = means.dropna(axis=1)
     cells = [_number(complete[method].mean(), 3) if method in complete else "" for method in methods]
     lines.append("| mean | | " + " | ".join(cells) + " |")
+    return lines
+
+
+def with_and_without(rows: pd.DataFrame, variant: str) -> list[str]:
+    """Return a variant of our own beside the whole task, paired by seed; nothing where it was not run."""
+    own = rows[rows["method"] == OURS].pivot_table(
+        index=["task", "seed"], columns="variant", values="macro_f1", sort=False
+    )
+    if variant not in own:
+        return []
+    lines = ["| task | macro-F1 without | with | difference |", "|---|---|---|---|"]
+    for task, both in own[["whole", variant]].dropna().groupby("task", sort=False):
+        columns = both["whole"], both[variant], both[variant] - both["whole"]
+        lines.append(f"| {task} | " + " | ".join(interval(column.to_numpy()) for column in columns) + " |")
     return lines
 
 

@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
 
 LABEL_KEY, BATCH_KEY = "cell_type", "batch"
+#: Marks the query's own cells where they take part, unlabelled, in pretraining.
+ASKED_KEY, WITH_QUERY = "asked", "query in pretraining"
 PANELS, DEPTHS, LABELS = (0.02, 0.05, 0.1, 0.25, 0.5), (0.1, 0.2, 0.5), (5, 10, 25)
 
 
@@ -35,8 +38,7 @@ class Task:
 
 def load(folder: Path, name: str, seed: int = 0) -> Task:
     """Read the task called `name` of ``folder/tasks.json``; where batches take turns, `seed` says which is asked."""
-    spec = json.loads((folder / "tasks.json").read_text())[name]
-    reference = _select(anndata.read_h5ad(folder / f"{spec['reference']}.h5ad"), spec.get("reference_where"))
+    spec, reference = _described(folder, name), whole_reference(folder, name)
     logged = "log-normalised" in spec.get("note", "")
     if "split" in spec:
         batches = reference.obs[spec["split"]["column"]].astype(str)
@@ -48,7 +50,6 @@ def load(folder: Path, name: str, seed: int = 0) -> Task:
     if "query_labels" in spec:
         labels = labels.map(spec["query_labels"]).fillna("unmapped")
     query.obs[LABEL_KEY] = labels.to_numpy()
-    reference.obs[LABEL_KEY] = reference.obs[LABEL_KEY].astype(str).astype(object)
     # Only shared genes, as the tasks are defined; each method normalises for itself.
     available = set(query.var_names)
     shared = [gene for gene in reference.var_names if gene in available]
@@ -56,6 +57,14 @@ def load(folder: Path, name: str, seed: int = 0) -> Task:
     types = set(reference.obs[LABEL_KEY])
     known = np.array([label in types for label in query.obs[LABEL_KEY]])
     return Task(name, reference, query, known, logged=logged)
+
+
+def whole_reference(folder: Path, name: str) -> anndata.AnnData:
+    """Read the reference of a task with all its genes, and with those cells that take turns as the query."""
+    spec = _described(folder, name)
+    reference = _select(anndata.read_h5ad(folder / f"{spec['reference']}.h5ad"), spec.get("reference_where"))
+    reference.obs[LABEL_KEY] = reference.obs[LABEL_KEY].astype(str).astype(object)
+    return reference
 
 
 def groups(task: Task) -> list[str]:
@@ -67,7 +76,7 @@ def groups(task: Task) -> list[str]:
         names += [f"{n} labels a type" for n in LABELS]
         counts = task.query.obs[LABEL_KEY][task.known].value_counts()
         names += [f"without {kind}" for kind in sorted(counts.index[counts >= 5])]
-    return names
+    return [*names, WITH_QUERY]
 
 
 def queries(task: Task, group: str, seed: int) -> Iterator[tuple[str, Task]]:
@@ -105,6 +114,8 @@ def _trained(task: Task, group: str, rng: np.random.Generator) -> Task:
     """Return the task with a changed reference."""
     labels = task.reference.obs[LABEL_KEY].to_numpy(dtype=object).copy()
     kinds = np.unique(labels)
+    if group == WITH_QUERY:
+        return replace(task, reference=_with_query(task))
     if group.startswith("without "):
         removed = group.removeprefix("without ")
         known = task.known & (task.query.obs[LABEL_KEY].to_numpy() != removed)
@@ -119,6 +130,26 @@ def _trained(task: Task, group: str, rng: np.random.Generator) -> Task:
     reference = task.reference.copy()
     reference.obs[LABEL_KEY] = labels
     return replace(task, reference=reference)
+
+
+def _with_query(task: Task) -> anndata.AnnData:
+    """Return the reference's cells and the query's, as counts and without their labels."""
+    query = task.query.copy()
+    if task.logged:
+        query.X = query.X.expm1()
+        query.X.data = np.rint(query.X.data)
+    query.obs[LABEL_KEY] = np.nan
+    query.obs[BATCH_KEY] = WITH_QUERY
+    query.obs_names = [f"{ASKED_KEY} {i}" for i in range(query.n_obs)]
+    sides = {False: task.reference, True: query}
+    # In this order, so that the labelled cells come first as they do elsewhere.
+    both = anndata.concat(sides, join="inner", label=ASKED_KEY)
+    both.obs[ASKED_KEY] = both.obs[ASKED_KEY].astype(bool)
+    return both
+
+
+def _described(folder: Path, name: str) -> dict[str, Any]:
+    return json.loads((folder / "tasks.json").read_text())[name]
 
 
 def _select(adata: anndata.AnnData, where: dict[str, list[str]] | None) -> anndata.AnnData:

@@ -69,6 +69,61 @@ def test_references_are_changed_as_their_name_says(task):
     assert (task.reference.obs["cell_type"].to_numpy() == before).all()
 
 
+@pytest.mark.parametrize("logged", [False, True])
+def test_query_cells_take_part_without_their_labels(task, logged):
+    from dataclasses import replace
+
+    from tasks import ASKED_KEY, WITH_QUERY, queries
+
+    asked = task.query.copy()
+    if logged:
+        asked.X = asked.X.log1p()
+    [(_, both)] = queries(replace(task, query=asked, logged=logged), WITH_QUERY, 0)
+    added = both.reference.obs[ASKED_KEY].to_numpy()
+    assert added.dtype == bool
+    assert added.tolist() == [False] * 60 + [True] * 30
+    assert both.reference.obs["cell_type"].isna().to_numpy().tolist() == added.tolist()
+    assert (both.reference[added].X != task.query.X).nnz == 0
+    assert (both.reference[~added].X != task.reference.X).nnz == 0
+    assert both.reference.obs_names.is_unique
+    assert both.query is asked
+
+
+def test_what_query_cells_bring_is_paired_by_seed():
+    from tables import interval, with_and_without
+    from tasks import WITH_QUERY
+
+    values = {"whole": [0.8, 0.7, 0.6], WITH_QUERY: [0.9, 0.7]}
+    rows = pd.DataFrame(
+        [
+            {"task": "t", "variant": variant, "method": "scquery_ae", "seed": seed, "macro_f1": value}
+            for variant, own in values.items()
+            for seed, value in enumerate(own)
+        ]
+    )
+    cells = map(interval, (np.array([0.8, 0.7]), np.array([0.9, 0.7]), np.array([0.1, 0.0])))
+    assert with_and_without(rows, WITH_QUERY)[-1] == "| t | " + " | ".join(cells) + " |"
+    assert with_and_without(rows[rows["variant"] == "whole"], WITH_QUERY) == []
+
+
+def test_settings_are_compared_part_by_part():
+    from defaults import DEFAULTS, markdown
+    from tables import interval
+
+    values = {DEFAULTS: [0.5, 0.7, 0.9, 0.8], "other": [0.6, 0.7, 1.0, 0.7]}
+    rows = pd.DataFrame(
+        [
+            {"setting": setting, "question": "whole", "macro_f1": value, "reference": "ab"[i // 2], "part": i % 2}
+            for setting, own in values.items()
+            for i, value in enumerate(own)
+        ]
+    )
+    gain = interval(np.subtract(values["other"], values[DEFAULTS]))
+    *_, usual, other = markdown(rows).splitlines()
+    assert usual == f"| {DEFAULTS} | 0.725 |  |"
+    assert other == f"| other | 0.750 ({gain}) | {gain} |"
+
+
 def test_area_under_risk_and_coverage_by_hand():
     from scores import risk_coverage_area
 
