@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from scquery_ae._errors import ArgumentError, NotFittedError
 from scquery_ae.input_state import is_lazy
 from scquery_ae.loaders import CHUNK, GeneColumns
 from scquery_ae.loaders.dask_blocks import map_blocks
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
 
 #: Share of filled entries above which a dense product takes less time than a sparse one: it does far more operations,
@@ -145,6 +146,8 @@ class Encoder:
     components
         Principal directions of the cells of pretraining, float32 ``(n_genes, n_components)``: what labels cannot
         change. None where there was no pretraining.
+    discriminant
+        What the genes themselves say of the head's types; None before fine-tuning.
     """
 
     transform: Transform
@@ -154,6 +157,7 @@ class Encoder:
     parameters: dict[str, Any] = field(default_factory=dict)
     pretrained: tuple[DenseWeights, ...] | None = None
     components: np.ndarray | None = None
+    discriminant: GeneDiscriminant | None = None
 
     def __post_init__(self) -> None:
         if self.components is not None and self.components.shape[:-1] != (self.transform.n_genes,):
@@ -162,6 +166,14 @@ class Encoder:
                 f"Received shape {self.components.shape}."
             )
             raise ArgumentError(msg)
+        if self.discriminant is not None and self.head is not None:
+            expected_shape = (len(self.head.types), self.transform.n_genes)
+            if self.discriminant.means.shape != expected_shape:
+                msg = (
+                    f"`discriminant` must have a mean for each of the head's types and the model genes, shape "
+                    f"{expected_shape}. Received {self.discriminant.means.shape}."
+                )
+                raise ArgumentError(msg)
         widths = [len(self.transform.genes), *(layer.kernel.shape[1] for layer in self.layers)]
         expected = [layer.kernel.shape[0] for layer in self.layers]
         if self.head is not None:
@@ -264,6 +276,31 @@ class Encoder:
             projected[rows] = block @ self.components - shift
         return projected
 
+    def evidence(self, logged: Any, totals: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
+        """Return what the genes themselves say for each of the head's types, float32 ``(n, n_types)``.
+
+        Scores of the discriminant. Those of a cell with fewer counts than the reference's median are worth that much
+        less, for they were learnt from cells that had them. ``(n, 0)`` where there is no discriminant.
+
+        Parameters
+        ----------
+        logged
+            Log-normalised rows, CSR ``(n, n_genes)``.
+        totals
+            Their counts in the model genes, ``(n,)``.
+        present
+            As for :meth:`encode`.
+        """
+        if self.discriminant is None:
+            return np.zeros((logged.shape[0], 0), dtype=np.float32)
+        # Without a gene there is nothing to be had of a cell, and nothing that it says.
+        usual = max(self.transform.target(present), np.finfo(np.float64).tiny)
+        worth = np.minimum(totals / usual, 1).astype(np.float32)[:, None]
+        scores = np.empty((logged.shape[0], len(self.discriminant.means)), dtype=np.float32)
+        for rows, block in _blocks(logged):
+            scores[rows] = self.discriminant.scores(block, present) * worth[rows]
+        return scores
+
     def _mean(self, present: np.ndarray | None) -> np.ndarray:
         """Return the mean of the genes that are there, and zero for others, which are at zero and stand at theirs."""
         mean = self.transform.mean
@@ -272,7 +309,7 @@ class Encoder:
     def embed(self, cells: GeneColumns) -> np.ndarray:
         """Return the codes of all `cells`, float32 ``(n_obs, n_latent)``: chunk by chunk, or by Dask where they lie."""
         if is_lazy(cells.matrix):
-            lean = replace(self, head=None, history={}, parameters={}, pretrained=None, components=None)
+            lean = Encoder(self.transform, self.layers)
             return map_blocks(_embed_block, cells, lean)["codes"]
         codes = np.empty((cells.shape[0], self.n_latent), dtype=np.float32)
         start = 0
@@ -295,6 +332,17 @@ class Encoder:
             )
             raise NotFittedError(msg)
         return self.head
+
+    @property
+    def fitted_discriminant(self) -> GeneDiscriminant:
+        """The discriminant, or an error that says how to make one."""
+        if self.discriminant is None:
+            msg = (
+                "The encoder has no discriminant: it was not fine-tuned, or by an earlier version. "
+                "Call `sq.tl.finetune(adata, encoder, label_key=...)`."
+            )
+            raise NotFittedError(msg)
+        return self.discriminant
 
     def __repr__(self) -> str:
         sizes = " -> ".join(str(n) for n in (self.transform.n_genes, *(layer.kernel.shape[1] for layer in self.layers)))

@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 from scipy import sparse
+from scipy.special import softmax
+from scipy.stats import multivariate_normal
 
 import scquery_ae as sq
 from scquery_ae.encoder import DenseWeights, Encoder, Head
@@ -137,6 +139,21 @@ def make_encoder() -> Callable[..., Encoder]:
         return Encoder(transform, tuple(layers), head)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def genes_by_hand() -> Callable[[Encoder, np.ndarray], np.ndarray]:
+    """``genes_by_hand(encoder, counts)``: what genes say of the head's types, by SciPy's normal distributions."""
+
+    def by_hand(encoder: Encoder, counts: np.ndarray) -> np.ndarray:
+        known, target = encoder.fitted_discriminant, encoder.transform.target_sum
+        totals = counts.sum(axis=1, keepdims=True).astype(float)
+        units = np.minimum((np.log1p(counts / totals * target) - known.center) / known.scale, 10)
+        covariance = known.loadings.astype(float) @ known.loadings.T + np.diag(known.noise)
+        densities = np.stack([multivariate_normal(mean, covariance).logpdf(units) for mean in known.means], axis=1)
+        return softmax(np.minimum(totals / target, 1) * densities / known.temperature, axis=1)
+
+    return by_hand
 
 
 @pytest.fixture(scope="session")

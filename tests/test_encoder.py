@@ -14,6 +14,7 @@ from scipy import sparse
 from scquery_ae import ArgumentError, NotFittedError
 from scquery_ae.encoder import ACTIVATIONS, SLOPES, DenseWeights, Encoder, Head
 from scquery_ae.loaders import GeneColumns
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
 
 #: Values worked out from the definitions, at x = -1, 0 and 2.
@@ -374,6 +375,60 @@ def test_components_of_other_genes_are_refused(make_adata, make_encoder, shape):
         replace(make_encoder(make_adata(6, 25)), components=np.zeros(shape, np.float32))
 
 
+def with_discriminant(encoder, adata):
+    logged = encoder.transform.log_normalize(adata.X)
+    return replace(encoder, discriminant=GeneDiscriminant.fit(logged, np.arange(adata.n_obs) % 3, 3))
+
+
+@pytest.mark.parametrize("missing", [0, 9])
+def test_evidence_is_scores_by_what_counts_are_worth(make_adata, make_encoder, missing):
+    adata = make_adata(20, 25)
+    encoder = with_discriminant(make_encoder(adata), adata)
+    present = np.arange(25) >= missing if missing else None
+    counts = adata.X.toarray()
+    counts[:, :missing] = 0
+    totals = counts.sum(axis=1)
+    share = encoder.transform.fraction[missing:].sum(dtype=float) if missing else 1.0
+    worth = np.minimum(totals / (encoder.transform.target_sum * share), 1)
+    assert worth.min() < 0.8 < worth.max() == 1
+    logged = encoder.transform.log_normalize(counts, present)
+    expected = encoder.discriminant.scores(logged, present) * worth[:, None]
+    received = encoder.evidence(logged, totals, present)
+    np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5)
+    assert received.dtype == np.float32
+    assert received.shape == (20, 3)
+    # A cell without a count says nothing.
+    np.testing.assert_array_equal(encoder.evidence(logged, np.zeros(20), present), np.zeros((20, 3)))
+
+
+def test_without_a_gene_there_is_no_evidence(make_adata, make_encoder):
+    adata = make_adata(20, 25)
+    encoder = with_discriminant(make_encoder(adata), adata)
+    nothing = sparse.csr_matrix((20, 25), dtype=np.float32)
+    np.testing.assert_array_equal(encoder.evidence(nothing, np.zeros(20), np.zeros(25, bool)), np.zeros((20, 3)))
+
+
+def test_without_a_discriminant_there_is_no_evidence(make_adata, make_encoder):
+    adata = make_adata(6, 25)
+    encoder = make_encoder(adata)
+    assert encoder.discriminant is None
+    evidence = encoder.evidence(encoder.transform.log_normalize(adata.X), np.ones(6))
+    assert evidence.shape == (6, 0)
+    assert evidence.dtype == np.float32
+    with pytest.raises(NotFittedError, match=r"has no discriminant: it was not fine-tuned, or by an earlier version"):
+        encoder.fitted_discriminant  # noqa: B018
+
+
+@pytest.mark.parametrize("shape", [(2, 25), (4, 25), (3, 24), (25, 3)])
+def test_a_discriminant_of_other_types_or_genes_is_refused(make_adata, make_encoder, shape):
+    adata = make_adata(20, 25)
+    encoder = with_discriminant(make_encoder(adata), adata)
+    assert encoder.fitted_discriminant is encoder.discriminant
+    expected = rf"`discriminant` must have a mean for each .* shape \(3, 25\)\. Received {re.escape(str(shape))}"
+    with pytest.raises(ArgumentError, match=expected):
+        replace(encoder, discriminant=replace(encoder.discriminant, means=np.zeros(shape, np.float32)))
+
+
 # Block by block.
 
 
@@ -387,11 +442,13 @@ def test_blocks_and_products_of_either_kind_give_the_same(make_adata, make_encod
     adata = make_adata(13, 40)
     encoder = make_encoder(adata)
     rng = np.random.default_rng(0)
-    encoder = replace(encoder, components=rng.standard_normal((40, 3)).astype(np.float32))
+    encoder = replace(with_discriminant(encoder, adata), components=rng.standard_normal((40, 3)).astype(np.float32))
     counts = adata.X.toarray() * (rng.random((13, 40)) < density)
     logged = encoder.transform.log_normalize(counts)
     expected = recompute(encoder, counts)
     projected = (logged.toarray().astype(np.float64) - encoder.transform.mean) @ encoder.components
+    totals = counts.sum(axis=1)
+    evidence = encoder.discriminant.scores(logged) * np.minimum(totals / encoder.transform.target_sum, 1)[:, None]
     monkeypatch.setattr(module, "CHUNK", chunk)
     for rows in (logged, ScratchRows([logged[:5], logged[5:]], 40)):
         codes = encoder.encode_logged(rows)
@@ -400,6 +457,7 @@ def test_blocks_and_products_of_either_kind_give_the_same(make_adata, make_encod
         np.testing.assert_allclose(codes, expected, atol=1e-5)
         np.testing.assert_allclose(encoder.project(rows), projected, atol=1e-4)
         assert encoder.project(rows).dtype == np.float32
+        np.testing.assert_allclose(encoder.evidence(rows, totals), evidence, rtol=1e-5, atol=1e-4)
     for limit in (0.0, 2.0):
         monkeypatch.setattr(module, "DENSE_ABOVE", limit)
         np.testing.assert_allclose(encoder.encode_logged(logged), expected, atol=1e-5)

@@ -317,7 +317,7 @@ def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, c
     quick = {"epochs": 1, "progress": False}
     slots = ["history['pretrain'] of the encoder", NOTHING]
     encoder = listen(sq.tl.pretrain, adata, layer_sizes=(8, 4), **quick, did="on 90 cells", wrote=slots)
-    slots = ["obs['scquery_split']", "the encoder's layers, head and history['finetune']"]
+    slots = ["obs['scquery_split']", "the encoder's layers, head, discriminant and history['finetune']"]
     listen(sq.tl.finetune, adata, encoder, label_key="cell_type", **quick, did="on 90 of 90 cells", wrote=slots)
     listen(sq.tl.embed, adata, encoder, did='90 cells from layers["counts"]', wrote=["obsm['X_scquery']"])
     n_held_out = int((adata.obs["scquery_split"] == "validation").sum())

@@ -54,6 +54,11 @@ class GeneColumns:
         present = self.columns >= 0
         return None if present.all() else present
 
+    @property
+    def share(self) -> float:
+        """Share of the genes that there are."""
+        return float(np.mean(self.columns >= 0))
+
     def chunks(self, size: int = CHUNK) -> Iterator[sparse.csr_matrix]:
         """Yield all rows in order, `size` at a time, CSR float32 ``(n, n_genes)``."""
         # Rows of a CSC matrix are scattered: cutting each chunk out of it would read all of it each time.

@@ -19,16 +19,17 @@ class EmbeddedCells:
         Unit-length codes, float32 ``(n, n_latent)``.
     projected
         Principal components, float32 ``(n, n_components)``.
+    evidence
+        What the genes themselves say for each of the head's types, float32 ``(n, n_head_types)``; ``(n, 0)`` where the
+        encoder has no discriminant.
     totals
         Counts in the model genes, float64 ``(n,)``.
     """
 
     codes: np.ndarray
     projected: np.ndarray
+    evidence: np.ndarray
     totals: np.ndarray
-
-    def __getitem__(self, rows: np.ndarray | slice) -> EmbeddedCells:
-        return EmbeddedCells(self.codes[rows], self.projected[rows], self.totals[rows])
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Annotation:
     probabilities
         Calibrated probability of each type, float64 ``(n, n_types)``.
     pvalues
-        Conformal p-value of belonging to the given type, float64 ``(n,)``.
+        Conformal p-value of being an ordinary cell of the type that the code speaks for, float64 ``(n,)``.
     strangeness
         What the p-value is made of, larger is stranger, float64 ``(n,)``.
     label_sets

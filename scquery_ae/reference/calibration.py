@@ -9,6 +9,27 @@ import numpy as np
 
 from scquery_ae.stats import Combination, Standardization, conformal_pvalues, fit_combination, set_threshold
 
+#: What the genes' own opinion counts, where those of head, neighbours and mean codes count one each.
+GENES_SAY = 3.0
+
+
+def weights(share: float = 1.0) -> tuple[float, ...]:
+    """Return what the opinions of head, neighbours, mean codes and genes count.
+
+    The first three come from a network that was trained on all genes; they count for the share of them that are there.
+    """
+    return (share, share, share, GENES_SAY)
+
+
+def placed(opinions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the type that each cell's code speaks for, int ``(n,)``: what it may be strange for.
+
+    Codes and principal components are where strangeness is measured. The genes may know better which type it is, but
+    not whether the cell lies among the type's cells.
+    """
+    head, votes, near, _ = opinions
+    return np.asarray((head + votes + near).argmax(axis=1))
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -19,11 +40,11 @@ class Calibration:
     combination
         How several opinions make one probability.
     scales
-        For each kind of strangeness, what is usual among held-out cells of each predicted type.
+        For each kind of strangeness, what is usual among held-out cells of each group.
     scores
         Nonconformity of each held-out cell, float64 ``(m,)``.
     groups
-        Its predicted type, int64 ``(m,)``.
+        The type that its code speaks for, int64 ``(m,)``.
     true_probabilities
         Probability that its true type got, float64 ``(m,)``.
     method
@@ -53,7 +74,7 @@ class Calibration:
         Parameters
         ----------
         opinions
-            Probabilities of each type, from different sources, each ``(m, n_types)``.
+            Probabilities of each type by head, neighbours, mean codes and genes, each ``(m, n_types)``.
         strangeness
             How strange each cell is in several ways, larger is stranger, ``(m, n_kinds)``.
         truth
@@ -61,9 +82,9 @@ class Calibration:
         method
             Where the cells came from.
         """
-        combination = fit_combination(opinions, truth)
-        probabilities = combination(opinions)
-        groups = probabilities.argmax(axis=1)
+        combination = fit_combination(opinions, truth, weights())
+        probabilities = combination(opinions, weights())
+        groups = placed(opinions)
         n_types = probabilities.shape[1]
         scales = tuple(Standardization.fit(kind, groups, n_types) for kind in strangeness.T)
         return cls(
@@ -74,6 +95,18 @@ class Calibration:
             true_probabilities=probabilities[np.arange(len(truth)), truth],
             method=method,
         )
+
+    def probabilities(self, opinions: Sequence[np.ndarray], share: float = 1.0) -> np.ndarray:
+        """Return the calibrated probability of each type, ``(n, n_types)``.
+
+        Parameters
+        ----------
+        opinions
+            Of head, neighbours, mean codes and genes, each ``(n, n_types)``.
+        share
+            Share of the model genes that the cells have.
+        """
+        return self.combination(opinions, weights(share))
 
     def nonconformity(self, strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Return how strange each cell is for the type that it is given, ``(n,)``.

@@ -30,8 +30,10 @@ def check_fit(reference: Reference) -> None:
         msg = "A reference needs an encoder with principal components. `sq.tl.pretrain` makes encoders that have."
         raise ArgumentError(msg)
     n_components, n_types = reference.encoder.components.shape[1], len(reference.types)
+    n_evidence = 0 if reference.encoder.discriminant is None else len(reference.encoder.fitted_head.types)
     shapes = {
         "projected": (reference.projected.shape, (n, n_components)),
+        "evidence": (reference.evidence.shape, (n, n_evidence)),
         "held_out": (reference.held_out.shape, (n,)),
         "head_columns": (reference.head_columns.shape, (len(reference.encoder.fitted_head.types),)),
     }

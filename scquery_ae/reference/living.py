@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scquery_ae.encoder import Encoder
     from scquery_ae.reference.annotation import EmbeddedCells
     from scquery_ae.reference.reference import Reference
+    from scquery_ae.stats import GeneDiscriminant
 
 
 def add_cells(
@@ -42,6 +43,7 @@ def add_cells(
         reference,
         embedding=np.concatenate([reference.embedding, cells.codes]),
         projected=np.concatenate([reference.projected, cells.projected]),
+        evidence=np.concatenate([reference.evidence, cells.evidence]),
         # No training has seen them: they are as good as held out.
         held_out=np.concatenate([reference.held_out, np.ones(len(obs), dtype=bool)]),
         obs=_joined(reference.obs, obs, reference.label_key),
@@ -84,6 +86,7 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
         reference,
         embedding=np.ascontiguousarray(reference.embedding[kept]),
         projected=np.ascontiguousarray(reference.projected[kept]),
+        evidence=np.ascontiguousarray(reference.evidence[kept]),
         held_out=reference.held_out[kept],
         obs=reference.obs.loc[kept],
         types=reference.types,
@@ -116,6 +119,7 @@ def rename_types(reference: Reference, names: Mapping[str, str]) -> None:
         reference,
         embedding=reference.embedding,
         projected=reference.projected,
+        evidence=reference.evidence,
         held_out=reference.held_out,
         obs=obs,
         types=types,
@@ -145,6 +149,7 @@ def merge_references(reference: Reference, other: Reference) -> None:
         reference,
         embedding=np.concatenate([reference.embedding, other.embedding]),
         projected=np.concatenate([reference.projected, other.projected]),
+        evidence=np.concatenate([reference.evidence, other.evidence]),
         held_out=np.concatenate([reference.held_out, other.held_out]),
         obs=_joined(reference.obs, obs, reference.label_key),
         types=(*reference.types, *new_types),
@@ -159,6 +164,7 @@ def _put(
     *,
     embedding: np.ndarray,
     projected: np.ndarray,
+    evidence: np.ndarray,
     held_out: np.ndarray,
     obs: pd.DataFrame,
     types: tuple[str, ...],
@@ -169,6 +175,7 @@ def _put(
     reference.replay_cells = replay_cells or reference.replay_cells
     reference.depth = depth or reference.depth
     reference.embedding, reference.projected, reference.held_out = embedding, projected, held_out
+    reference.evidence = evidence
     reference.obs, reference.types, reference.index = obs, types, None
     reference.refresh()
     reference.novelty = Novelty.fit(embedding, projected, reference.label_codes, len(types))
@@ -194,6 +201,7 @@ def _same_view(mine: Encoder, theirs: Encoder) -> bool:
         and mine.components is not None
         and theirs.components is not None
         and np.array_equal(mine.components, theirs.components)
+        and _same_discriminant(mine.discriminant, theirs.discriminant)
         and mine.transform.target_sum == theirs.transform.target_sum
         and np.array_equal(mine.transform.mean, theirs.transform.mean)
         and len(mine.layers) == len(theirs.layers)
@@ -202,6 +210,12 @@ def _same_view(mine: Encoder, theirs: Encoder) -> bool:
             for a, b in zip(mine.layers, theirs.layers, strict=True)
         )
     )
+
+
+def _same_discriminant(mine: GeneDiscriminant | None, theirs: GeneDiscriminant | None) -> bool:
+    if mine is None or theirs is None:
+        return mine is theirs
+    return all(np.array_equal(value, getattr(theirs, name)) for name, value in vars(mine).items())
 
 
 def _joined(first: pd.DataFrame, second: pd.DataFrame, label_key: str) -> pd.DataFrame:

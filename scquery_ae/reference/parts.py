@@ -21,7 +21,7 @@ from scquery_ae.index import ApproximateIndex, choose_index
 from scquery_ae.reference.calibration import Calibration
 from scquery_ae.reference.novelty import Novelty
 from scquery_ae.reference.replay import ReplayCells
-from scquery_ae.stats import Combination, Standardization, TypeGaussians
+from scquery_ae.stats import Combination, GeneDiscriminant, Standardization, TypeGaussians
 from scquery_ae.transform import Transform
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ SUFFIXES = {
     "obs": "parquet",
     "embedding": "npy",
     "projected": "npy",
+    "evidence": "npy",
     "index": "faiss",
 }
 #: Names of part files: no separators, so that none can point outside.
@@ -43,7 +44,7 @@ PART_FILE = re.compile(rf"[a-z]+\.[0-9a-f]{{16}}\.({'|'.join(sorted(set(SUFFIXES
 MANIFEST = "manifest.json"
 
 #: Parts that every bundle has. An exact search needs no index beside the embedding.
-REQUIRED = tuple(name for name in SUFFIXES if name != "index")
+REQUIRED = tuple(name for name in SUFFIXES if name not in ("index", "evidence"))
 
 #: What reading parts that passed their checksums may still raise: whoever wrote them made no reference.
 UNREADABLE = (
@@ -82,6 +83,8 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "replay.indices": reference.replay_cells.counts.indices.astype(np.int32),
         "replay.indptr": reference.replay_cells.counts.indptr.astype(np.int64),
     }
+    if encoder.discriminant is not None:
+        weights |= {f"discriminant.{name}": array for name, array in _discriminant_arrays(encoder.discriminant).items()}
     for i, layer in enumerate(encoder.layers):
         weights[f"layers.{i}.kernel"] = layer.kernel
         weights[f"layers.{i}.bias"] = layer.bias
@@ -97,6 +100,7 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "types": list(reference.types),
         "label_key": reference.label_key,
         "temperature": calibration.combination.temperature,
+        "discriminant_temperature": encoder.discriminant.temperature if encoder.discriminant else 1.0,
         "calibration_method": calibration.method,
         "depth": reference.depth,
         "index_kind": reference.index_kind,
@@ -126,6 +130,8 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "embedding": save_array(reference.embedding),
         "projected": save_array(reference.projected),
     }
+    if encoder.discriminant is not None:
+        written["evidence"] = save_array(reference.evidence)
     index = reference.search_index
     if isinstance(index, ApproximateIndex):
         written["index"] = index.write
@@ -156,6 +162,7 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         history=model["history"],
         parameters=model["parameters"],
         components=weights["components"],
+        discriminant=_discriminant(model, weights),
     )
     embedding = open_memmap(files["embedding"], mode="r")
     index = None
@@ -189,6 +196,7 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
             )
         ),
         "projected": open_memmap(files["projected"], mode="r"),
+        "evidence": open_memmap(files["evidence"], mode="r") if "evidence" in files else None,
         "calibration": Calibration(
             combination=Combination(float(model["temperature"])),
             scales=tuple(Standardization(location, spread) for location, spread in scales),
@@ -218,3 +226,21 @@ def _layer(model: dict[str, Any], weights: dict[str, np.ndarray], i: int) -> Den
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _discriminant_arrays(discriminant: GeneDiscriminant) -> dict[str, np.ndarray]:
+    return {
+        name: array.astype(np.uint8) if array.dtype == bool else array
+        for name, array in vars(discriminant).items()
+        if name != "temperature"
+    }
+
+
+def _discriminant(model: dict[str, Any], weights: dict[str, np.ndarray]) -> GeneDiscriminant | None:
+    """Return the discriminant, or None where an earlier version wrote the bundle, which had none."""
+    prefix = "discriminant."
+    arrays = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+    if not arrays:
+        return None
+    seen = arrays.pop("seen").astype(bool)
+    return GeneDiscriminant(**arrays, seen=seen, temperature=float(model["discriminant_temperature"]))

@@ -23,7 +23,7 @@ from scquery_ae.loaders import GeneColumns, open_cells
 from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.reference import bundle, living
 from scquery_ae.reference.annotation import Annotation, EmbeddedCells
-from scquery_ae.reference.calibration import Calibration
+from scquery_ae.reference.calibration import Calibration, placed
 from scquery_ae.reference.fit_checks import check_fit
 from scquery_ae.reference.novelty import N_KINDS, Novelty
 from scquery_ae.reference.replay import ReplayCells, median_depth
@@ -69,6 +69,9 @@ class Reference:
         Where the types lie in the embedding and in the encoder's principal components.
     projected
         The cells in the components, float32 ``(n_obs, n_components)``; memory-mapped after :meth:`load`.
+    evidence
+        What the genes of each cell say for each of the head's types, float32 ``(n_obs, n_head_types)``; memory-mapped
+        after :meth:`load`. None, and ``(n_obs, 0)`` then, where the encoder has no discriminant.
     calibration
         Fitted on held-out cells.
     replay_cells
@@ -98,8 +101,11 @@ class Reference:
     index_kind: str = "auto"
     index: NeighborIndex | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    evidence: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        if self.evidence is None:
+            self.evidence = np.zeros((len(self.obs), 0), dtype=np.float32)
         check_fit(self)
         self.refresh()
 
@@ -161,6 +167,7 @@ class Reference:
         n_neighbors: int = 15,
         coverage: float = 0.98,
         rules: SearchFilter = NO_FILTER,
+        share: float = 1.0,
     ) -> Annotation:
         """Search for the neighbours of some cells and say what types they are.
 
@@ -174,64 +181,76 @@ class Reference:
             Share of label sets that are to hold the true type, in (0, 1).
         rules
             What the search is cut to.
+        share
+            Share of the model genes that the cells have.
         """
         check_number("coverage", coverage, 0, 1, closed="neither")
         neighbors = filtered_search(self.search_index, self.obs, cells.codes, n_neighbors, rules)
         near = centroid_probabilities(cells.codes, self.centroids)
-        opinions = self.opinions(cells.codes, neighbors.distances, self.label_codes[neighbors.indices], near)
-        probabilities = self.calibration.combination(opinions)
+        opinions = self.opinions(cells, neighbors.distances, self.label_codes[neighbors.indices], near)
+        probabilities = self.calibration.probabilities(opinions, share)
         labels = probabilities.argmax(axis=1)
-        strangeness = self.calibration.nonconformity(self.strangeness(cells, labels), labels)
+        places = placed(opinions)
+        strangeness = self.calibration.nonconformity(self.strangeness(cells, places), places)
         return Annotation(
             types=self.types,
             labels=labels,
             probabilities=probabilities,
-            pvalues=self.calibration.pvalues(strangeness, labels),
+            pvalues=self.calibration.pvalues(strangeness, places),
             strangeness=strangeness,
             label_sets=self.calibration.label_sets(probabilities, coverage),
             neighbors=neighbors,
         )
 
     def opinions(
-        self, codes: np.ndarray, distances: np.ndarray, hit_types: np.ndarray, near: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what the head, the neighbours and the types' mean codes say, each ``(n, n_types)``.
+        self, cells: EmbeddedCells, distances: np.ndarray, hit_types: np.ndarray, near: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Return what the head, the neighbours, the types' mean codes and the genes say, each ``(n, n_types)``.
 
-        The head cannot name a type that was added after training: such a type gets from it what the two others give it.
+        Head and genes cannot name a type that was added after training: such a type gets from them what neighbours and
+        mean codes give it. Where the encoder has no discriminant, the genes say what the others say on average.
 
         Parameters
         ----------
-        codes
-            Unit-length codes, ``(n, n_latent)``.
+        cells
+            The cells.
         distances, hit_types
             Distance and type of each hit, ``(n, n_neighbors)``; -1 for a hit without a label.
         near
             What the types' mean codes say, ``(n, n_types)``.
         """
+        votes = vote_probabilities(distances, hit_types, len(self.types))
+        head = self._over_types(self.encoder.classify(cells.codes), votes, near)
+        discriminant = self.encoder.discriminant
+        if discriminant is None:
+            return head, votes, near, (head + votes + near) / 3
+        return head, votes, near, self._over_types(discriminant.probabilities(cells.evidence), votes, near)
+
+    def _over_types(self, given: np.ndarray, votes: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Return probabilities of the head's types as such of the reference's, ``(n, n_types)``."""
         n_types = len(self.types)
-        votes = vote_probabilities(distances, hit_types, n_types)
-        head = np.zeros((len(codes), n_types))
+        over = np.zeros((len(given), n_types))
         kept = self.head_columns >= 0
-        np.add.at(head.T, self.head_columns[kept], self.encoder.classify(codes)[:, kept].T)
-        head /= np.maximum(head.sum(axis=1, keepdims=True), 1e-12)
+        np.add.at(over.T, self.head_columns[kept], given[:, kept].T)
+        over /= np.maximum(over.sum(axis=1, keepdims=True), 1e-12)
         new = np.ones(n_types, dtype=bool)
         new[self.head_columns[kept]] = False
         if new.any():
             share = (votes[:, new] + near[:, new]) / 2
-            head *= 1 - share.sum(axis=1, keepdims=True)
-            head[:, new] = share
-        return head, votes, near
+            over *= 1 - share.sum(axis=1, keepdims=True)
+            over[:, new] = share
+        return over
 
-    def opinions_without_self(self, codes: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the three opinions on cells of the reference, `rows`, as if each alone were not in it."""
-        hits = self.search_index.search(codes, min(CALIBRATION_HITS + 1, self.n_obs))
+    def opinions_without_self(self, cells: EmbeddedCells, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the opinions on cells of the reference, `rows`, as if each alone were not in it."""
+        hits = self.search_index.search(cells.codes, min(CALIBRATION_HITS + 1, self.n_obs))
         # A cell that found itself goes last, and the last is one too many.
         order = np.argsort(hits.indices == rows[:, None], axis=1, kind="stable")[:, :-1]
         distances, indices = (np.take_along_axis(x, order, axis=1) for x in (hits.distances, hits.indices))
         labels = self.label_codes[rows]
         without = unit_rows(self.type_sums[labels] - self.embedding[rows])
-        near = centroid_probabilities(codes, self.centroids, (labels, without))
-        return self.opinions(codes, distances, self.label_codes[indices], near)
+        near = centroid_probabilities(cells.codes, self.centroids, (labels, without))
+        return self.opinions(cells, distances, self.label_codes[indices], near)
 
     def strangeness(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
         """Return how strange cells are for the types that they are given; see :meth:`Novelty.strangeness`."""
@@ -244,9 +263,9 @@ class Reference:
         if not len(rows) or np.count_nonzero(labels >= 0) < 2:
             self.calibration = Calibration.empty(len(self.types), N_KINDS)
             return
-        cells = EmbeddedCells(self.embedding[rows], self.projected[rows], np.ones(len(rows)))
-        opinions = self.opinions_without_self(cells.codes, rows)
-        given = np.mean(opinions, axis=0).argmax(axis=1)
+        cells = EmbeddedCells(self.embedding[rows], self.projected[rows], self.evidence[rows], np.ones(len(rows)))
+        opinions = self.opinions_without_self(cells, rows)
+        given = placed(opinions)
         strangeness = self.strangeness(cells, given)
         # Without the cell the mean of its type would lie n / (n - 1) times as far away.
         n = np.bincount(labels[labels >= 0], minlength=len(self.types))[given]
@@ -417,10 +436,12 @@ def _embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
 def _embedded(encoder: Encoder, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
     n_obs, chunks = cells.shape[0], cells.chunks()
     n_components = 0 if encoder.components is None else encoder.components.shape[1]
+    n_evidence = 0 if encoder.discriminant is None else len(encoder.discriminant.means)
     for first in range(0, max(n_obs, 1), max(size, 1)):
         n = min(size, n_obs - first)
         codes = np.empty((n, encoder.n_latent), dtype=np.float32)
         projected = np.empty((n, n_components), dtype=np.float32)
+        evidence = np.empty((n, n_evidence), dtype=np.float32)
         totals = np.empty(n)
         start = 0
         while start < n:
@@ -430,8 +451,9 @@ def _embedded(encoder: Encoder, cells: GeneColumns, size: int) -> Iterator[Embed
             codes[rows] = encoder.encode_logged(logged, cells.present)
             projected[rows] = encoder.project(logged, cells.present)
             totals[rows] = row_sums(chunk)
+            evidence[rows] = encoder.evidence(logged, totals[rows], cells.present)
             start = rows.stop
-        yield EmbeddedCells(codes, projected, totals)
+        yield EmbeddedCells(codes, projected, evidence, totals)
 
 
 def open_reference(reference: Reference | str | PathLike[str], function: str) -> tuple[Reference, dict[str, str]]:

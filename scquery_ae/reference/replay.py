@@ -118,7 +118,8 @@ def replay(
         counts = counts @ sparse.diags(present.astype(np.float32)).tocsr()
     counts = _thinned(counts.tocsr(), depth, np.random.default_rng(random_state))
     cells = reference.embed(GeneColumns(counts, columns))
-    given = reference.calibration.combination(reference.opinions_without_self(cells.codes, rows)).argmax(axis=1)
+    share = 1.0 if present is None else float(np.mean(present))
+    given = reference.calibration.probabilities(reference.opinions_without_self(cells, rows), share).argmax(axis=1)
     kinds = np.unique(truth)
     f1 = f1_score(truth, given, labels=kinds, average=None, zero_division=0)
     return ReplayResult(

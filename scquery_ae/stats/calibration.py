@@ -23,7 +23,7 @@ TEMPERATURES = (0.2, 5.0)
 class Combination:
     """The mean of some opinions, sharpened or softened by a temperature.
 
-    The weights are equal and not fitted: held-out cells come from the reference's own batches and hold few of the rare
+    Weights are given and not fitted: held-out cells come from the reference's own batches and hold few of the rare
     types, so what they would choose does not carry over to a query.
 
     Attributes
@@ -37,9 +37,18 @@ class Combination:
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature, 0, np.inf, closed="neither")
 
-    def __call__(self, opinions: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the probability of each type, ``(n, n_types)``, from opinions of that shape; rows sum to 1."""
-        mixed = np.mean(_checked(opinions), axis=0, dtype=np.float64)
+    def __call__(self, opinions: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
+        """Return the probability of each type, ``(n, n_types)``; rows sum to 1.
+
+        Parameters
+        ----------
+        opinions
+            Probabilities, each ``(n, n_types)``.
+        weights
+            One for each opinion, not all zero; None for equal ones.
+        """
+        checked = _checked(opinions)
+        mixed = np.average(checked, axis=0, weights=_checked_weights(weights, len(checked)))
         mixed = (1 - FLOOR) * mixed + FLOOR / mixed.shape[1]
         logits = np.log(mixed) / self.temperature
         logits -= logits.max(axis=1, keepdims=True)
@@ -47,7 +56,9 @@ class Combination:
         return np.asarray(powered / powered.sum(axis=1, keepdims=True))
 
 
-def fit_combination(opinions: Sequence[np.ndarray], truth: np.ndarray) -> Combination:
+def fit_combination(
+    opinions: Sequence[np.ndarray], truth: np.ndarray, weights: Sequence[float] | None = None
+) -> Combination:
     """Choose the temperature that gives held-out points the least log loss.
 
     Parameters
@@ -56,6 +67,8 @@ def fit_combination(opinions: Sequence[np.ndarray], truth: np.ndarray) -> Combin
         Probabilities of held-out points, each ``(m, n_types)``.
     truth
         Their types, int ``(m,)``.
+    weights
+        As for :class:`Combination`.
 
     Returns
     -------
@@ -78,7 +91,7 @@ def fit_combination(opinions: Sequence[np.ndarray], truth: np.ndarray) -> Combin
     rows = np.arange(len(truth))
 
     def loss(log_temperature: float) -> float:
-        chosen = Combination(float(np.exp(log_temperature)))(opinions)[rows, truth]
+        chosen = Combination(float(np.exp(log_temperature)))(opinions, weights)[rows, truth]
         return float(-np.log(chosen).mean())
 
     fitted = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
@@ -100,6 +113,16 @@ def _checked(opinions: Sequence[np.ndarray]) -> list[np.ndarray]:
         msg = "`opinions` must hold at least one array (n, n_types), of at least one type. Received none."
         raise ArgumentError(msg)
     return arrays
+
+
+def _checked_weights(weights: Sequence[float] | None, n: int) -> np.ndarray:
+    if weights is None:
+        return np.ones(n)
+    checked = check_array("weights", weights, (n,), finite=True).astype(float)
+    if (checked < 0).any() or not checked.any():
+        msg = f"`weights` must be at least 0, and not all of them 0. Received {checked.tolist()}."
+        raise ArgumentError(msg)
+    return checked
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, n_bins: int = 15) -> float:

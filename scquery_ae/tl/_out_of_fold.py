@@ -12,6 +12,7 @@ from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import CellRows
 from scquery_ae.reference import Novelty
+from scquery_ae.reference.calibration import placed
 from scquery_ae.reference.reference import CALIBRATION_HITS
 from scquery_ae.stats import centroid_probabilities, type_centroids, vote_probabilities
 from scquery_ae.training import Objective, crossfit
@@ -26,13 +27,13 @@ class OutOfFold:
     rows
         Which cells, int ``(m,)``.
     opinions
-        Probabilities of each type by head, neighbours and mean codes, each ``(m, n_types)``.
+        Probabilities of each type by head, neighbours, mean codes and genes, each ``(m, n_types)``.
     strangeness
         As of :meth:`scquery_ae.reference.Reference.strangeness`, ``(m, 3)``; ``(m, 0)`` where it was not asked for.
     """
 
     rows: np.ndarray
-    opinions: tuple[np.ndarray, np.ndarray, np.ndarray]
+    opinions: tuple[np.ndarray, ...]
     strangeness: np.ndarray
 
 
@@ -83,15 +84,16 @@ def out_of_fold(
             other.classify(codes[rows]),
             vote_probabilities(hits.distances, labels[rest][hits.indices], len(types)),
             centroid_probabilities(codes[rows], type_centroids(searched, labels[rest], len(types))),
+            other.fitted_discriminant.probabilities(other.evidence(cells.logged[rows], cells.totals[rows])),
         )
         strange = np.zeros((len(rows), 0))
         if projected is not None:
-            given = np.mean(opinions, axis=0).argmax(axis=1)
+            given = placed(opinions)
             novelty = Novelty.fit(searched, projected[rest], labels[rest], len(types))
             strange = novelty.strangeness(other.fitted_head, codes[rows], projected[rows], given)
         parts.append((rows, *opinions, strange))
-    rows, head, votes, near, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return OutOfFold(rows, (head, votes, near), strangeness)
+    rows, *judged, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return OutOfFold(rows, tuple(judged), strangeness)
 
 
 def finetune_settings(encoder: Encoder) -> tuple[dict[str, Any], Objective, float]:

@@ -98,7 +98,8 @@ class Answers:
     confidence
         Its probability, float32 ``(n,)``; 0 for a cell that was not seen.
     pvalues
-        Of belonging to that type, float64 ``(n,)``, since one may equal an error rate; 0 for a cell that was not seen.
+        Of being an ordinary cell of the type near which its code lies, float64 ``(n,)``, since one may equal an error
+        rate; 0 for a cell that was not seen.
     label_sets
         Types that cannot be ruled out, likeliest first, object ``(n,)``: tuples of positions, one for all cells of a
         block that have the same.
@@ -282,6 +283,6 @@ def _fill(
     for embedded in reference.embed_blocks(cells, CELLS):
         rows = slice(done, done + len(embedded.totals))
         own = replace(rules, excluded={key: values[rows] for key, values in rules.excluded.items()})
-        found = reference.annotate(embedded, n_neighbors=n_neighbors, coverage=coverage, rules=own)
+        found = reference.annotate(embedded, n_neighbors=n_neighbors, coverage=coverage, rules=own, share=cells.share)
         answers.write(start + done, embedded, found)
         done = rows.stop

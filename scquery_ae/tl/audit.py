@@ -11,6 +11,7 @@ from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, open_training
+from scquery_ae.reference.calibration import weights
 from scquery_ae.stats import fit_combination
 from scquery_ae.tl._labels import batch_codes, known_label_codes
 from scquery_ae.tl._out_of_fold import out_of_fold
@@ -36,7 +37,8 @@ def audit(
 ) -> pd.DataFrame:
     """Rank labelled cells by how little an encoder that has not seen their labels believes them.
 
-    Fine-tuning is repeated once a fold, and head, neighbours and mean codes of the other folds judge the cells of each.
+    Fine-tuning is repeated once a fold, and head, neighbours, mean codes and genes of the other folds judge the cells
+    of each.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ def audit(
     cells = CellRows.read(opened, encoder.transform)
     judged = out_of_fold(encoder, cells, codes, folds, batches, progress=progress)
     given = codes[judged.rows]
-    probabilities = fit_combination(judged.opinions, given)(judged.opinions)
+    probabilities = fit_combination(judged.opinions, given, weights())(judged.opinions, weights())
     best = probabilities.argmax(axis=1)
     everyone = np.arange(len(given))
     p_label, p_best = probabilities[everyone, given], probabilities[everyone, best]

@@ -128,6 +128,7 @@ def build_reference(
         held_out=held_out,
         novelty=Novelty.fit(embedding, projected, codes, len(types)),
         projected=projected,
+        evidence=encoder.evidence(rows.logged, rows.totals),
         calibration=Calibration.empty(len(types), N_KINDS),
         replay_cells=ReplayCells.choose(cells, adata.obs_names.to_numpy(), codes, held_out),
         depth=median_depth(rows.totals, rows.detected),

@@ -125,7 +125,7 @@ def finetune(
 
     Returns
     -------
-    None. Changes `encoder` (layers, head, ``encoder.history["finetune"]``), and writes
+    None. Changes `encoder` (layers, head, discriminant, ``encoder.history["finetune"]``), and writes
 
     ``obs["scquery_split"]`` : categorical
         ``"train"`` or ``"validation"``; ``"suspect"`` for cells whose label was dropped; missing for cells without one.
@@ -234,7 +234,7 @@ def finetune(
     )
     if encoder.pretrained is None:
         encoder.pretrained = encoder.layers
-    encoder.layers, encoder.head = result.layers, result.head
+    encoder.layers, encoder.head, encoder.discriminant = result.layers, result.head, result.discriminant
     encoder.history["finetune"] = result.history
     split = plain(
         {
@@ -247,7 +247,8 @@ def finetune(
     encoder.parameters["finetune"] = {**split, **settings, **losses}
     written = write_results(adata, obs={slot: split_column(labelled, held_out, suspect, adata.obs_names)})
     logger.info(
-        "fine-tuned %r on %d of %d cells; wrote %s, and the encoder's layers, head and history['finetune']",
+        "fine-tuned %r on %d of %d cells; wrote %s, and the encoder's layers, head, discriminant and "
+        "history['finetune']",
         encoder,
         labelled.sum(),
         adata.n_obs,

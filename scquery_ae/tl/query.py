@@ -107,7 +107,7 @@ def query(
     ``obs["scquery_confidence"]`` : float32
         Its probability, calibrated on held-out reference cells.
     ``obs["scquery_pvalue"]`` : float32
-        Conformal p-value of belonging to that type.
+        Conformal p-value of being an ordinary cell of the type near which its embedding lies.
     ``obs["scquery_unknown"]`` : bool
         Whether the p-value is at most `error_rate`.
     ``obs["scquery_label_set"]`` : categorical

@@ -7,21 +7,27 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scquery_ae.encoder import DenseWeights, Encoder, Head
 from scquery_ae.loaders import CellRows
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training.objective import Objective, plain_history
 from scquery_ae.training.panels import PanelNoise
 
 PLAIN = Objective()
 
+#: Held-out cells that are enough to calibrate the discriminant on, and folds of all where there are fewer.
+ENOUGH_HELD_OUT, FOLDS = 50, 3
+
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What fine-tuning gives: new layers and head for an encoder, and the losses by epoch."""
+    """What fine-tuning gives: new layers, head and discriminant for an encoder, and the losses by epoch."""
 
     layers: tuple[DenseWeights, ...]
     head: Head
+    discriminant: GeneDiscriminant
     history: dict[str, list[float]]
 
 
@@ -175,5 +181,37 @@ def finetune_encoder(
     return FinetuneResult(
         layers=tuple(replace(layer, kernel=k, bias=b) for (k, b), layer in zip(hidden, encoder.layers, strict=True)),
         head=Head(kernel, bias, types),
+        discriminant=_discriminant(encoder, cells, labels, training, validation, n_types),
         history=plain_history(history),
     )
+
+
+def _discriminant(
+    encoder: Encoder, cells: CellRows, labels: np.ndarray, training: np.ndarray, held_out: np.ndarray, n_types: int
+) -> GeneDiscriminant:
+    """Fit to the cells of the training, and calibrate on cells that it has not seen."""
+
+    def fit(rows: np.ndarray) -> GeneDiscriminant:
+        known = np.full(len(labels), -1)
+        known[rows] = labels[rows]
+        return GeneDiscriminant.fit(cells.logged, known, n_types)
+
+    def evidence(fitted: GeneDiscriminant, rows: np.ndarray) -> np.ndarray:
+        judge = replace(encoder, head=None, discriminant=fitted)
+        # What has had no cell of a type can say nothing of it.
+        return np.where(fitted.seen, judge.evidence(cells.logged[rows], cells.totals[rows]), -np.inf)
+
+    fitted = fit(training)
+    if len(held_out) >= ENOUGH_HELD_OUT:
+        return fitted.calibrated(evidence(fitted, held_out), labels[held_out])
+    # Too few to tell from: all judge each other.
+    rows = np.sort(np.concatenate([training, held_out]))
+    folds = pd.Series(labels[rows]).groupby(labels[rows]).cumcount().to_numpy() % FOLDS
+    judged, scores = [], []
+    for fold in range(FOLDS):
+        rest, asked = rows[folds != fold], rows[folds == fold]
+        asked = asked[np.isin(labels[asked], labels[rest])]
+        if len(asked):
+            judged.append(asked)
+            scores.append(evidence(fit(rest), asked))
+    return fitted.calibrated(np.concatenate(scores), labels[np.concatenate(judged)]) if judged else fitted

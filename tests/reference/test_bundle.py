@@ -21,7 +21,7 @@ import scquery_ae as sq
 from scquery_ae.encoder import DenseWeights, Head
 from scquery_ae.reference import bundle, digest, parts
 
-PARTS = ("model", "weights", "calibration", "obs", "embedding", "projected")
+PARTS = ("model", "weights", "calibration", "obs", "embedding", "projected", "evidence")
 
 
 @pytest.fixture
@@ -116,6 +116,9 @@ def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
     assert back.types == reference.types
     np.testing.assert_array_equal(back.projected, reference.projected)
     assert isinstance(back.projected, np.memmap)
+    np.testing.assert_array_equal(back.evidence, reference.evidence)
+    assert isinstance(back.evidence, np.memmap)
+    assert not back.evidence.flags.writeable
     np.testing.assert_array_equal(back.head_columns, reference.head_columns)
     np.testing.assert_array_equal(back.held_out, reference.held_out)
     assert back.held_out.dtype == bool
@@ -145,6 +148,12 @@ def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
         np.testing.assert_array_equal(one.bias, other.bias)
         assert one.activation == other.activation
     np.testing.assert_array_equal(ours.head.kernel, theirs.head.kernel)
+    for name, array in vars(theirs.discriminant).items():
+        received = getattr(ours.discriminant, name)
+        np.testing.assert_array_equal(received, array, err_msg=name)
+        assert type(received) is type(array)
+        assert name == "temperature" or received.dtype == array.dtype
+    assert ours.discriminant.temperature > 1
     assert ours.history == theirs.history
     assert ours.parameters == json.loads(json.dumps(theirs.parameters))
     assert repr(back) == repr(reference)
@@ -163,6 +172,19 @@ def test_the_same_reference_saved_twice_is_the_same_bundle(reference, saved_refe
     # And saved from what was loaded, too.
     sq.Reference.load(saved_reference).save(tmp_path / "third.scq")
     assert digest(tmp_path / "third.scq") == digest(saved_reference)
+
+
+def test_without_a_discriminant_there_is_no_evidence(query_adata, reference, tmp_path):
+    bare = dataclasses.replace(
+        reference, encoder=dataclasses.replace(reference.encoder, discriminant=None), evidence=None
+    )
+    assert bare.evidence.shape == (240, 0)
+    bare.save(tmp_path / "a.scq")
+    assert set(manifest_of(tmp_path / "a.scq")["parts"]) == set(parts.REQUIRED)
+    back = sq.Reference.load(tmp_path / "a.scq")
+    assert back.encoder.discriminant is None
+    assert back.evidence.shape == (240, 0)
+    pd.testing.assert_frame_equal(answers(query_adata, back).obs, answers(query_adata, bare).obs)
 
 
 def test_reading_and_querying_write_nothing(query_adata, saved):
@@ -193,7 +215,7 @@ def test_nothing_is_pickled(saved_reference, query_adata, monkeypatch):
             "I64",
             "U8",
         }
-    for part in ("embedding", "projected"):
+    for part in ("embedding", "projected", "evidence"):
         assert b"|O" not in file_of(saved_reference, part).read_bytes()[:128]
     types = {str(field.type) for field in pq.read_schema(file_of(saved_reference, "obs"))}
     assert not any("binary" in name for name in types)
@@ -377,7 +399,13 @@ def test_a_part_that_the_manifest_lacks_is_noticed(saved, part):
     manifest = manifest_of(saved)
     del manifest["parts"][part]
     write_manifest(saved, manifest)
-    refused(saved, f"is damaged: its manifest has no part '{part}'")
+    # Those without a discriminant have no evidence.
+    refused(
+        saved,
+        r"is damaged: its parts do not fit together .*evidence must have shape \(240, 3\)\. Received \(240, 0\)"
+        if part == "evidence"
+        else f"is damaged: its manifest has no part '{part}'",
+    )
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -504,6 +532,12 @@ def test_an_embedding_of_another_shape_is_refused(saved, shape):
     refused(saved, "is damaged: its parts do not fit together")
 
 
+@pytest.mark.parametrize("shape", [(239, 3), (240, 2), (240, 0), (240,)])
+def test_evidence_of_another_shape_is_refused(saved, shape):
+    replace_part(saved, "evidence", npy(np.zeros(shape, np.float32)))
+    refused(saved, "is damaged: its parts do not fit together")
+
+
 def test_an_embedding_that_looks_like_a_zip_is_refused_and_closed(saved):
     # NumPy would take it for an archive, fail, and leave it open: a warning, which is an error here.
     replace_part(saved, "embedding", b"PK\x03\x04" + bytes(300))
@@ -553,6 +587,11 @@ def test_a_model_that_does_not_fit_is_refused(saved, changes):
         ("layers.1.kernel", np.zeros((15, 8), np.float32)),
         ("layers.1.bias", None),
         ("transform.mean", np.zeros(3, np.float32)),
+        ("discriminant.means", np.zeros((2, 100), np.float32)),
+        ("discriminant.means", np.zeros((3, 99), np.float32)),
+        ("discriminant.noise", None),
+        ("discriminant.seen", None),
+        ("discriminant.center", np.full(100, np.nan, np.float32)),
         ("head.bias", np.full(3, np.nan, np.float32)),
         ("novelty.codes.whitening", np.full((8, 8), np.inf, np.float32)),
     ],
@@ -682,6 +721,7 @@ def other_reference(reference):
         encoder=encoder,
         embedding=np.ascontiguousarray(reference.embedding[::-1]),
         projected=np.ascontiguousarray(reference.projected[::-1]),
+        evidence=np.ascontiguousarray(reference.evidence[::-1]),
         obs=reference.obs.assign(extra=1),
         calibration=calibration,
     )
@@ -807,7 +847,7 @@ def test_a_failure_while_writing_a_new_one_leaves_nothing(reference, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("moved", range(7))
+@pytest.mark.parametrize("moved", range(8))
 def test_a_failure_while_putting_the_new_one_in_place(reference, saved, monkeypatch, moved):
     other, count, replace = other_reference(reference), 0, Path.replace
 
@@ -828,7 +868,7 @@ def test_a_failure_while_putting_the_new_one_in_place(reference, saved, monkeypa
     # What was left in the folder is cleared away by the next one.
     other.save(saved, overwrite=True)
     assert_readable(saved, other)
-    assert len(list(saved.iterdir())) == 7
+    assert len(list(saved.iterdir())) == 8
 
 
 def test_a_place_that_cannot_be_written_to(reference, tmp_path):
@@ -839,5 +879,5 @@ def test_a_place_that_cannot_be_written_to(reference, tmp_path):
 
 def test_the_format_is_the_one_tested_here():
     assert bundle.FORMAT_VERSION == 1
-    assert parts.REQUIRED == PARTS
+    assert tuple(part for part in PARTS if part != "evidence") == parts.REQUIRED
     assert set(parts.SUFFIXES) == {*PARTS, "index"}

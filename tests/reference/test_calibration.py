@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scquery_ae.reference import Calibration
+from scquery_ae.reference.calibration import placed, weights
 from scquery_ae.stats import Combination, Standardization, fit_combination
 
 PLAIN = Standardization(np.zeros(2), np.ones(2))
@@ -12,19 +13,24 @@ PLAIN = Standardization(np.zeros(2), np.ones(2))
 @pytest.fixture
 def held_out():
     rng = np.random.default_rng(0)
-    opinions = [rng.dirichlet(np.ones(3), 80) for _ in range(3)]
+    opinions = [rng.dirichlet(np.ones(3), 80) for _ in range(4)]
     return opinions, rng.normal(size=(80, 2)) * [1, 5] + [0, 20], rng.integers(0, 3, 80)
 
 
 def test_fit_is_its_parts_put_together(held_out):
     opinions, strangeness, truth = held_out
     calibration = Calibration.fit(opinions, strangeness, truth, "held_out")
-    combination = fit_combination(opinions, truth)
-    probabilities = combination(opinions)
+    combination = fit_combination(opinions, truth, (1, 1, 1, 3))
+    head, votes, near, genes = opinions
+    mixed = 0.999 * (head + votes + near + 3 * genes) / 6 + 0.001 / 3
+    probabilities = mixed ** (1 / combination.temperature)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
     assert calibration.combination == combination
     assert calibration.method == "held_out"
-    np.testing.assert_array_equal(calibration.groups, probabilities.argmax(axis=1))
-    np.testing.assert_array_equal(
+    # Groups are what codes speak for; here genes often speak for another type.
+    np.testing.assert_array_equal(calibration.groups, (head + votes + near).argmax(axis=1))
+    assert (calibration.groups != probabilities.argmax(axis=1)).any()
+    np.testing.assert_allclose(
         calibration.true_probabilities, [p[t] for p, t in zip(probabilities, truth, strict=True)]
     )
     # Each way of being strange in units of its type, then added up; every type has more than ten cells here.
@@ -36,6 +42,27 @@ def test_fit_is_its_parts_put_together(held_out):
             expected[mine] += (kind[mine] - kind[mine].mean()) / (kind[mine].std() + 0.1 * kind.std())
     np.testing.assert_allclose(calibration.scores, expected)
     np.testing.assert_allclose(calibration.nonconformity(strangeness, calibration.groups), calibration.scores)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_opinions_of_the_network_count_for_the_share_of_the_genes(held_out, share):
+    opinions, strangeness, truth = held_out
+    calibration = Calibration.fit(opinions, strangeness, truth, "held_out")
+    assert weights(share) == (share, share, share, 3)
+    assert weights() == (1, 1, 1, 3)
+    head, votes, near, genes = opinions
+    mixed = 0.999 * (share * (head + votes + near) + 3 * genes) / (3 * share + 3) + 0.001 / 3
+    expected = mixed ** (1 / calibration.combination.temperature)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(calibration.probabilities(opinions, share), expected)
+    if share == 1:
+        np.testing.assert_array_equal(calibration.probabilities(opinions), calibration.probabilities(opinions, 1.0))
+
+
+def test_cells_are_placed_without_their_genes():
+    head, votes, near = np.array([[[0.6, 0.4]], [[0.3, 0.7]], [[0.55, 0.45]]])
+    for genes in ([[1.0, 0.0]], [[0.0, 1.0]]):
+        np.testing.assert_array_equal(placed((head, votes, near, np.array(genes))), [1])
 
 
 def test_the_unit_of_a_kind_of_strangeness_does_not_matter(held_out):

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
+from scipy.special import softmax
 
 import scquery_ae as sq
 from scquery_ae.index import ExactIndex
@@ -37,12 +39,22 @@ def with_new_type(more):
 
 
 def embedded(adata, reference):
-    """Codes and components of all cells, from the counts, by the encoder's own arithmetic."""
+    """All cells as the reference sees them, from the counts, by the encoder's own arithmetic."""
     counts = adata[:, list(reference.encoder.genes)].X
     counts = np.asarray(counts.todense() if hasattr(counts, "todense") else counts)
     logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * reference.encoder.transform.target_sum)
     centred = logged - reference.encoder.transform.mean
-    return reference.encoder.encode(counts), centred @ reference.encoder.components
+    totals = counts.sum(axis=1)
+    worth = np.minimum(totals / reference.encoder.transform.target_sum, 1)[:, None]
+    evidence = reference.encoder.discriminant.scores(sparse.csr_matrix(logged)) * worth
+    projected = (centred @ reference.encoder.components).astype(np.float32)
+    return EmbeddedCells(reference.encoder.encode(counts), projected, evidence.astype(np.float32), totals)
+
+
+def cells_of(reference, n):
+    """The first `n` of its cells, as they are embedded."""
+    parts = (np.asarray(part[:n]) for part in (reference.embedding, reference.projected, reference.evidence))
+    return EmbeddedCells(*parts, np.ones(n))
 
 
 def assert_consistent(reference):
@@ -54,7 +66,8 @@ def assert_consistent(reference):
     codes = np.asarray(reference.embedding)
     assert codes.shape == (n, 8)
     assert reference.projected.shape[0] == reference.held_out.shape[0] == n
-    assert codes.dtype == reference.projected.dtype == np.float32
+    assert reference.evidence.shape == (n, 3)
+    assert codes.dtype == reference.projected.dtype == reference.evidence.dtype == np.float32
     assert reference.obs.index.is_unique
     for kind in range(len(types)):
         mine = reference.label_codes == kind
@@ -103,10 +116,12 @@ def test_cells_of_known_types_are_added(living, reference, more, query_adata, tm
     assert living.n_obs == 285
     assert living.types == reference.types
     assert list(living.obs.index) == [*reference.obs.index, *more.obs_names]
-    codes, projected = embedded(more, reference)
-    np.testing.assert_allclose(living.embedding[240:], codes, atol=1e-5)
-    np.testing.assert_allclose(living.projected[240:], projected, atol=1e-3)
+    cells = embedded(more, reference)
+    np.testing.assert_allclose(living.embedding[240:], cells.codes, atol=1e-5)
+    np.testing.assert_allclose(living.projected[240:], cells.projected, atol=1e-3)
+    np.testing.assert_allclose(living.evidence[240:], cells.evidence, rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(living.embedding[:240], reference.embedding)
+    np.testing.assert_array_equal(living.evidence[:240], reference.evidence)
     np.testing.assert_array_equal(living.held_out, [*reference.held_out, *[True] * 45])
     assert list(living.obs["cell_type"][240:]) == list(more.obs["cell_type"])
     assert list(living.obs["batch"][240:]) == list(more.obs["batch"])
@@ -135,8 +150,7 @@ def test_the_original_is_not_touched_by_what_happens_to_a_copy(living, reference
 def test_added_cells_are_found_by_their_likes(living, more):
     living.search_index  # noqa: B018 (an index of the old cells must not be kept)
     living.add(more)
-    codes, projected = embedded(more, living)
-    cells = EmbeddedCells(codes, projected.astype(np.float32), np.ones(45))
+    cells = embedded(more, living)
     np.testing.assert_array_equal(living.annotate(cells, n_neighbors=1).neighbors.indices.ravel(), np.arange(240, 285))
 
 
@@ -146,8 +160,7 @@ def test_a_new_type_is_named_by_neighbours_and_mean_codes(living, with_new_type,
     np.testing.assert_array_equal(living.head_columns, [0, 1, 2])
     assert last_step(living) == {"step": "add", "n_cells": 45, "new_types": ["newcomer"]}
     assert_consistent(living)
-    codes, projected = embedded(with_new_type, living)
-    cells = EmbeddedCells(codes, projected.astype(np.float32), np.ones(45))
+    cells = embedded(with_new_type, living)
     odd = np.arange(45) % 3 == 2
     found = living.annotate(cells)
     # Found among themselves: this is about whether they can be named at all, and how well depends on the training.
@@ -158,17 +171,36 @@ def test_a_new_type_is_named_by_neighbours_and_mean_codes(living, with_new_type,
     assert_survives_saving(living, tmp_path / "a.scq", query_adata)
 
 
-def test_the_head_says_of_a_new_type_what_the_others_do(living, with_new_type):
+def test_head_and_genes_say_of_a_new_type_what_the_others_do(living, with_new_type):
     living.add(with_new_type)
-    codes = np.asarray(living.embedding[:20])
+    cells = cells_of(living, 20)
     hits = np.tile([0, 3, 3, 1], (20, 1))
     said = np.random.default_rng(0).dirichlet(np.ones(4), 20)
-    head, votes, near = living.opinions(codes, np.full((20, 4), 0.1, np.float32), hits, said)
+    head, votes, near, genes = living.opinions(cells, np.full((20, 4), 0.1, np.float32), hits, said)
     assert near is said
     share = (votes[:, 3] + near[:, 3]) / 2
     np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0, 0.5], (20, 1)))
     np.testing.assert_allclose(head[:, 3], share)
-    np.testing.assert_allclose(head[:, :3], living.encoder.classify(codes) * (1 - share)[:, None], rtol=1e-5)
+    np.testing.assert_allclose(head[:, :3], living.encoder.classify(cells.codes) * (1 - share)[:, None], rtol=1e-5)
+    np.testing.assert_allclose(genes[:, 3], share)
+    said = softmax(np.asarray(cells.evidence, float) / living.encoder.discriminant.temperature, axis=1)
+    np.testing.assert_allclose(genes[:, :3], said * (1 - share)[:, None], rtol=1e-5, atol=1e-12)
+
+
+def test_without_a_discriminant_genes_say_what_the_others_do_on_average(reference):
+    encoder = dataclasses.replace(reference.encoder, discriminant=None)
+    bare = dataclasses.replace(reference, encoder=encoder, evidence=None)
+    cells = cells_of(bare, 20)
+    assert cells.evidence.shape == (20, 0)
+    said = np.random.default_rng(0).dirichlet(np.ones(3), 20)
+    hits = np.full((20, 4), 0.1, np.float32), np.tile([0, 2, 2, 1], (20, 1))
+    head, votes, near, genes = bare.opinions(cells, *hits, said)
+    np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0.5], (20, 1)))
+    np.testing.assert_allclose(genes, (bare.encoder.classify(cells.codes) + votes + said) / 3)
+    with_one = reference.opinions(cells_of(reference, 20), *hits, said)
+    for one, other in zip((head, votes, near), with_one[:3], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.abs(with_one[3] - genes).max() > 0.1
 
 
 def test_labels_under_another_column_and_missing_ones(living, more):
@@ -262,6 +294,7 @@ def test_cells_are_removed_by_name(living, reference, query_adata, tmp_path):
     assert list(living.obs.index) == list(reference.obs.index[kept])
     np.testing.assert_array_equal(living.embedding, reference.embedding[kept])
     np.testing.assert_array_equal(living.projected, reference.projected[kept])
+    np.testing.assert_array_equal(living.evidence, reference.evidence[kept])
     np.testing.assert_array_equal(living.held_out, reference.held_out[kept])
     assert last_step(living) == {"step": "remove", "n_cells": 3, "where": {}}
     assert_consistent(living)
@@ -380,10 +413,15 @@ def test_types_that_get_one_name_become_one(living, reference, query_adata, tmp_
     assert living.types == ("lymphocyte", "type 1")
     np.testing.assert_array_equal(living.head_columns, [0, 1, 0])
     np.testing.assert_array_equal(living.label_codes, np.array([0, 1, 0, -1])[reference.label_codes])
-    codes = np.asarray(living.embedding[:10])
-    head = living.opinions(codes, np.zeros((10, 1), np.float32), np.zeros((10, 1), int), np.full((10, 2), 0.5))[0]
-    before = reference.encoder.classify(codes)
-    np.testing.assert_allclose(head, np.stack([before[:, 0] + before[:, 2], before[:, 1]], axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(living.evidence, reference.evidence)
+    cells = cells_of(living, 10)
+    hits = np.zeros((10, 1), np.float32), np.zeros((10, 1), int)
+    head, _, _, genes = living.opinions(cells, *hits, np.full((10, 2), 0.5))
+    said = softmax(np.asarray(cells.evidence, float) / reference.encoder.discriminant.temperature, axis=1)
+    for received, before in ((head, reference.encoder.classify(cells.codes)), (genes, said)):
+        expected = np.stack([before[:, 0] + before[:, 2], before[:, 1]], axis=1)
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-12)
+    assert set(said.argmax(axis=1)) == {0, 1, 2}
     assert_consistent(living)
     assert_survives_saving(living, tmp_path / "a.scq", query_adata)
 
@@ -434,6 +472,7 @@ def test_two_halves_make_the_whole(reference, query_adata, tmp_path):
     first, second = halves(reference)
     first.merge(second)
     np.testing.assert_array_equal(first.embedding, reference.embedding)
+    np.testing.assert_array_equal(first.evidence, reference.evidence)
     np.testing.assert_array_equal(first.held_out, reference.held_out)
     pd.testing.assert_frame_equal(first.obs, reference.obs)
     np.testing.assert_array_equal(first.calibration.scores, reference.calibration.scores)
@@ -474,6 +513,15 @@ def test_a_merge_brings_new_types_and_other_columns(reference):
     assert_consistent(first)
 
 
+DISCRIMINANT = ("center", "scale", "means", "seen", "loadings", "noise", "temperature")
+
+
+def other_discriminant(encoder, name):
+    value = getattr(encoder.discriminant, name)
+    changed = ~value if name == "seen" else value * 2
+    return dataclasses.replace(encoder, discriminant=dataclasses.replace(encoder.discriminant, **{name: changed}))
+
+
 def other_encoders(encoder):
     first, *rest = encoder.layers
     transform = encoder.transform
@@ -488,11 +536,25 @@ def other_encoders(encoder):
         "target": dataclasses.replace(encoder, transform=dataclasses.replace(transform, target_sum=1e4)),
         "components": dataclasses.replace(encoder, components=encoder.components[:, ::-1]),
         "no components": dataclasses.replace(encoder, components=None),
+        "no discriminant": dataclasses.replace(encoder, discriminant=None),
+        **{f"discriminant {name}": other_discriminant(encoder, name) for name in DISCRIMINANT},
     }
 
 
 @pytest.mark.parametrize(
-    "what", ["kernel", "bias", "activation", "genes", "mean", "target", "components", "no components"]
+    "what",
+    [
+        "kernel",
+        "bias",
+        "activation",
+        "genes",
+        "mean",
+        "target",
+        "components",
+        "no components",
+        "no discriminant",
+        *(f"discriminant {name}" for name in DISCRIMINANT),
+    ],
 )
 def test_another_encoder_is_refused(reference, what):
     first, second = halves(reference)
@@ -540,8 +602,7 @@ def test_an_index_follows_the_cells(reference, more, tmp_path, kind):
     back = sq.Reference.load(tmp_path / "a.scq")
     assert back.index.kind == kind
     assert back.index.n_items == living.n_obs == back.n_obs
-    cells = EmbeddedCells(np.asarray(back.embedding[:30]), np.asarray(back.projected[:30]), np.ones(30))
-    hits = back.annotate(cells, n_neighbors=3, rules=SearchFilter()).neighbors
+    hits = back.annotate(cells_of(back, 30), n_neighbors=3, rules=SearchFilter()).neighbors
     assert (hits.indices == np.arange(30)[:, None]).any(axis=1).mean() > 0.9
 
 

@@ -13,8 +13,8 @@ from scquery_ae.reference import ReplayCells, replay
 from scquery_ae.reference.replay import KEPT, KEPT_OF_TYPE, _thinned
 
 
-def named_by_hand(reference, adata):
-    """Types of the labelled held-out cells by head, fifteen neighbours and mean codes, each cell itself left out."""
+def named_by_hand(reference, adata, genes_by_hand):
+    """Types of the labelled held-out cells by head, neighbours, mean codes and genes, each cell itself left out."""
     labels = reference.label_codes
     held_out = (adata.obs["scquery_split"] == "validation").to_numpy() & (labels >= 0)
     counts = adata[:, list(reference.encoder.genes)].layers["counts"].toarray()[held_out]
@@ -30,22 +30,26 @@ def named_by_hand(reference, adata):
         means = np.stack([others[kinds == kind].mean(axis=0) for kind in range(3)])
         near[row] = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ codes[row])
     head = softmax(codes @ reference.encoder.head.kernel + reference.encoder.head.bias, axis=1)
-    return labels[held_out], (head + votes + near).argmax(axis=1)
+    genes = genes_by_hand(reference.encoder, counts)
+    return labels[held_out], (head + votes + near + 3 * genes).argmax(axis=1)
 
 
 def hazy(reference):
-    """The reference with a head of chance and labels of chance: whoever finds itself among the hits is named better."""
+    """The reference with head, genes and labels of chance: whoever finds itself among the hits is named better."""
     rng = np.random.default_rng(0)
     head = replace(reference.encoder.head, kernel=(6 * rng.normal(size=(8, 3))).astype(np.float32))
+    means = rng.normal(size=(3, 100)).astype(np.float32)
+    # Genes that are as unsure as mean codes and votes are, lest their three votes decide.
+    discriminant = replace(reference.encoder.discriminant, means=means, temperature=300.0)
     obs = reference.obs.copy()
     shuffled = obs.index[reference.label_codes >= 0]
     obs.loc[shuffled, "cell_type"] = [f"type {i}" for i in rng.integers(0, 3, len(shuffled))]
-    return replace(reference, encoder=replace(reference.encoder, head=head), obs=obs)
+    return replace(reference, encoder=replace(reference.encoder, head=head, discriminant=discriminant), obs=obs)
 
 
-def test_all_genes_and_counts_give_what_a_computation_by_hand_does(trained):
+def test_all_genes_and_counts_give_what_a_computation_by_hand_does(trained, genes_by_hand):
     reference = hazy(trained.reference)
-    truth, given = named_by_hand(reference, trained.adata)
+    truth, given = named_by_hand(reference, trained.adata, genes_by_hand)
     result = replay(reference)
     assert 0.1 < (truth == given).mean() < 0.9
     assert result.accuracy == pytest.approx((truth == given).mean())

@@ -198,7 +198,7 @@ def test_columns_that_are_not_there(vectors, obs, queries, rules):
 
 def test_a_reference_searches_by_the_rules(reference):
     rows = np.arange(5)
-    cells = EmbeddedCells(reference.embedding[rows], reference.projected[rows], np.ones(5))
+    cells = EmbeddedCells(reference.embedding[rows], reference.projected[rows], reference.evidence[rows], np.ones(5))
     found = reference.annotate(cells, n_neighbors=4, rules=SearchFilter(where={"batch": "batch 1"}))
     allowed = (reference.obs["batch"] == "batch 1").to_numpy()
     expected = by_hand(np.asarray(reference.embedding), cells.codes, 4, allowed)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import scquery_ae as sq
-from scquery_ae.reference import Calibration
+from scquery_ae.reference import Calibration, EmbeddedCells
 from scquery_ae.stats import centroid_probabilities
 
 
@@ -18,22 +18,29 @@ def without(reference, row):
         reference,
         embedding=np.ascontiguousarray(np.asarray(reference.embedding)[kept]),
         projected=np.asarray(reference.projected)[kept],
+        evidence=np.asarray(reference.evidence)[kept],
         obs=reference.obs[kept],
         held_out=reference.held_out[kept],
         index=None,
     )
 
 
+def cells_of(reference, rows, codes=None):
+    codes = np.asarray(reference.embedding)[rows] if codes is None else codes
+    projected, evidence = np.asarray(reference.projected)[rows], np.asarray(reference.evidence)[rows]
+    return EmbeddedCells(codes, projected, evidence, np.ones(len(rows)))
+
+
 def assert_as_if_made_without(reference, rows):
-    codes = np.asarray(reference.embedding)[rows]
-    opinions = reference.opinions_without_self(codes, rows)
-    assert [opinion.shape for opinion in opinions] == [(len(rows), len(reference.types))] * 3
+    opinions = reference.opinions_without_self(cells_of(reference, rows), rows)
+    assert [opinion.shape for opinion in opinions] == [(len(rows), len(reference.types))] * 4
     for i, row in enumerate(rows):
         other = without(reference, row)
-        code = codes[i : i + 1]
+        cell = cells_of(reference, rows[i : i + 1])
+        code = cell.codes
         hits = other.search_index.search(code, min(15, other.n_obs))
         expected = other.opinions(
-            code,
+            cell,
             hits.distances,
             other.label_codes[hits.indices],
             centroid_probabilities(code, other.centroids),
@@ -54,16 +61,17 @@ def test_the_only_cell_of_its_type_is_judged_by_a_type_without_cells(reference):
     obs.loc[obs.index[mine[1:]], "cell_type"] = None
     alone = dataclasses.replace(reference, obs=obs)
     assert (alone.label_codes == 2).sum() == 1
-    head, votes, near = assert_as_if_made_without(alone, mine[:3])
-    # No neighbour and no mean code speak for it, and the head still does; votes without a voter are those of chance.
+    head, votes, near, genes = assert_as_if_made_without(alone, mine[:3])
+    # No neighbour and no mean code speak for it, and head and genes do; votes without a voter are those of chance.
     assert votes[0, 2] <= 1 / 3
     assert near[0, 2] < near[0].max()
     assert head[0, 2] > 0
+    assert genes[0, 2] > 0
     assert votes[1, 2] > 0
 
 
 def test_a_type_that_the_head_does_not_know(reference):
-    """The head's share of it is that of the others, which must be without the cell too."""
+    """What head and genes say of it is what the others do, which must be without the cell too."""
     living = dataclasses.replace(reference)
     names = reference.obs["cell_type"].astype(object)
     new = np.flatnonzero(reference.label_codes == 1)[:3]
@@ -100,12 +108,14 @@ def test_codes_may_be_others_than_those_that_are_kept(reference):
     rows = np.flatnonzero(reference.label_codes >= 0)[:8]
     codes = np.asarray(reference.embedding)[rows] + 0.4 * rng.standard_normal((8, 8)).astype(np.float32)
     codes /= np.linalg.norm(codes, axis=1, keepdims=True)
-    _, votes, near = reference.opinions_without_self(codes, rows)
+    _, votes, near, genes = reference.opinions_without_self(cells_of(reference, rows, codes), rows)
+    np.testing.assert_allclose(genes, reference.encoder.discriminant.probabilities(reference.evidence[rows]))
     for i, row in enumerate(rows):
         other = without(reference, row)
         np.testing.assert_allclose(near[i], centroid_probabilities(codes[i : i + 1], other.centroids)[0], atol=1e-5)
         hits = other.search_index.search(codes[i : i + 1], 15)
-        expected = other.opinions(codes[i : i + 1], hits.distances, other.label_codes[hits.indices], near[i : i + 1])
+        cell = cells_of(reference, rows[i : i + 1], codes[i : i + 1])
+        expected = other.opinions(cell, hits.distances, other.label_codes[hits.indices], near[i : i + 1])
         np.testing.assert_allclose(votes[i], expected[1][0], atol=1e-5)
 
 
@@ -142,7 +152,8 @@ def test_calibration_measures_each_cell_from_means_without_it(reference, fitted)
     assert method == "held_out"
     rows = np.flatnonzero(living.held_out & (living.label_codes >= 0))
     np.testing.assert_array_equal(truth, living.label_codes[rows])
-    given = np.mean(opinions, axis=0).argmax(axis=1)
+    head, votes, near, _ = opinions
+    given = (head + votes + near).argmax(axis=1)
     assert 0 < (given != truth).sum() < len(rows)
     for kind, gaussians, x in (
         (1, living.novelty.codes, np.asarray(living.embedding, float)),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from scquery_ae import ArgumentError
 from scquery_ae.stats import Combination, expected_calibration_error, fit_combination
 from scquery_ae.stats.calibration import FLOOR, TEMPERATURES
 
@@ -29,6 +30,37 @@ def test_hand_worked_mean_and_temperature():
     np.testing.assert_allclose(Combination()(opinions), [mixed])
     np.testing.assert_allclose(Combination(0.5)(opinions), [mixed**2 / (mixed**2).sum()])
     np.testing.assert_allclose(Combination(2.0)(opinions), [mixed**0.5 / (mixed**0.5).sum()])
+
+
+def test_hand_worked_weights():
+    opinions = [np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]]), np.array([[0.6, 0.4]])]
+    # An eighth of .8, two of .4 and five of .6.
+    mixed = (1 - FLOOR) * np.array([0.575, 0.425]) + FLOOR / 2
+    np.testing.assert_allclose(Combination()(opinions, (1, 2, 5)), [mixed])
+    np.testing.assert_allclose(Combination(0.5)(opinions, [0.1, 0.2, 0.5]), [mixed**2 / (mixed**2).sum()])
+    alone = (1 - FLOOR) * np.array([0.4, 0.6]) + FLOOR / 2
+    np.testing.assert_allclose(Combination()(opinions, np.array([0, 3, 0])), [alone])
+    np.testing.assert_array_equal(Combination()(opinions, (2, 2, 2)), Combination()(opinions))
+
+
+@pytest.mark.parametrize(
+    ("weights", "match"),
+    [
+        ((1, 1), r"`weights` must be an array of finite numbers of shape \(3\)\. Received tuple .* shape \(2,\)"),
+        ((1, 1, 1, 3), r"`weights` must be an array of finite numbers of shape \(3\)\. Received .* shape \(4,\)"),
+        ((1, np.nan, 1), "`weights` must be an array of finite numbers"),
+        ((1, np.inf, 1), "`weights` must be an array of finite numbers"),
+        (("a", "b", "c"), "`weights` must be an array of finite numbers"),
+        ((1, -0.5, 1), r"`weights` must be at least 0, and not all of them 0\. Received \[1\.0, -0\.5, 1\.0\]"),
+        ((0, 0, 0), r"`weights` must be at least 0, and not all of them 0\. Received \[0\.0, 0\.0, 0\.0\]"),
+    ],
+)
+def test_wrong_weights_are_refused(weights, match):
+    opinions = [np.array([[0.8, 0.2]])] * 3
+    with pytest.raises(ArgumentError, match=match):
+        Combination()(opinions, weights)
+    with pytest.raises(ArgumentError, match=match):
+        fit_combination(opinions, np.array([0]), weights)
 
 
 def test_no_type_is_impossible_and_nothing_overflows():
@@ -79,6 +111,17 @@ def test_fitting_finds_the_best_of_a_grid():
     grid = np.geomspace(*TEMPERATURES, 400)
     losses = [log_loss(Combination(t)(opinions), truth) for t in grid]
     assert log_loss(fitted(opinions), truth) <= min(losses) + 1e-5
+
+
+def test_fitting_is_for_the_weights_that_are_given():
+    probabilities, truth = draw(np.random.default_rng(3), n=300)
+    opinions = [sharpened(probabilities, 0.5), np.full_like(probabilities, 0.25)]
+    fitted = fit_combination(opinions, truth, (3, 1))
+    losses = [log_loss(Combination(t)(opinions, (3, 1)), truth) for t in np.geomspace(*TEMPERATURES, 400)]
+    assert log_loss(fitted(opinions, (3, 1)), truth) <= min(losses) + 1e-5
+    assert fitted.temperature > 1.2 * fit_combination(opinions, truth).temperature
+    alone = fit_combination(opinions, truth, (1, 0)).temperature
+    assert alone == pytest.approx(fit_combination(opinions[:1], truth).temperature)
 
 
 def test_the_temperature_stays_in_its_range():

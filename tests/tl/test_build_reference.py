@@ -13,6 +13,7 @@ from scipy.special import softmax
 import scquery_ae as sq
 from scquery_ae.encoder import Head
 from scquery_ae.reference import Calibration
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import make_folds
 
 
@@ -30,7 +31,7 @@ def encoder(make_adata, make_encoder):
     return make_encoder(make_adata(60, 25), (7, 4))
 
 
-def test_what_it_holds(trained):
+def test_what_it_holds(trained, genes_by_hand):
     reference = trained.reference
     assert reference.n_obs == len(reference.obs) == 240
     assert reference.types == ("type 0", "type 1", "type 2")
@@ -48,6 +49,10 @@ def test_what_it_holds(trained):
     np.testing.assert_array_equal(reference.held_out, trained.adata.obs["scquery_split"] == "validation")
     np.testing.assert_array_equal(reference.head_columns, [0, 1, 2])
     assert reference.projected.shape == (240, 50)
+    counts = trained.adata[:, list(trained.encoder.genes)].layers["counts"].toarray()
+    said = trained.encoder.discriminant.probabilities(reference.evidence)
+    np.testing.assert_allclose(said, genes_by_hand(trained.encoder, counts), atol=1e-4)
+    assert reference.evidence.dtype == np.float32
     assert reference.provenance["steps"] == []
     assert repr(reference) == "Reference(240 cells, 3 types by 'cell_type', Encoder(100 -> 16 -> 8, 3 types))"
 
@@ -70,7 +75,13 @@ def test_depth_is_that_of_the_counts_in_the_model_genes(cells, encoder):
     assert reference.depth == {"counts": np.median(counts.sum(axis=1)), "genes": np.median((counts > 0).sum(axis=1))}
 
 
-def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, encoder):
+@pytest.mark.parametrize("genes_say", [False, True])
+def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, encoder, genes_by_hand, genes_say):
+    if genes_say:
+        # From labels of chance: for other types than the rest does.
+        labels = np.random.default_rng(0).integers(3, size=60)
+        fitted = GeneDiscriminant.fit(encoder.transform.log_normalize(cells.layers["counts"]), labels, 3)
+        encoder.discriminant = dataclasses.replace(fitted, temperature=5.0)
     reference = sq.tl.build_reference(cells, encoder, label_key="cell_type")
     held_out = np.arange(60) % 4 == 0
     truth = np.arange(60) % 3
@@ -79,7 +90,7 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
     assert calibration.method == "held_out"
     assert len(calibration.scores) == len(calibration.groups) == len(calibration.true_probabilities) == 15
 
-    # Head, votes of fifteen neighbours and mean codes, each cell itself left out.
+    # Head, votes of fifteen neighbours, mean codes and genes, each cell itself left out.
     rows, codes = np.flatnonzero(held_out), codes.astype(float)
     votes, near = np.zeros((15, 3)), np.zeros((15, 3))
     for i, row in enumerate(rows):
@@ -91,8 +102,12 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
         means = np.stack([others[kinds == kind].mean(axis=0) for kind in range(3)])
         near[i] = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ codes[row])
     head = softmax(codes[rows] @ encoder.head.kernel + encoder.head.bias, axis=1)
-    opinions = (head, votes, near)
-    labels = np.mean(opinions, axis=0).argmax(axis=1)
+    genes = (head + votes + near) / 3
+    if genes_say:
+        genes = genes_by_hand(encoder, cells.layers["counts"].toarray()[rows])
+    opinions = (head, votes, near, genes)
+    labels = (head + votes + near).argmax(axis=1)
+    assert genes_say == (labels != (head + votes + near + 3 * genes).argmax(axis=1)).any()
 
     # Strangeness: the head's doubt, and the distances to the given type in codes and in principal components. The
     # covariances are those of all cells; the mean of a cell's own type is taken without it.
@@ -214,6 +229,8 @@ def test_steps_left_out_are_named(cells, encoder):
             ("type 0", "type 1"),
             r"A reference's mean codes must have shape \(2, 8\)\. Received \(3, 8\)",
         ),
+        ("evidence", np.zeros((240, 2), np.float32), r"evidence must have shape \(240, 3\)\. Received \(240, 2\)"),
+        ("evidence", None, r"evidence must have shape \(240, 3\)\. Received \(240, 0\)"),
         ("held_out", np.zeros(239, bool), r"A reference's held_out must have shape \(240,\)\. Received \(239,\)"),
         ("projected", np.zeros((240, 49), np.float32), r"projected must have shape \(240, 50\)\. Received \(240, 49\)"),
         ("head_columns", np.arange(2), r"head_columns must have shape \(3,\)\. Received \(2,\)"),
@@ -346,7 +363,7 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
 
 
 @pytest.mark.backend
-def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, monkeypatch):
+def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, monkeypatch, genes_by_hand):
     """The true type's probability, worked out from what each fold's encoder says."""
     crossfit = importlib.import_module("scquery_ae.training.crossfit")
     adata, encoder = tuned
@@ -369,7 +386,8 @@ def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, m
     counts = adata[:, list(encoder.genes)].layers["counts"]
     expected = []
     for known, result in results:
-        fold = dataclasses.replace(encoder, layers=result.layers, head=result.head)
+        fold = dataclasses.replace(encoder, layers=result.layers, head=result.head, discriminant=result.discriminant)
+        genes = genes_by_hand(fold, counts.toarray())
         inside = (labels >= 0) & (known < 0)
         codes = fold.encode(counts).astype(float)
         rest, rest_labels = codes[~inside], labels[~inside]
@@ -382,7 +400,7 @@ def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, m
             weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
             votes = np.array([weight[rest_labels[nearest] == kind].sum() for kind in range(3)]) / weight.sum()
             head = softmax(codes[row] @ fold.head.kernel + fold.head.bias)
-            mixed = (head + votes + softmax(40 * means @ codes[row])) / 3
+            mixed = (head + votes + softmax(40 * means @ codes[row]) + 3 * genes[row]) / 6
             mixed = (0.999 * mixed + 0.001 / 3) ** (1 / reference.calibration.combination.temperature)
             expected.append(mixed[labels[row]] / mixed.sum())
     np.testing.assert_allclose(reference.calibration.true_probabilities, expected, rtol=1e-2, atol=1e-4)

@@ -26,7 +26,7 @@ def with_layers(reference, activations, bias):
         )
         for a, b, activation in zip(widths[:-1], widths[1:], activations, strict=True)
     )
-    encoder = Encoder(old.transform, layers, old.head, components=old.components)
+    encoder = Encoder(old.transform, layers, old.head, components=old.components, discriminant=old.discriminant)
     codes = rng.standard_normal(reference.embedding.shape)
     codes = (codes / np.linalg.norm(codes, axis=1, keepdims=True)).astype(np.float32)
     return dataclasses.replace(reference, encoder=encoder, embedding=codes, index=None)

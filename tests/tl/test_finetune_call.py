@@ -11,6 +11,8 @@ import pytest
 
 import scquery_ae as sq
 from scquery_ae.encoder import Head
+from scquery_ae.loaders import CellRows, open_training
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import FinetuneResult
 
 QUICK = {"label_key": "cell_type", "epochs": 1, "batch_size": 32, "progress": False}
@@ -39,7 +41,7 @@ def asked(monkeypatch):
     def keep(encoder, cells, labels, held_out, types, **settings):
         calls.append(SimpleNamespace(cells=cells, labels=labels, held_out=held_out, types=types, **settings))
         head = Head(np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types)
-        return FinetuneResult(encoder.layers, head, {"loss": [1.0]})
+        return FinetuneResult(encoder.layers, head, None, {"loss": [1.0]})
 
     monkeypatch.setattr(importlib.import_module("scquery_ae.tl.finetune"), "finetune_encoder", keep)
     return calls
@@ -47,6 +49,8 @@ def asked(monkeypatch):
 
 def weights(encoder):
     arrays = [array for layer in encoder.layers for array in (layer.kernel, layer.bias)]
+    if encoder.discriminant is not None:
+        arrays += vars(encoder.discriminant).values()
     return arrays if encoder.head is None else [*arrays, encoder.head.kernel, encoder.head.bias]
 
 
@@ -64,6 +68,8 @@ def test_what_is_changed_and_written(cells, encoder):
     assert encoder.head.types == ("type 0", "type 1", "type 2")
     assert encoder.head.kernel.shape == (3, 3)
     assert encoder.head.kernel.dtype == np.float32
+    assert encoder.discriminant.means.shape == (3, 20)
+    assert encoder.discriminant.temperature > 1
     assert {"loss", "val_loss"} <= set(encoder.history["finetune"])
     assert all(len(values) == 1 for values in encoder.history["finetune"].values())
     split = cells.obs["scquery_split"]
@@ -94,6 +100,21 @@ def test_training_with_unlabelled_cells_is_training_without_them(cells, encoder)
     assert list(split[~unlabelled]) == list(alone.obs["scquery_split"])
 
 
+@pytest.mark.usefixtures("eager")
+def test_genes_speak_from_the_cells_of_the_training(cells, encoder):
+    """Not from held-out and unlabelled ones, whatever they hold."""
+    cells.obs["cell_type"] = cells.obs["cell_type"].where(np.arange(60) % 7 != 0)
+    sq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0.3)
+    training = (cells.obs["scquery_split"] == "train").to_numpy()
+    assert 0 < training.sum() < cells.obs["cell_type"].notna().sum() < 60
+    rows = CellRows.read(open_training(cells, encoder.transform, "the test"), encoder.transform)
+    expected = GeneDiscriminant.fit(rows.logged, np.where(training, np.arange(60) % 3, -1), 3)
+    for name in ("center", "scale", "means", "seen", "loadings", "noise"):
+        np.testing.assert_allclose(
+            getattr(encoder.discriminant, name), getattr(expected, name), rtol=1e-6, err_msg=name
+        )
+
+
 def test_a_type_with_one_cell_is_kept_for_training(cells, encoder):
     labels = cells.obs["cell_type"].astype(object).to_numpy(copy=True)
     labels[11] = "rare"
@@ -109,6 +130,7 @@ def test_it_can_be_called_again_with_other_labels(cells, encoder):
     sq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "batch"}))
     assert encoder.head.types == ("batch 0", "batch 1")
     assert encoder.head.kernel.shape == (3, 2)
+    assert encoder.discriminant.means.shape == (2, 20)
 
 
 @pytest.mark.parametrize("missing", [None, pd.NA, float("nan")])

@@ -36,6 +36,7 @@ class Made:
     genes: list
     encoder: sq.Encoder
     embedding: np.ndarray
+    evidence: np.ndarray
     neighbors: np.ndarray
     labels: pd.Series
     confidence: np.ndarray
@@ -65,6 +66,7 @@ def run(adata, query, *, normalize=None, **pretrain):
         genes=list(encoder.genes),
         encoder=encoder,
         embedding=adata.obsm["X_scquery"],
+        evidence=np.asarray(reference.evidence),
         neighbors=query.obsm["scquery_neighbors"],
         labels=query.obs["scquery_label"],
         confidence=query.obs["scquery_confidence"].to_numpy(),
@@ -79,6 +81,10 @@ def assert_same(received, expected, *, exactly):
     for one, other in zip(received.encoder.layers, expected.encoder.layers, strict=True):
         assert_arrays(one.kernel, other.kernel, exactly)
         assert_arrays(one.bias, other.bias, exactly)
+    for name, array in vars(expected.encoder.discriminant).items():
+        fitted = getattr(received.encoder.discriminant, name)
+        np.testing.assert_allclose(fitted, array, rtol=0 if exactly else 1e-3, atol=0 if exactly else 1e-3)
+    assert_arrays(received.evidence, expected.evidence, exactly)
     assert received.encoder.history == expected.encoder.history or not exactly
     assert_arrays(received.embedding, expected.embedding, exactly)
     assert list(received.labels.astype(str)) == list(expected.labels.astype(str))

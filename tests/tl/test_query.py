@@ -14,8 +14,8 @@ from scipy import sparse
 from scipy.special import softmax
 
 import scquery_ae as sq
-from scquery_ae.reference import digest
-from scquery_ae.stats import centroid_probabilities
+from scquery_ae.reference import EmbeddedCells, digest
+from scquery_ae.stats import Combination, centroid_probabilities
 
 FORMATS = ["csr", "csc", "dense"]
 OBS = ["scquery_label", "scquery_confidence", "scquery_pvalue", "scquery_unknown", "scquery_label_set"]
@@ -312,24 +312,26 @@ def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, refere
         embedding=reference.embedding[~unlabelled],
         obs=reference.obs[~unlabelled],
         projected=reference.projected[~unlabelled],
+        evidence=reference.evidence[~unlabelled],
         held_out=reference.held_out[~unlabelled],
         index=None,
     )
     n_labelled = (~unlabelled[hits]).sum(axis=1)
     for n in np.unique(n_labelled):
         rows = n_labelled == n
-        codes = cells.codes[rows]
-        expected, received = bare.annotate(cells[rows], n_neighbors=int(n)), reference.annotate(cells[rows])
+        some = EmbeddedCells(*(part[rows] for part in vars(cells).values()))
+        expected, received = bare.annotate(some, n_neighbors=int(n)), reference.annotate(some)
+        near = centroid_probabilities(some.codes, reference.centroids)
         distances = received.neighbors.distances
         votes = [
-            r.opinions(codes, a.neighbors.distances, r.label_codes[a.neighbors.indices], r.centroids)[1]
+            r.opinions(some, a.neighbors.distances, r.label_codes[a.neighbors.indices], near)[1]
             for r, a in ((bare, expected), (reference, received))
         ]
         np.testing.assert_allclose(votes[1], votes[0], atol=1e-4)
         assert distances.shape == (rows.sum(), 15)
 
 
-def test_a_reference_whose_near_cells_have_no_label(query_adata, reference):
+def test_a_reference_whose_near_cells_have_no_label(query_adata, reference, genes_by_hand):
     # All but one type without labels: only that type is voted for, in all that follows from the votes.
     obs = reference.obs.copy()
     obs["cell_type"] = obs["cell_type"].where(obs["cell_type"] == "type 1")
@@ -341,8 +343,59 @@ def test_a_reference_whose_near_cells_have_no_label(query_adata, reference):
         bare.encoder.classify(codes),
         np.tile([0.0, 1.0, 0.0], (30, 1)),
         centroid_probabilities(codes, bare.centroids),
+        genes_by_hand(bare.encoder, query_adata[:, list(bare.encoder.genes)].X.toarray()),
     ]
-    np.testing.assert_allclose(found.probabilities, bare.calibration.combination(opinions), rtol=1e-6)
+    expected = bare.calibration.combination(opinions, (1, 1, 1, 3))
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-3, atol=1e-6)
+
+
+def unsure(reference):
+    """The reference with genes that are less sure of other types than theirs, and probabilities as they are mixed."""
+    discriminant = dataclasses.replace(
+        reference.encoder.discriminant, means=reference.encoder.discriminant.means[[1, 2, 0]], temperature=100.0
+    )
+    return dataclasses.replace(
+        reference,
+        encoder=dataclasses.replace(reference.encoder, discriminant=discriminant),
+        calibration=dataclasses.replace(reference.calibration, combination=Combination(1.0)),
+    )
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_opinions_are_weighed_by_the_share_of_the_genes(query_adata, reference, genes_by_hand, share):
+    made = unsure(reference)
+    cells = _seen(query_adata, made)
+    found = made.annotate(cells, share=share)
+    d, kinds = found.neighbors.distances, made.label_codes[found.neighbors.indices]
+    head = made.encoder.classify(cells.codes)
+    weight = np.exp(-d / d[:, 2:3])[:, :, None] * (kinds[:, :, None] == np.arange(3))
+    votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
+    near = softmax(40 * cells.codes @ made.centroids.T, axis=1)
+    genes = genes_by_hand(made.encoder, query_adata[:, list(made.encoder.genes)].X.toarray())
+    mixed = (share * (head + votes + near) + 3 * genes) / (3 * share + 3)
+    np.testing.assert_allclose(found.probabilities, 0.999 * mixed + 0.001 / 3, atol=1e-4)
+    np.testing.assert_array_equal(found.labels, found.probabilities.argmax(axis=1))
+    # P-values are of the type that the rest speaks for, whatever the genes say.
+    if share < 1:
+        assert (found.labels != (head + votes + near).argmax(axis=1)).any()
+    plain = reference.annotate(cells)
+    np.testing.assert_array_equal(found.pvalues, plain.pvalues)
+    np.testing.assert_array_equal(found.strangeness, plain.strangeness)
+
+
+def test_a_query_goes_by_the_share_of_the_genes_it_has(query_adata, reference):
+    made = unsure(reference)
+    few = query_adata[:, reference.encoder.genes[:25]].copy()
+    with pytest.warns(sq.ScqueryWarning, match="Only 25 of 100"):
+        queried(few, made)
+    with pytest.warns(sq.ScqueryWarning, match="Only 25 of 100"):
+        cells = _seen(few, made)
+    expected = made.annotate(cells, share=0.25).probabilities.max(axis=1)
+    np.testing.assert_allclose(few.obs["scquery_confidence"], expected, rtol=1e-6)
+    assert np.abs(expected - made.annotate(cells).probabilities.max(axis=1)).max() > 0.01
+    queried(query_adata, made)
+    expected = made.annotate(_seen(query_adata, made), share=1.0).probabilities.max(axis=1)
+    np.testing.assert_allclose(query_adata.obs["scquery_confidence"], expected, rtol=1e-6)
 
 
 def _seen(adata, reference):
@@ -518,9 +571,13 @@ def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata
 def test_p_values_are_of_the_head_and_both_distances_together(query_adata, reference):
     cells = _seen(query_adata, reference)
     adata = queried(query_adata, reference)
-    given = adata.obs["scquery_label"].cat.codes.to_numpy().astype(int)
-    head = reference.encoder.head
-    kinds = [-softmax(cells.codes.astype(float) @ head.kernel + head.bias, axis=1).max(axis=1)]
+    head = softmax(cells.codes.astype(float) @ reference.encoder.head.kernel + reference.encoder.head.bias, axis=1)
+    # For the type that head, neighbours and mean codes speak for.
+    d, hits = adata.obsm["scquery_distances"], reference.label_codes[adata.obsm["scquery_neighbors"]]
+    weight = np.exp(-d / d[:, 2:3])[:, :, None] * (hits[:, :, None] == np.arange(3))
+    votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
+    given = (head + votes + softmax(40 * cells.codes @ reference.centroids.T, axis=1)).argmax(axis=1)
+    kinds = [-head.max(axis=1)]
     # Mahalanobis, from the covariance that the whitening stands for.
     for gaussians, x in ((reference.novelty.codes, cells.codes), (reference.novelty.components, cells.projected)):
         precision = gaussians.whitening.astype(float) @ gaussians.whitening.T.astype(float)

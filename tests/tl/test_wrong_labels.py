@@ -13,6 +13,7 @@ import pytest
 import scquery_ae as sq
 from scquery_ae.encoder import Head
 from scquery_ae.loaders import CellRows, open_training
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import FinetuneResult, principal_components, suspect_labels
 
 N, N_WRONG = 300, 30
@@ -52,7 +53,7 @@ def asked(monkeypatch):
     def keep(encoder, cells, labels, held_out, types, **settings):
         calls.append(SimpleNamespace(labels=labels.copy(), held_out=held_out, types=types, **settings))
         head = Head(np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types)
-        return FinetuneResult(encoder.layers, head, {"loss": [1.0]})
+        return FinetuneResult(encoder.layers, head, None, {"loss": [1.0]})
 
     monkeypatch.setattr(importlib.import_module("scquery_ae.tl.finetune"), "finetune_encoder", keep)
     return calls
@@ -86,6 +87,22 @@ def test_many_wrong_labels_are_left_out_with_a_warning(mixed_up, encoder, asked)
     assert encoder.parameters["finetune"]["wrong_labels"] == "auto"
     # The labels themselves are the user's.
     np.testing.assert_array_equal(adata.obs["cell_type"].cat.codes, labels)
+
+
+@pytest.mark.usefixtures("eager")
+def test_genes_do_not_speak_from_suspect_labels(mixed_up, encoder):
+    adata = mixed_up[0].copy()
+    sq.tl.finetune(adata, encoder, **QUICK, wrong_labels="drop")
+    split = adata.obs["scquery_split"]
+    assert (split == "suspect").sum() > 20
+    rows = CellRows.read(open_training(adata, encoder.transform, "the test"), encoder.transform)
+    labels = adata.obs["cell_type"].cat.codes.to_numpy().astype(int)
+    expected = GeneDiscriminant.fit(rows.logged, np.where(split == "train", labels, -1), 3)
+    with_suspects = GeneDiscriminant.fit(rows.logged, np.where(split == "validation", -1, labels), 3)
+    for name in ("center", "scale", "means", "loadings", "noise"):
+        fitted = getattr(encoder.discriminant, name)
+        np.testing.assert_allclose(fitted, getattr(expected, name), rtol=1e-6, err_msg=name)
+        assert np.abs(fitted - getattr(with_suspects, name)).max() > 1e-4
 
 
 def test_all_labels_are_kept_if_asked_for(mixed_up, encoder, asked):

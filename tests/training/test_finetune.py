@@ -14,6 +14,7 @@ from scquery_ae._errors import TrainingError
 from scquery_ae.encoder import DenseWeights, Encoder, Head
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import Batches, build_classifier, fitting
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import FinetuneResult, finetune_encoder, stratified_split
 from scquery_ae.transform import Transform
 
@@ -284,6 +285,90 @@ def test_a_type_without_a_training_cell_does_not_break_it():
     result = finetune(an_encoder(cells), cells, labels, labels == 2, types=(*TYPES, "delta"))
     assert result.head.kernel.shape == (6, 4)
     assert np.isfinite([v for values in result.history.values() for v in values]).all()
+
+
+# Genes
+
+
+def confused(n_per_type):
+    """Return cells, some without a label and some of which have another's: genes are not as sure as they seem."""
+    counts, labels = simulate(n_per_type)
+    rng = np.random.default_rng(5)
+    odd = rng.random(len(labels)) < 0.2
+    labels = np.where(odd, rng.integers(len(n_per_type), size=len(labels)), labels)
+    return as_cells(counts), np.where(rng.random(len(labels)) < 0.1, -1, labels)
+
+
+def held_out_of(labels, share):
+    held_out = np.zeros(len(labels), bool)
+    held_out[labels >= 0] = stratified_split(labels[labels >= 0], share, 0)
+    return held_out
+
+
+def assert_discriminant(received, expected):
+    for name, value in vars(expected).items():
+        np.testing.assert_allclose(getattr(received, name), value, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def scores_by_hand(fitted, cells, rows):
+    """Scores of some cells, those with few counts worth less; nothing for types without a cell."""
+    worth = np.minimum(cells.totals[rows] / cells.transform.target_sum, 1)[:, None]
+    assert worth.min() < 0.9 < worth.max() == 1
+    return np.where(fitted.seen, fitted.scores(cells.logged[rows]) * worth.astype(np.float32), -np.inf)
+
+
+def test_genes_learn_from_training_cells_and_are_calibrated_on_held_out_ones():
+    cells, labels = confused((100, 100, 100))
+    held_out = held_out_of(labels, 0.3)
+    assert held_out.sum() >= 50
+    result = finetune(an_encoder(cells), cells, labels, held_out, epochs=1)
+    fitted = GeneDiscriminant.fit(cells.logged, np.where(held_out, -1, labels), 3)
+    rows = np.flatnonzero(held_out)
+    expected = fitted.calibrated(scores_by_hand(fitted, cells, rows), labels[rows])
+    assert_discriminant(result.discriminant, expected)
+    assert expected.temperature > 1.5
+    assert (
+        abs(fitted.calibrated(fitted.scores(cells.logged[rows]), labels[rows]).temperature - expected.temperature)
+        > 0.01
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_with_few_held_out_cells_genes_are_calibrated_by_folds(share):
+    cells, labels = confused((40, 30, 1, 25))
+    labels[labels == 2] = -1
+    labels[7] = 2
+    types = (*TYPES, "delta")
+    held_out = held_out_of(labels, share) if share else np.zeros(len(labels), bool)
+    assert held_out.sum() < 50
+    result = finetune(an_encoder(cells), cells, labels, held_out, types, epochs=1)
+    fitted = GeneDiscriminant.fit(cells.logged, np.where(held_out, -1, labels), 4)
+    # Every third labelled cell of a type, in its order, is judged by the rest; the only one of its type is not judged.
+    folds = np.full(len(labels), -1)
+    for kind in (0, 1, 3):
+        folds[labels == kind] = np.arange((labels == kind).sum()) % 3
+    scores, truth = [], []
+    for fold in range(3):
+        known = np.where(folds == fold, -1, labels)
+        if fold == 0:
+            known[7] = -1
+        rows = np.flatnonzero(folds == fold)
+        scores.append(scores_by_hand(GeneDiscriminant.fit(cells.logged, known, 4), cells, rows))
+        truth.append(labels[rows])
+    assert np.isneginf(scores[0][:, 2]).all()
+    assert np.isfinite(scores[1]).all()
+    expected = fitted.calibrated(np.concatenate(scores), np.concatenate(truth))
+    assert_discriminant(result.discriminant, expected)
+    assert expected.temperature > 1.5
+
+
+def test_genes_of_types_with_one_cell_each_stay_as_they_are_fitted():
+    cells, labels = confused((30, 30, 30))
+    known = np.full(len(labels), -1)
+    known[[np.flatnonzero(labels == kind)[0] for kind in range(3)]] = range(3)
+    result = finetune(an_encoder(cells), cells, known, epochs=1)
+    assert_discriminant(result.discriminant, GeneDiscriminant.fit(cells.logged, known, 3))
+    assert result.discriminant.temperature == 1
 
 
 # Stopping
