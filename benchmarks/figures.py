@@ -61,7 +61,7 @@ def by_time(rows: pd.DataFrame) -> plt.Figure:
     f1 = whole.groupby(["method", "task"])["macro_f1"].mean().unstack()
     complete = f1.index[f1.notna().all(axis=1)].drop("majority class", errors="ignore")
     figure, ax = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
-    colors = palette(complete)
+    colors = palette(rows)
     for method in f1.loc[complete].mean(axis=1).sort_values(ascending=False).index:
         at = seconds.loc[method].mean(), f1.loc[method].mean()
         ax.plot(*at, "o", ms=9 if method == OURS else 7, color=colors[method], label=method)
@@ -76,9 +76,9 @@ def by_time(rows: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def palette(methods) -> dict[str, str]:
-    """Return a colour for each method; ours stands out."""
-    others = sorted(method for method in methods if method != OURS)
+def palette(rows: pd.DataFrame) -> dict[str, str]:
+    """Return a colour for each method, the same in all figures; ours stands out."""
+    others = sorted(set(rows["method"]) - {OURS, "majority class"})
     return dict(zip(others, COLORS, strict=False)) | {OURS: OUR_COLOR}
 
 
@@ -91,7 +91,7 @@ def curves(rows: pd.DataFrame) -> plt.Figure:
     }
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharey=True)
     methods = [m for m in dict.fromkeys(rows["method"]) if m != "majority class"]
-    colors = palette(methods)
+    colors = palette(rows)
     for ax, (label, pattern) in zip(axes, kinds.items(), strict=True):
         own = rows.assign(x=rows["variant"].str.extract(pattern, expand=False).astype(float))
         own = own[own["x"].notna()]
