@@ -158,7 +158,7 @@ def opinions_on(built: Any, query: Any) -> tuple[float, tuple[np.ndarray, ...]]:
     embedded = built.embed(cells)
     hits = built.search_index.search(embedded.codes, 15)
     near = centroid_probabilities(embedded.codes, built.centroids)
-    return cells.share, built.opinions(embedded, hits.distances, built.label_codes[hits.indices], near)
+    return cells.share, built.opinions(embedded, hits, near)
 
 
 def markdown(done: pd.DataFrame) -> str:

@@ -34,6 +34,7 @@ def check_fit(reference: Reference) -> None:
     shapes = {
         "projected": (reference.projected.shape, (n, n_components)),
         "evidence": (reference.evidence.shape, (n, n_evidence)),
+        "added": (reference.added.shape, (n,)),
         "held_out": (reference.held_out.shape, (n,)),
         "head_columns": (reference.head_columns.shape, (len(reference.encoder.fitted_head.types),)),
     }

@@ -44,6 +44,7 @@ def add_cells(
         embedding=np.concatenate([reference.embedding, cells.codes]),
         projected=np.concatenate([reference.projected, cells.projected]),
         evidence=np.concatenate([reference.evidence, cells.evidence]),
+        added=np.concatenate([reference.added, np.ones(len(obs), dtype=bool)]),
         # No training has seen them: they are as good as held out.
         held_out=np.concatenate([reference.held_out, np.ones(len(obs), dtype=bool)]),
         obs=_joined(reference.obs, obs, reference.label_key),
@@ -87,6 +88,7 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
         embedding=np.ascontiguousarray(reference.embedding[kept]),
         projected=np.ascontiguousarray(reference.projected[kept]),
         evidence=np.ascontiguousarray(reference.evidence[kept]),
+        added=reference.added[kept],
         held_out=reference.held_out[kept],
         obs=reference.obs.loc[kept],
         types=reference.types,
@@ -120,6 +122,7 @@ def rename_types(reference: Reference, names: Mapping[str, str]) -> None:
         embedding=reference.embedding,
         projected=reference.projected,
         evidence=reference.evidence,
+        added=reference.added,
         held_out=reference.held_out,
         obs=obs,
         types=types,
@@ -150,6 +153,7 @@ def merge_references(reference: Reference, other: Reference) -> None:
         embedding=np.concatenate([reference.embedding, other.embedding]),
         projected=np.concatenate([reference.projected, other.projected]),
         evidence=np.concatenate([reference.evidence, other.evidence]),
+        added=np.concatenate([reference.added, other.added]),
         held_out=np.concatenate([reference.held_out, other.held_out]),
         obs=_joined(reference.obs, obs, reference.label_key),
         types=(*reference.types, *new_types),
@@ -165,6 +169,7 @@ def _put(
     embedding: np.ndarray,
     projected: np.ndarray,
     evidence: np.ndarray,
+    added: np.ndarray,
     held_out: np.ndarray,
     obs: pd.DataFrame,
     types: tuple[str, ...],
@@ -175,7 +180,7 @@ def _put(
     reference.replay_cells = replay_cells or reference.replay_cells
     reference.depth = depth or reference.depth
     reference.embedding, reference.projected, reference.held_out = embedding, projected, held_out
-    reference.evidence = evidence
+    reference.evidence, reference.added = evidence, added
     reference.obs, reference.types, reference.index = obs, types, None
     reference.refresh()
     reference.novelty = Novelty.fit(embedding, projected, reference.label_codes, len(types))

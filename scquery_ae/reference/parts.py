@@ -79,6 +79,7 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "novelty.components.means": reference.novelty.components.means,
         "novelty.components.whitening": reference.novelty.components.whitening,
         "held_out": reference.held_out.astype(np.uint8),
+        "added": reference.added.astype(np.uint8),
         "replay.data": reference.replay_cells.counts.data,
         "replay.indices": reference.replay_cells.counts.indices.astype(np.int32),
         "replay.indptr": reference.replay_cells.counts.indptr.astype(np.int64),
@@ -189,6 +190,8 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         "types": tuple(model["types"]),
         "head_columns": weights["head.columns"],
         "held_out": weights["held_out"].astype(bool),
+        # Earlier versions did not say.
+        "added": weights["added"].astype(bool) if "added" in weights else None,
         "novelty": Novelty(
             *(
                 TypeGaussians(weights[f"novelty.{space}.means"], weights[f"novelty.{space}.whitening"])

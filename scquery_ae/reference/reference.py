@@ -16,7 +16,7 @@ from scquery_ae._checks import check_adata, check_flag, check_mapping, check_num
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
-from scquery_ae.index import ExactIndex, NeighborIndex, build_index, usable_index
+from scquery_ae.index import ExactIndex, NeighborIndex, Neighbors, build_index, usable_index
 from scquery_ae.input_state import is_lazy
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import GeneColumns, open_cells
@@ -72,6 +72,8 @@ class Reference:
     evidence
         What the genes of each cell say for each of the head's types, float32 ``(n_obs, n_head_types)``; memory-mapped
         after :meth:`load`. None, and ``(n_obs, 0)`` then, where the encoder has no discriminant.
+    added
+        Cells that came after training, bool ``(n_obs,)``; None for none.
     calibration
         Fitted on held-out cells.
     replay_cells
@@ -102,10 +104,13 @@ class Reference:
     index: NeighborIndex | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     evidence: np.ndarray = None  # type: ignore[assignment]
+    added: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.evidence is None:
             self.evidence = np.zeros((len(self.obs), 0), dtype=np.float32)
+        if self.added is None:
+            self.added = np.zeros(len(self.obs), dtype=bool)
         check_fit(self)
         self.refresh()
 
@@ -187,7 +192,7 @@ class Reference:
         check_number("coverage", coverage, 0, 1, closed="neither")
         neighbors = filtered_search(self.search_index, self.obs, cells.codes, n_neighbors, rules)
         near = centroid_probabilities(cells.codes, self.centroids)
-        opinions = self.opinions(cells, neighbors.distances, self.label_codes[neighbors.indices], near)
+        opinions = self.opinions(cells, neighbors, near)
         probabilities = self.calibration.probabilities(opinions, share)
         labels = probabilities.argmax(axis=1)
         places = placed(opinions)
@@ -202,29 +207,31 @@ class Reference:
             neighbors=neighbors,
         )
 
-    def opinions(
-        self, cells: EmbeddedCells, distances: np.ndarray, hit_types: np.ndarray, near: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
+    def opinions(self, cells: EmbeddedCells, hits: Neighbors, near: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return what the head, the neighbours, the types' mean codes and the genes say, each ``(n, n_types)``.
 
         Head and genes cannot name a type that was added after training: such a type gets from them what neighbours and
-        mean codes give it. Where the encoder has no discriminant, the genes say what the others say on average.
+        mean codes give it. What the genes say of a cell comes from the cells of the training: for the share of its hits
+        that were added since, they too say what neighbours and mean codes do. Where the encoder has no discriminant,
+        they say what the others say on average.
 
         Parameters
         ----------
         cells
             The cells.
-        distances, hit_types
-            Distance and type of each hit, ``(n, n_neighbors)``; -1 for a hit without a label.
+        hits
+            Their neighbours.
         near
             What the types' mean codes say, ``(n, n_types)``.
         """
-        votes = vote_probabilities(distances, hit_types, len(self.types))
+        votes = vote_probabilities(hits.distances, self.label_codes[hits.indices], len(self.types))
         head = self._over_types(self.encoder.classify(cells.codes), votes, near)
         discriminant = self.encoder.discriminant
         if discriminant is None:
             return head, votes, near, (head + votes + near) / 3
-        return head, votes, near, self._over_types(discriminant.probabilities(cells.evidence), votes, near)
+        genes = self._over_types(discriminant.probabilities(cells.evidence), votes, near)
+        since = self.added[hits.indices].mean(axis=1, keepdims=True)
+        return head, votes, near, (1 - since) * genes + since * (votes + near) / 2
 
     def _over_types(self, given: np.ndarray, votes: np.ndarray, near: np.ndarray) -> np.ndarray:
         """Return probabilities of the head's types as such of the reference's, ``(n, n_types)``."""
@@ -250,7 +257,7 @@ class Reference:
         labels = self.label_codes[rows]
         without = unit_rows(self.type_sums[labels] - self.embedding[rows])
         near = centroid_probabilities(cells.codes, self.centroids, (labels, without))
-        return self.opinions(cells, distances, self.label_codes[indices], near)
+        return self.opinions(cells, Neighbors(indices, distances), near)
 
     def strangeness(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
         """Return how strange cells are for the types that they are given; see :meth:`Novelty.strangeness`."""

@@ -9,8 +9,9 @@ from scipy import sparse
 from scipy.special import softmax
 
 import scquery_ae as sq
-from scquery_ae.index import ExactIndex
+from scquery_ae.index import ExactIndex, Neighbors
 from scquery_ae.reference import EmbeddedCells, SearchFilter, replay
+from scquery_ae.stats import centroid_probabilities
 
 
 @pytest.fixture
@@ -55,6 +56,12 @@ def cells_of(reference, n):
     """The first `n` of its cells, as they are embedded."""
     parts = (np.asarray(part[:n]) for part in (reference.embedding, reference.projected, reference.evidence))
     return EmbeddedCells(*parts, np.ones(n))
+
+
+def hits_of_types(reference, kinds):
+    """For 20 cells the same hits, of the given types and equally near."""
+    hits = [np.flatnonzero(reference.label_codes == kind)[0] for kind in kinds]
+    return Neighbors(np.tile(hits, (20, 1)), np.full((20, len(kinds)), 0.1, np.float32))
 
 
 def assert_consistent(reference):
@@ -174,9 +181,9 @@ def test_a_new_type_is_named_by_neighbours_and_mean_codes(living, with_new_type,
 def test_head_and_genes_say_of_a_new_type_what_the_others_do(living, with_new_type):
     living.add(with_new_type)
     cells = cells_of(living, 20)
-    hits = np.tile([0, 3, 3, 1], (20, 1))
+    hits = hits_of_types(living, [0, 3, 3, 1])
     said = np.random.default_rng(0).dirichlet(np.ones(4), 20)
-    head, votes, near, genes = living.opinions(cells, np.full((20, 4), 0.1, np.float32), hits, said)
+    head, votes, near, genes = living.opinions(cells, hits, said)
     assert near is said
     share = (votes[:, 3] + near[:, 3]) / 2
     np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0, 0.5], (20, 1)))
@@ -184,7 +191,34 @@ def test_head_and_genes_say_of_a_new_type_what_the_others_do(living, with_new_ty
     np.testing.assert_allclose(head[:, :3], living.encoder.classify(cells.codes) * (1 - share)[:, None], rtol=1e-5)
     np.testing.assert_allclose(genes[:, 3], share)
     said = softmax(np.asarray(cells.evidence, float) / living.encoder.discriminant.temperature, axis=1)
-    np.testing.assert_allclose(genes[:, :3], said * (1 - share)[:, None], rtol=1e-5, atol=1e-12)
+    # Two hits of four were added: for so much of it the genes have nothing of their own to say.
+    expected = (said * (1 - share)[:, None] + (votes + near)[:, :3] / 2) / 2
+    np.testing.assert_allclose(genes[:, :3], expected, rtol=1e-5, atol=1e-12)
+
+
+def test_genes_leave_cells_that_lie_among_added_ones_to_the_others(living, more, tmp_path):
+    before = living.annotate(cells_of(living, 20))
+    living.add(more)
+    np.testing.assert_array_equal(np.flatnonzero(living.added), np.arange(240, 285))
+    cells = cells_of(living, 20)
+    near = centroid_probabilities(cells.codes, living.centroids)
+    old = np.tile(np.arange(4), (20, 1))
+    distances = np.full((20, 4), 0.1, np.float32)
+    shares = []
+    for n_added in range(5):
+        hits = old.copy()
+        hits[:, :n_added] += 240
+        votes, genes = np.array(living.opinions(cells, Neighbors(hits, distances), near))[[1, 3]]
+        own = living.encoder.discriminant.probabilities(cells.evidence)
+        share = n_added / 4
+        np.testing.assert_allclose(genes, (1 - share) * own + share * (votes + near) / 2, rtol=1e-5, atol=1e-12)
+        shares.append(np.abs(genes - own).mean())
+    assert (np.diff(shares) > 0).all()
+    living.save(tmp_path / "a.scq")
+    np.testing.assert_array_equal(sq.Reference.load(tmp_path / "a.scq").added, living.added)
+    living.remove(list(living.obs.index[240:]))
+    assert not living.added.any()
+    np.testing.assert_allclose(living.annotate(cells_of(living, 20)).probabilities, before.probabilities, rtol=1e-5)
 
 
 def test_without_a_discriminant_genes_say_what_the_others_do_on_average(reference):
@@ -193,11 +227,11 @@ def test_without_a_discriminant_genes_say_what_the_others_do_on_average(referenc
     cells = cells_of(bare, 20)
     assert cells.evidence.shape == (20, 0)
     said = np.random.default_rng(0).dirichlet(np.ones(3), 20)
-    hits = np.full((20, 4), 0.1, np.float32), np.tile([0, 2, 2, 1], (20, 1))
-    head, votes, near, genes = bare.opinions(cells, *hits, said)
+    hits = hits_of_types(bare, [0, 2, 2, 1])
+    head, votes, near, genes = bare.opinions(cells, hits, said)
     np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0.5], (20, 1)))
     np.testing.assert_allclose(genes, (bare.encoder.classify(cells.codes) + votes + said) / 3)
-    with_one = reference.opinions(cells_of(reference, 20), *hits, said)
+    with_one = reference.opinions(cells_of(reference, 20), hits, said)
     for one, other in zip((head, votes, near), with_one[:3], strict=True):
         np.testing.assert_array_equal(one, other)
     assert np.abs(with_one[3] - genes).max() > 0.1
@@ -415,8 +449,8 @@ def test_types_that_get_one_name_become_one(living, reference, query_adata, tmp_
     np.testing.assert_array_equal(living.label_codes, np.array([0, 1, 0, -1])[reference.label_codes])
     np.testing.assert_array_equal(living.evidence, reference.evidence)
     cells = cells_of(living, 10)
-    hits = np.zeros((10, 1), np.float32), np.zeros((10, 1), int)
-    head, _, _, genes = living.opinions(cells, *hits, np.full((10, 2), 0.5))
+    hits = Neighbors(np.zeros((10, 1), int), np.zeros((10, 1), np.float32))
+    head, _, _, genes = living.opinions(cells, hits, np.full((10, 2), 0.5))
     said = softmax(np.asarray(cells.evidence, float) / reference.encoder.discriminant.temperature, axis=1)
     for received, before in ((head, reference.encoder.classify(cells.codes)), (genes, said)):
         expected = np.stack([before[:, 0] + before[:, 2], before[:, 1]], axis=1)

@@ -38,12 +38,12 @@ def hazy(reference):
     """The reference with head, genes and labels of chance: whoever finds itself among the hits is named better."""
     rng = np.random.default_rng(0)
     head = replace(reference.encoder.head, kernel=(6 * rng.normal(size=(8, 3))).astype(np.float32))
-    means = rng.normal(size=(3, 100)).astype(np.float32)
-    # Genes that are as unsure as mean codes and votes are, lest their three votes decide.
-    discriminant = replace(reference.encoder.discriminant, means=means, temperature=300.0)
     obs = reference.obs.copy()
     shuffled = obs.index[reference.label_codes >= 0]
     obs.loc[shuffled, "cell_type"] = [f"type {i}" for i in rng.integers(0, 3, len(shuffled))]
+    means = rng.normal(size=(3, 100)).astype(np.float32)
+    # Genes that are not so sure that their three votes decide.
+    discriminant = replace(reference.encoder.discriminant, means=means, temperature=50.0)
     return replace(reference, encoder=replace(reference.encoder, head=head, discriminant=discriminant), obs=obs)
 
 

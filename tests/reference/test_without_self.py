@@ -19,6 +19,7 @@ def without(reference, row):
         embedding=np.ascontiguousarray(np.asarray(reference.embedding)[kept]),
         projected=np.asarray(reference.projected)[kept],
         evidence=np.asarray(reference.evidence)[kept],
+        added=reference.added[kept],
         obs=reference.obs[kept],
         held_out=reference.held_out[kept],
         index=None,
@@ -39,12 +40,7 @@ def assert_as_if_made_without(reference, rows):
         cell = cells_of(reference, rows[i : i + 1])
         code = cell.codes
         hits = other.search_index.search(code, min(15, other.n_obs))
-        expected = other.opinions(
-            cell,
-            hits.distances,
-            other.label_codes[hits.indices],
-            centroid_probabilities(code, other.centroids),
-        )
+        expected = other.opinions(cell, hits, centroid_probabilities(code, other.centroids))
         for mine, theirs in zip(opinions, expected, strict=True):
             np.testing.assert_allclose(mine[i], theirs[0], atol=1e-5)
     return opinions
@@ -115,7 +111,7 @@ def test_codes_may_be_others_than_those_that_are_kept(reference):
         np.testing.assert_allclose(near[i], centroid_probabilities(codes[i : i + 1], other.centroids)[0], atol=1e-5)
         hits = other.search_index.search(codes[i : i + 1], 15)
         cell = cells_of(reference, rows[i : i + 1], codes[i : i + 1])
-        expected = other.opinions(cell, hits.distances, other.label_codes[hits.indices], near[i : i + 1])
+        expected = other.opinions(cell, hits, near[i : i + 1])
         np.testing.assert_allclose(votes[i], expected[1][0], atol=1e-5)
 
 
