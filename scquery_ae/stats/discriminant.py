@@ -9,6 +9,10 @@ import numpy as np
 from scipy import sparse, special
 from scipy.optimize import minimize_scalar
 
+from scquery_ae._array_checks import check_array
+from scquery_ae._checks import check_number
+from scquery_ae._errors import ArgumentError
+
 #: Directions in which cells of a type vary together.
 N_FACTORS = 50
 
@@ -67,6 +71,19 @@ class GeneDiscriminant:
     loadings: np.ndarray
     noise: np.ndarray
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        n_types, n_genes = self.means.shape
+        for name, shape in (("center", (n_genes,)), ("scale", (n_genes,)), ("seen", (n_types,)), ("noise", (n_genes,))):
+            check_array(name, getattr(self, name), shape, finite=name != "seen")
+        check_array("loadings", self.loadings, (n_genes, None), finite=True)
+        check_number("temperature", self.temperature, 0, np.inf, closed="neither")
+        if not (self.scale > 0).all() or not (self.noise > 0).all() or not self.seen.any():
+            msg = (
+                "A discriminant needs a scale and a noise above 0 for each gene, and a type that had cells. Received "
+                f"least values {self.scale.min()} and {self.noise.min()}, and {self.seen.sum()} types with cells."
+            )
+            raise ArgumentError(msg)
 
     @classmethod
     def fit(cls, logged: Any, labels: np.ndarray, n_types: int) -> GeneDiscriminant:

@@ -552,7 +552,7 @@ DISCRIMINANT = ("center", "scale", "means", "seen", "loadings", "noise", "temper
 
 def other_discriminant(encoder, name):
     value = getattr(encoder.discriminant, name)
-    changed = ~value if name == "seen" else value * 2
+    changed = np.array([False, True, True]) if name == "seen" else value * 2
     return dataclasses.replace(encoder, discriminant=dataclasses.replace(encoder.discriminant, **{name: changed}))
 
 

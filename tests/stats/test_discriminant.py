@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.stats import multivariate_normal
 from sklearn.metrics import log_loss
 
+import scquery_ae as sq
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.stats import discriminant as module
 
@@ -155,3 +156,26 @@ def test_of_many_cells_some_of_each_type_are_looked_at(monkeypatch):
     assert rows[labels[rows] == 0][[0, -1]].tolist() == [0, 899]
     monkeypatch.setattr(module, "MAX_CELLS", 2000)
     np.testing.assert_array_equal(module._spread_rows(labels), np.flatnonzero(labels >= 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"center": np.zeros(3, np.float32)}, r"`center` must be an array of finite numbers of shape \(12\)"),
+        (
+            {"scale": np.zeros(N_GENES, np.float32)},
+            r"a scale and a noise above 0 .* Received least values 0\.0 and 0\.2",
+        ),
+        ({"noise": np.full(N_GENES, -1, np.float32)}, r"and -1\.0, and 3 types with cells"),
+        ({"noise": np.ones(N_GENES + 1, np.float32)}, "`noise` must be an array"),
+        ({"loadings": np.ones((2, 2), np.float32)}, "`loadings` must be an array"),
+        ({"seen": np.ones(2, dtype=bool)}, "`seen` must be an array"),
+        ({"seen": np.zeros(N_TYPES, dtype=bool)}, "and 0 types with cells"),
+        ({"temperature": 0.0}, r"`temperature` must be a number in \(0, inf\)"),
+        ({"temperature": np.inf}, r"`temperature` must be a number in \(0, inf\)"),
+        ({"temperature": -1.0}, r"`temperature` must be a number in \(0, inf\)"),
+    ],
+)
+def test_what_is_no_discriminant(discriminant, change, match):
+    with pytest.raises(sq.ArgumentError, match=match):
+        replace(discriminant, **change)
