@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse, special
 from scipy.optimize import minimize_scalar
+from scipy.sparse.linalg import eigsh
 
 from scquery_ae._array_checks import check_array
 from scquery_ae._checks import check_number
@@ -203,7 +204,7 @@ def _factors(covariance: np.ndarray) -> np.ndarray:
         values, vectors = values[-n_factors:], vectors[:, -n_factors:]
     else:
         # A start of its own choice would be drawn at random.
-        values, vectors = sparse.linalg.eigsh(covariance, n_factors, v0=np.ones(d))
+        values, vectors = eigsh(covariance, n_factors, v0=np.ones(d))
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 
