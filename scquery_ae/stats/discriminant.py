@@ -118,10 +118,11 @@ class GeneDiscriminant:
             products += units.T @ units
         counts = np.bincount(kinds, minlength=n_types)
         means = sums / np.maximum(counts, 1)[:, None]
-        # What is left of the products when the types' means are taken away.
-        covariance = (products - (means.T * counts) @ means) / n
-        loadings = np.sqrt(BELIEVED) * _factors(covariance)
-        noise = np.maximum(np.diag(covariance) - (loadings**2).sum(axis=1), 0) + LEAST_NOISE
+        # What is left when the types' means are taken away; in place, for with many genes this is what takes memory.
+        products -= (means.T * counts) @ means
+        products /= n
+        loadings = np.sqrt(BELIEVED) * _factors(products)
+        noise = np.maximum(np.diag(products) - (loadings**2).sum(axis=1), 0) + LEAST_NOISE
         return cls(
             center=center.astype(np.float32),
             scale=scale.astype(np.float32),
