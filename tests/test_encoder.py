@@ -425,8 +425,13 @@ def test_a_discriminant_of_other_types_or_genes_is_refused(make_adata, make_enco
     encoder = with_discriminant(make_encoder(adata), adata)
     assert encoder.fitted_discriminant is encoder.discriminant
     expected = rf"`discriminant` must have a mean for each .* shape \(3, 25\)\. Received {re.escape(str(shape))}"
+    n_types, n_genes = shape
+    ones = np.ones(n_genes, np.float32)
+    other = GeneDiscriminant(
+        ones, ones, np.zeros(shape, np.float32), np.ones(n_types, bool), np.ones((n_genes, 2), np.float32), ones
+    )
     with pytest.raises(ArgumentError, match=expected):
-        replace(encoder, discriminant=replace(encoder.discriminant, means=np.zeros(shape, np.float32)))
+        replace(encoder, discriminant=other)
 
 
 # Block by block.
