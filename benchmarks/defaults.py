@@ -30,6 +30,7 @@ from tasks import BATCH_KEY, LABEL_KEY, Task, cut, thinned, whole_reference
 
 import scquery_ae as sq
 from scquery_ae.loaders import open_cells
+from scquery_ae.reference.calibration import weights
 from scquery_ae.stats import centroid_probabilities, discriminant
 
 BELIEVED_BY_DEFAULT = discriminant.BELIEVED
@@ -140,7 +141,7 @@ def judged(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
     for question, query in questions.items():
         if setting == DEFAULTS:
             share, opinions = opinions_on(built, query)
-            counted = {setting: (1, 1, 1, 3), **OPINIONS}
+            counted = {setting: weights(), **OPINIONS}
             given = {
                 name: kinds[np.average(opinions, axis=0, weights=(*(share * np.array(own)), genes)).argmax(axis=1)]
                 for name, (*own, genes) in counted.items()

@@ -117,9 +117,9 @@ def replay(
         columns = np.where(present, columns, -1)
         counts = counts @ sparse.diags(present.astype(np.float32)).tocsr()
     counts = _thinned(counts.tocsr(), depth, np.random.default_rng(random_state))
-    cells = reference.embed(GeneColumns(counts, columns))
-    share = 1.0 if present is None else float(np.mean(present))
-    given = reference.calibration.probabilities(reference.opinions_without_self(cells, rows), share).argmax(axis=1)
+    seen = GeneColumns(counts, columns)
+    opinions = reference.opinions_without_self(reference.embed(seen), rows)
+    given = reference.calibration.probabilities(opinions, seen.share).argmax(axis=1)
     kinds = np.unique(truth)
     f1 = f1_score(truth, given, labels=kinds, average=None, zero_division=0)
     return ReplayResult(
