@@ -1,7 +1,8 @@
-"""Accuracy, retrieval, confidence, rejection, time and memory beside every peer, on all tasks and their variants.
+"""Accuracy, retrieval, confidence and rejection beside every peer, on all tasks and their variants.
 
     python benchmarks/accuracy.py --data ../shared/data                            # what takes no other package
     python benchmarks/accuracy.py --data ../shared/data --peers build/peers        # and every peer
+    python benchmarks/accuracy.py --data ../shared/data --peers build/peers --more # on other tasks, whole ones alone
     python benchmarks/accuracy.py --data ../shared/data --quick                    # five minutes: does it still hold?
 
 ``--peers`` names a virtual environment, made where it is not there (``peers.txt``, Python 3.11). Each method runs in
@@ -9,10 +10,11 @@ processes of its own, one for a task and a training set, all seeds in turn; a me
 begins no further seed, and types are taken out of references in two seeds alone. Rows go to ``results/accuracy.csv`` as
 they come, and what is there is not run again (``--again METHOD`` drops a method's rows first), so that an interrupted
 run goes on. A method that fails is a row with its message. ``results/accuracy.md`` and ``accuracy_summary.md`` are made
-of the rows (``tables.py``), and the figures of the documentation (``figures.py``).
+of the rows (``tables.py``), and the figures of the documentation (``figures.py``). With ``--more`` the tasks are those
+of ``tasks_more.json``, and rows and tables go to ``results/more.csv``, ``more.md`` and ``more_summary.md``.
 
 Tasks and variants are described in ``tasks.py``, figures in ``scores.py``, methods in ``methods.py`` and ``peers.py``.
-Times are those of one process; memory is what it held at its peak, imports and data included.
+Times in the rows are those of one process beside whatever else ran; ``times.py`` measures them by themselves.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import pandas as pd
 from methods import METHODS
 from peers import PEERS as OTHERS
 from tables import OURS
-from tasks import WITH_QUERY
+from tasks import WITH_QUERY, more_tasks
 
 HERE = Path(__file__).resolve().parent
 RESULTS, CODES = HERE / "results", HERE.parent / "build" / "accuracy"
@@ -59,7 +61,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files and tasks.json")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--tasks", nargs="+", choices=[*TASKS, *more_tasks()])
+    parser.add_argument("--more", action="store_true")
     parser.add_argument("--methods", nargs="+", choices=OWN + PEERS)
     parser.add_argument("--groups", nargs="+", help="training sets, such as whole; all, unless told otherwise")
     parser.add_argument("--peers", type=Path, help="virtual environment of the peers")
@@ -76,10 +79,10 @@ def main() -> int:
     methods = arguments.methods or (OWN + PEERS if arguments.peers else OWN)
     if arguments.peers:
         make_environment(arguments.peers)
-    csv = RESULTS / "accuracy.csv"
+    csv = RESULTS / ("more.csv" if arguments.more else "accuracy.csv")
     done = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=COLUMNS)
     done = done[~done["method"].isin(arguments.again)]
-    for name in arguments.tasks:
+    for name in arguments.tasks or (more_tasks() if arguments.more else TASKS):
         for method in methods:
             python = arguments.peers / "bin" / "python" if method in PEERS else Path(sys.executable)
             for group in arguments.groups or listed(arguments.data, name):
@@ -101,8 +104,8 @@ def main() -> int:
     from tables import markdown, summary
 
     rows = pd.read_csv(csv)
-    for file, text in (("accuracy.md", markdown(rows)), ("accuracy_summary.md", summary(rows))):
-        (RESULTS / file).write_text(text)
+    (RESULTS / csv.name).with_suffix(".md").write_text(markdown(rows))
+    (RESULTS / f"{csv.stem}_summary.md").write_text(summary(rows))
     print(summary(rows))
     return 0
 
@@ -167,7 +170,7 @@ def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *
                 ask_s = time.perf_counter() - began
                 peak = memory("VmHWM") / 2**20
                 row |= {"fit_s": fit_s, "ask_s": ask_s, "peak_mib": peak, **score(task, answer)}
-                if variant == "whole" and answer.codes is not None and not quick:
+                if variant == "whole" and answer.codes is not None:
                     keep(answer.codes, f"{task_name}-{name}-{seed}")
             except Exception as error:  # noqa: BLE001 (whatever a peer raises is its result)
                 row["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]

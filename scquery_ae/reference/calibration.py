@@ -9,8 +9,9 @@ import numpy as np
 
 from scquery_ae.stats import Combination, Standardization, conformal_pvalues, fit_combination, set_threshold
 
-#: What the genes' own opinion counts, where those of head, neighbours and mean codes count one each.
-GENES_SAY = 3.0
+#: What the genes' own opinion counts, where those of head, neighbours and mean codes count one each: less than these
+#: together, for it is seldom unsure, and so would decide alone.
+GENES_SAY = 2.5
 
 
 def weights(share: float = 1.0) -> tuple[float, ...]:

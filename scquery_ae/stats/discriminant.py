@@ -23,8 +23,9 @@ BELIEVED = 0.3
 #: Variance that each gene has at least, in units of its variance over all cells.
 LEAST_NOISE = 0.1
 
-#: Genes are divided by their standard deviation, but not by less than about this: what is hardly seen is mostly noise.
-LEAST_SPREAD = 0.05
+#: Genes are divided by their standard deviation, but not by less than about this: what is hardly seen here may be seen
+#: often in another study, and must not speak louder than what is known well.
+LEAST_SPREAD = 0.5
 
 #: Values are cut at this many standard deviations above the mean, so that no gene decides alone.
 GREATEST = 10.0

@@ -20,9 +20,9 @@ def held_out():
 def test_fit_is_its_parts_put_together(held_out):
     opinions, strangeness, truth = held_out
     calibration = Calibration.fit(opinions, strangeness, truth, "held_out")
-    combination = fit_combination(opinions, truth, (1, 1, 1, 3))
+    combination = fit_combination(opinions, truth, (1, 1, 1, 2.5))
     head, votes, near, genes = opinions
-    mixed = 0.999 * (head + votes + near + 3 * genes) / 6 + 0.001 / 3
+    mixed = 0.999 * (head + votes + near + 2.5 * genes) / 5.5 + 0.001 / 3
     probabilities = mixed ** (1 / combination.temperature)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     assert calibration.combination == combination
@@ -48,10 +48,10 @@ def test_fit_is_its_parts_put_together(held_out):
 def test_opinions_of_the_network_count_for_the_share_of_the_genes(held_out, share):
     opinions, strangeness, truth = held_out
     calibration = Calibration.fit(opinions, strangeness, truth, "held_out")
-    assert weights(share) == (share, share, share, 3)
-    assert weights() == (1, 1, 1, 3)
+    assert weights(share) == (share, share, share, 2.5)
+    assert weights() == (1, 1, 1, 2.5)
     head, votes, near, genes = opinions
-    mixed = 0.999 * (share * (head + votes + near) + 3 * genes) / (3 * share + 3) + 0.001 / 3
+    mixed = 0.999 * (share * (head + votes + near) + 2.5 * genes) / (3 * share + 2.5) + 0.001 / 3
     expected = mixed ** (1 / calibration.combination.temperature)
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(calibration.probabilities(opinions, share), expected)

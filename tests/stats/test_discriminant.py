@@ -83,7 +83,7 @@ def test_the_fit_by_hand(rng, monkeypatch):
     known = np.where(np.arange(200) % 5 == 0, -1, labels)
     fitted = GeneDiscriminant.fit(logged, known, N_TYPES)
     values, kinds = logged.toarray().astype(float)[known >= 0], known[known >= 0]
-    center, scale = values.mean(axis=0), np.sqrt(values.var(axis=0) + 0.05**2)
+    center, scale = values.mean(axis=0), np.sqrt(values.var(axis=0) + 0.5**2)
     units = (np.minimum(values, center + 10 * scale) - center) / scale
     means = np.stack([units[kinds == kind].mean(axis=0) for kind in range(N_TYPES)])
     within = np.cov((units - means[kinds]).T, bias=True)

@@ -343,7 +343,7 @@ def test_a_reference_whose_near_cells_have_no_label(query_adata, reference, gene
         centroid_probabilities(codes, bare.centroids),
         genes_by_hand(bare.encoder, query_adata[:, list(bare.encoder.genes)].X.toarray()),
     ]
-    expected = bare.calibration.combination(opinions, (1, 1, 1, 3))
+    expected = bare.calibration.combination(opinions, (1, 1, 1, 2.5))
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-3, atol=1e-6)
 
 
@@ -370,7 +370,7 @@ def test_opinions_are_weighed_by_the_share_of_the_genes(query_adata, reference, 
     votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
     near = softmax(40 * cells.codes @ made.centroids.T, axis=1)
     genes = genes_by_hand(made.encoder, query_adata[:, list(made.encoder.genes)].X.toarray())
-    mixed = (share * (head + votes + near) + 3 * genes) / (3 * share + 3)
+    mixed = (share * (head + votes + near) + 2.5 * genes) / (3 * share + 2.5)
     np.testing.assert_allclose(found.probabilities, 0.999 * mixed + 0.001 / 3, atol=1e-4)
     np.testing.assert_array_equal(found.labels, found.probabilities.argmax(axis=1))
     # P-values are of the type that the rest speaks for, whatever the genes say.
