@@ -1,7 +1,7 @@
 """Accuracy, retrieval, confidence and rejection beside every peer, on all tasks and their variants.
 
     python benchmarks/accuracy.py --data ../shared/data                            # what takes no other package
-    python benchmarks/accuracy.py --data ../shared/data --peers build/peers        # and every peer
+    python benchmarks/accuracy.py --data ../shared/data --peers build/peers --jobs 2 # and every peer
     python benchmarks/accuracy.py --data ../shared/data --peers build/peers --more # on other tasks, whole ones alone
     python benchmarks/accuracy.py --data ../shared/data --quick                    # five minutes: does it still hold?
 
@@ -27,7 +27,9 @@ import sys
 import time
 import venv
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -67,6 +69,7 @@ def main() -> int:
     parser.add_argument("--groups", nargs="+", help="training sets, such as whole; all, unless told otherwise")
     parser.add_argument("--peers", type=Path, help="virtual environment of the peers")
     parser.add_argument("--again", nargs="+", default=[], choices=OWN + PEERS)
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time, which share the cores")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -82,25 +85,31 @@ def main() -> int:
     csv = RESULTS / ("more.csv" if arguments.more else "accuracy.csv")
     done = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=COLUMNS)
     done = done[~done["method"].isin(arguments.again)]
+    jobs = []
     for name in arguments.tasks or (more_tasks() if arguments.more else TASKS):
+        groups = arguments.groups or listed(arguments.data, name)
         for method in methods:
             python = arguments.peers / "bin" / "python" if method in PEERS else Path(sys.executable)
-            for group in arguments.groups or listed(arguments.data, name):
+            for group in groups:
+                seeds = missing(done, name, method, group, arguments.seeds)
                 # Of the methods here that learn from cells without labels, this one's table asks what they bring.
-                if group == WITH_QUERY and method != OURS:
-                    continue
-                mine = done[(done["task"] == name) & (done["method"] == method) & done["variant"].map(of(group))]
-                # Types are taken out in turn, so that they are repeats already.
-                most = min(arguments.seeds, 2) if group.startswith("without") else arguments.seeds
-                seeds = [seed for seed in range(most) if seed not in set(mine["seed"])]
-                # Training is told with each query that was asked of it.
-                if not seeds or mine.drop_duplicates("fit_s")["fit_s"].sum() + mine["ask_s"].sum() > BUDGET:
-                    continue
-                for row in rows_of(python, arguments.data, method, name, group, seeds):
-                    new = pd.DataFrame([row], columns=COLUMNS)
-                    done = pd.concat([done, new], ignore_index=True) if len(done) else new
-                    done.to_csv(csv, index=False, float_format="%.5g")
-                    print(name, group, method, {key: row.get(key) for key in COLUMNS[1:]}, flush=True)
+                if seeds and (group != WITH_QUERY or method == OURS):
+                    jobs.append((python, arguments.data, method, name, group, seeds))
+    lock = Lock()
+
+    def work(job: tuple[Path, Path, str, str, str, list[int]]) -> None:
+        nonlocal done
+        for row in rows_of(*job):
+            with lock:
+                new = pd.DataFrame([row], columns=COLUMNS)
+                done = pd.concat([done, new], ignore_index=True) if len(done) else new
+                done.to_csv(csv, index=False, float_format="%.5g")
+                print({key: row.get(key) for key in COLUMNS}, flush=True)
+
+    if arguments.jobs > 1:
+        os.environ["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // arguments.jobs, 1))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(work, jobs))
     from tables import markdown, summary
 
     rows = pd.read_csv(csv)
@@ -113,6 +122,17 @@ def main() -> int:
 def of(group: str) -> Callable[[str], bool]:
     """Return whether a variant is among those of a training set."""
     return lambda variant: variant == group or (group == "whole" and " of the " in variant)
+
+
+def missing(done: pd.DataFrame, task: str, method: str, group: str, n_seeds: int) -> list[int]:
+    """Return the seeds that have not been run, if the method has time left for them."""
+    mine = done[(done["task"] == task) & (done["method"] == method) & done["variant"].map(of(group))]
+    # Training is told with each query that was asked of it.
+    if mine.drop_duplicates("fit_s")["fit_s"].sum() + mine["ask_s"].sum() > BUDGET:
+        return []
+    # Types are taken out in turn, so that they are repeats already.
+    most = min(n_seeds, 2) if group.startswith("without") else n_seeds
+    return [seed for seed in range(most) if seed not in set(mine["seed"])]
 
 
 def listed(folder: Path, name: str) -> list[str]:

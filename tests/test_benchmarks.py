@@ -192,6 +192,78 @@ def test_failures_are_told_and_leave_no_figure():
     assert "| peer |" not in summary(rows) + markdown(rows)
 
 
+def test_peers_are_met_on_the_seeds_that_they_ran():
+    from tables import beside_best
+
+    # The second seed is harder for all; who ran the first alone is no better for that.
+    values = {"scquery_ae": (0.9, 0.5), "often": (0.88, 0.48), "once": (0.85, None)}
+    rows = pd.DataFrame(
+        [
+            {"task": "t", "variant": "whole", "method": method, "seed": seed, "macro_f1": value}
+            for method, both in values.items()
+            for seed, value in enumerate(both)
+            if value is not None
+        ]
+    )
+    *_, line = beside_best(rows)
+    assert line.startswith("| t | often |")
+
+
+def test_what_is_there_is_not_run_again():
+    from accuracy import BUDGET, missing
+
+    def rows(seeds: list[int], seconds: float) -> pd.DataFrame:
+        same = {"task": "t", "method": "m", "variant": "whole", "ask_s": 0.0}
+        return pd.DataFrame([{**same, "seed": seed, "fit_s": seconds + seed} for seed in seeds])
+
+    assert missing(rows([0, 2], 1), "t", "m", "whole", 5) == [1, 3, 4]
+    assert missing(rows([0, 2], 1), "t", "m", "wrong labels", 5) == [0, 1, 2, 3, 4]
+    assert missing(rows([0, 2], 1), "t", "m", "without beta", 5) == [0, 1]
+    assert missing(rows([0], BUDGET + 1), "t", "m", "whole", 5) == []
+
+
+def test_more_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
+    import json
+
+    import tasks
+
+    made = {"reference": "one", "reference_labels": {"A": "a"}, "upper_case": ["reference"], "query": "two"}
+    monkeypatch.setattr(tasks, "MORE", tmp_path / "more.json")
+    tasks.MORE.write_text(json.dumps({"_about": "", "turned": {**made, "query_labels": {"x": "a", "y": "b"}}}))
+    sides = {"one": (["Ins", "Gcg", "Sst"], ["A", "b", "b"]), "two": (["GCG", "SST", "PPY"], ["x", "y", "z"])}
+    for name, (genes, kinds) in sides.items():
+        obs = pd.DataFrame({"cell_type": kinds}, index=[f"{name} {i}" for i in range(3)])
+        counts = sparse.csr_matrix(np.eye(3, dtype=np.float32))
+        ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(tmp_path / f"{name}.h5ad")
+    task = tasks.load(tmp_path, "turned")
+    assert task.reference.var_names.tolist() == task.query.var_names.tolist() == ["GCG", "SST"]
+    # The cells that had only the gene that the other side lacks are gone.
+    assert task.reference.obs["cell_type"].tolist() == ["b", "b"]
+    assert task.query.obs["cell_type"].tolist() == ["a", "b"]
+    assert task.known.tolist() == [False, True]
+    assert tasks.groups(task) == ["whole"]
+    assert [name for name, _ in tasks.queries(task, "whole", 0)] == ["whole"]
+
+
+def test_times_are_told_beside_ours():
+    from times import markdown
+
+    rows = pd.DataFrame(
+        [
+            {"task": task, "method": method, "fit_s": fit, "ask_s": 1.0, "peak_mib": peak, "failed": failed}
+            for method, fit, peak, failed in (
+                ("scquery_ae", 3.0, 90, None),
+                ("slow", 19.0, 70, None),
+                ("no", 1, 1, "x"),
+            )
+            for task in ("pancreas_protocol", "pbmc_donor")
+        ]
+    )
+    _, _, ours, slow = markdown(rows).splitlines()
+    assert ours == "| scquery_ae | 4.0 | 4.0 | 4.0 | 1.00 | 90 |"
+    assert slow == "| slow | 20.0 | 20.0 | 20.0 | 5.00 | 70 |"
+
+
 def test_the_readme_quotes_the_table_as_it_is():
     first, _, _ = (BENCHMARKS / "results" / "accuracy_summary.md").read_text(encoding="utf-8").partition("\n\n")
     assert first.startswith("| method | pancreas_protocol |")
