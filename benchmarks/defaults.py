@@ -32,6 +32,7 @@ from tasks import BATCH_KEY, LABEL_KEY, Task, cut, thinned, whole_reference
 import scquery_ae as sq
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference.calibration import GENES_SAY, weights
+from scquery_ae.reference.opinions import opinions_on
 from scquery_ae.stats import centroid_probabilities, discriminant
 
 RESULTS = Path(__file__).parent / "results"
@@ -150,7 +151,7 @@ def answers(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
     kinds = np.array(built.types)
     for question, query in questions.items():
         if setting == DEFAULTS:
-            share, opinions = opinions_on(built, query)
+            share, opinions = asked_of(built, query)
             counted = {setting: weights(), **OPINIONS}
             given = {
                 name: kinds[np.average(opinions, axis=0, weights=(*(share * np.array(own)), genes)).argmax(axis=1)]
@@ -163,13 +164,13 @@ def answers(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
             yield {"setting": name, "question": question, "macro_f1": macro_f1(truth, labels[task.known])}
 
 
-def opinions_on(built: Any, query: Any) -> tuple[float, tuple[np.ndarray, ...]]:
+def asked_of(built: Any, query: Any) -> tuple[float, tuple[np.ndarray, ...]]:
     """Return the share of the model genes that cells have, and what head, votes, mean codes and genes say of them."""
     cells = open_cells(query, built.encoder.genes, function="the benchmark", min_gene_overlap=0.0).cells
     embedded = built.embed(cells)
     hits = built.search_index.search(embedded.codes, 15)
     near = centroid_probabilities(embedded.codes, built.centroids)
-    return cells.share, built.opinions(embedded, hits, near)
+    return cells.share, opinions_on(built, embedded, hits, near)
 
 
 def markdown(done: pd.DataFrame) -> str:

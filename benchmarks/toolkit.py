@@ -22,7 +22,8 @@ import numpy as np
 from scipy import sparse
 
 from scquery_ae import nn
-from scquery_ae.encoder import DenseWeights, Encoder
+from scquery_ae.dense import DenseWeights
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.training import Objective, finetune_encoder
 from scquery_ae.transform import Transform

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import sparse, special
+from scipy import sparse
 
-from scquery_ae._checks import check_choice
 from scquery_ae._errors import ArgumentError, NotFittedError
+from scquery_ae.dense import ACTIVATIONS, SLOPES, DenseWeights, Head
 from scquery_ae.input_state import is_lazy
 from scquery_ae.loaders import CHUNK, GeneColumns
 from scquery_ae.loaders.dask_blocks import map_blocks
@@ -23,104 +23,6 @@ DENSE_ABOVE = 0.08
 
 #: Rows that are made dense at once.
 DENSE_ROWS = 512
-
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-
-#: What Keras computes under these names, in NumPy.
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "linear": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-    "selu": lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(x, 0))),
-    "tanh": np.tanh,
-    "sigmoid": special.expit,
-}
-
-
-#: Their derivatives.
-SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "linear": np.ones_like,
-    "relu": lambda x: (x > 0).astype(x.dtype),
-    "elu": lambda x: np.where(x > 0, 1, np.exp(np.minimum(x, 0))),
-    "selu": lambda x: _SELU_SCALE * np.where(x > 0, 1, _SELU_ALPHA * np.exp(np.minimum(x, 0))),
-    "tanh": lambda x: 1 - np.tanh(x) ** 2,
-    "sigmoid": lambda x: special.expit(x) * special.expit(-x),
-}
-
-
-@dataclass(frozen=True)
-class DenseWeights:
-    """One encoder layer: ``activation(x @ kernel + bias)``.
-
-    Attributes
-    ----------
-    kernel
-        float32 ``(d, units)``.
-    bias
-        float32 ``(units,)``.
-    activation
-        Name of the activation.
-    mask
-        Which weights may differ from zero, bool ``(d, units)``, where units stand for gene sets; None for all.
-    units
-        Names of the units, where they stand for gene sets.
-    """
-
-    kernel: np.ndarray
-    bias: np.ndarray
-    activation: str
-    mask: np.ndarray | None = None
-    units: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("activation", self.activation, tuple(ACTIVATIONS))
-        _check_dense("a layer", self.kernel, self.bias)
-        if self.mask is not None and (self.mask.shape != self.kernel.shape or self.kernel[~self.mask].any()):
-            msg = (
-                f"`mask` must have the shape of the kernel, {self.kernel.shape}, whose weights outside of it are zero. "
-                f"Received shape {self.mask.shape}."
-            )
-            raise ArgumentError(msg)
-        if self.units is not None and len(self.units) != len(self.bias):
-            msg = f"`units` needs one name for each of the {len(self.bias)} units. Received {len(self.units)}."
-            raise ArgumentError(msg)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return the layer's output, ``(n, units)``."""
-        return ACTIVATIONS[self.activation](x @ self.kernel + self.bias)
-
-
-@dataclass(frozen=True)
-class Head:
-    """The softmax over cell types that fine-tuning trained: ``softmax(code @ kernel + bias)``.
-
-    Attributes
-    ----------
-    kernel
-        float32 ``(n_latent, n_types)``.
-    bias
-        float32 ``(n_types,)``.
-    types
-        Names of the types, in the order of the columns.
-    """
-
-    kernel: np.ndarray
-    bias: np.ndarray
-    types: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        _check_dense("the head", self.kernel, self.bias)
-        if len(self.types) != len(self.bias):
-            msg = f"The head needs one name a type. Received {len(self.types)} for {len(self.bias)} types."
-            raise ArgumentError(msg)
-
-    def __call__(self, codes: np.ndarray) -> np.ndarray:
-        """Return the probability of each type, ``(n, n_types)``."""
-        return np.asarray(special.softmax(self.logits(codes), axis=1))
-
-    def logits(self, codes: np.ndarray) -> np.ndarray:
-        """Return what the softmax is taken of, ``(n, n_types)``."""
-        return np.asarray(codes @ self.kernel + self.bias)
 
 
 @dataclass
@@ -374,12 +276,3 @@ def _product(block: sparse.csr_matrix, kernel: np.ndarray) -> np.ndarray:
         block[rows].toarray(out=part)
         np.matmul(part, kernel, out=product[rows])
     return product
-
-
-def _check_dense(what: str, kernel: np.ndarray, bias: np.ndarray) -> None:
-    if kernel.ndim != 2 or bias.shape != kernel.shape[1:]:
-        msg = (
-            f"The weights of {what} must be a kernel (d, units) and a bias (units,). "
-            f"Received {kernel.shape} and {bias.shape}."
-        )
-        raise ArgumentError(msg)

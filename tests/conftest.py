@@ -22,7 +22,8 @@ from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 import scquery_ae as sq
-from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.dense import DenseWeights, Head
+from scquery_ae.encoder import Encoder
 from scquery_ae.transform import Transform
 
 # Two shared cores: how long one example takes says nothing.

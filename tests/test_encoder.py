@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from scquery_ae import ArgumentError, NotFittedError
-from scquery_ae.encoder import ACTIVATIONS, SLOPES, DenseWeights, Encoder, Head
+from scquery_ae.dense import ACTIVATIONS, SLOPES, DenseWeights, Head
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
@@ -190,7 +191,8 @@ def test_encoding_loads_no_keras():
 import sys
 from dataclasses import replace
 import numpy as np
-from scquery_ae.encoder import DenseWeights, Encoder
+from scquery_ae.dense import DenseWeights
+from scquery_ae.encoder import Encoder
 from scquery_ae.transform import Transform
 t = Transform(np.array(["a", "b"], dtype=object), 2.0, np.zeros(2, np.float32), np.full(2, .5, np.float32))
 e = Encoder(t, (DenseWeights(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), "linear"),))

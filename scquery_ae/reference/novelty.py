@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scquery_ae.encoder import Head
+from scquery_ae.dense import Head
 from scquery_ae.stats import TypeGaussians
 
 #: Ways of being strange that are looked at.

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from scipy import sparse
 
 from scquery_ae._errors import ArgumentError
-from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.dense import DenseWeights, Head
+from scquery_ae.encoder import Encoder
 from scquery_ae.index import ApproximateIndex, choose_index
 from scquery_ae.reference.calibration import Calibration
 from scquery_ae.reference.novelty import Novelty

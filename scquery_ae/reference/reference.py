@@ -16,7 +16,7 @@ from scquery_ae._checks import check_adata, check_flag, check_mapping, check_num
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
-from scquery_ae.index import ExactIndex, NeighborIndex, Neighbors, build_index, usable_index
+from scquery_ae.index import ExactIndex, NeighborIndex, build_index, usable_index
 from scquery_ae.input_state import is_lazy
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import GeneColumns, open_cells
@@ -24,21 +24,19 @@ from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.reference import bundle, living
 from scquery_ae.reference.annotation import Annotation, EmbeddedCells
 from scquery_ae.reference.calibration import Calibration, placed
+from scquery_ae.reference.embedding import embed_block, embedded_blocks
 from scquery_ae.reference.fit_checks import check_fit
 from scquery_ae.reference.novelty import N_KINDS, Novelty
+from scquery_ae.reference.opinions import opinions_on, opinions_without_self
 from scquery_ae.reference.replay import ReplayCells, median_depth
 from scquery_ae.reference.search import SearchFilter, filtered_search
 from scquery_ae.reference.storable import storable
-from scquery_ae.stats import centroid_probabilities, type_sums, unit_rows, vote_probabilities
-from scquery_ae.transform import row_sums
+from scquery_ae.stats import centroid_probabilities, type_sums, unit_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 NO_FILTER = SearchFilter()
-
-#: Hits of a held-out cell when calibration is fitted; the default of ``tl.query``.
-CALIBRATION_HITS = 15
 
 
 @dataclass
@@ -150,8 +148,8 @@ class Reference:
         """Return cells as the reference sees them, in one pass over their counts; a Dask array block by block."""
         if is_lazy(cells.matrix):
             lean = replace(self.encoder, head=None, history={}, parameters={}, pretrained=None)
-            return EmbeddedCells(**map_blocks(_embed_block, cells, lean))
-        return EmbeddedCells(**_embed_block(self.encoder, cells))
+            return EmbeddedCells(**map_blocks(embed_block, cells, lean))
+        return EmbeddedCells(**embed_block(self.encoder, cells))
 
     def embed_blocks(self, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
         """Yield cells as :meth:`embed` returns them, `size` at a time, in order.
@@ -163,7 +161,7 @@ class Reference:
         size
             A multiple of ``loaders.CHUNK``, or all of the cells.
         """
-        return _embedded(self.encoder, cells, size)
+        return embedded_blocks(self.encoder, cells, size)
 
     def annotate(
         self,
@@ -192,7 +190,7 @@ class Reference:
         check_number("coverage", coverage, 0, 1, closed="neither")
         neighbors = filtered_search(self.search_index, self.obs, cells.codes, n_neighbors, rules)
         near = centroid_probabilities(cells.codes, self.centroids)
-        opinions = self.opinions(cells, neighbors, near)
+        opinions = opinions_on(self, cells, neighbors, near)
         probabilities = self.calibration.probabilities(opinions, share)
         labels = probabilities.argmax(axis=1)
         places = placed(opinions)
@@ -207,58 +205,6 @@ class Reference:
             neighbors=neighbors,
         )
 
-    def opinions(self, cells: EmbeddedCells, hits: Neighbors, near: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return what the head, the neighbours, the types' mean codes and the genes say, each ``(n, n_types)``.
-
-        Head and genes cannot name a type that was added after training: such a type gets from them what neighbours and
-        mean codes give it. What the genes say of a cell comes from the cells of the training: for the share of its hits
-        that were added since, they too say what neighbours and mean codes do. Where the encoder has no discriminant,
-        they say what the others say on average.
-
-        Parameters
-        ----------
-        cells
-            The cells.
-        hits
-            Their neighbours.
-        near
-            What the types' mean codes say, ``(n, n_types)``.
-        """
-        votes = vote_probabilities(hits.distances, self.label_codes[hits.indices], len(self.types))
-        head = self._over_types(self.encoder.classify(cells.codes), votes, near)
-        discriminant = self.encoder.discriminant
-        if discriminant is None:
-            return head, votes, near, (head + votes + near) / 3
-        genes = self._over_types(discriminant.probabilities(cells.evidence), votes, near)
-        since = self.added[hits.indices].mean(axis=1, keepdims=True)
-        return head, votes, near, (1 - since) * genes + since * (votes + near) / 2
-
-    def _over_types(self, given: np.ndarray, votes: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Return probabilities of the head's types as such of the reference's, ``(n, n_types)``."""
-        n_types = len(self.types)
-        over = np.zeros((len(given), n_types))
-        kept = self.head_columns >= 0
-        np.add.at(over.T, self.head_columns[kept], given[:, kept].T)
-        over /= np.maximum(over.sum(axis=1, keepdims=True), 1e-12)
-        new = np.ones(n_types, dtype=bool)
-        new[self.head_columns[kept]] = False
-        if new.any():
-            share = (votes[:, new] + near[:, new]) / 2
-            over *= 1 - share.sum(axis=1, keepdims=True)
-            over[:, new] = share
-        return over
-
-    def opinions_without_self(self, cells: EmbeddedCells, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the opinions on cells of the reference, `rows`, as if each alone were not in it."""
-        hits = self.search_index.search(cells.codes, min(CALIBRATION_HITS + 1, self.n_obs))
-        # A cell that found itself goes last, and the last is one too many.
-        order = np.argsort(hits.indices == rows[:, None], axis=1, kind="stable")[:, :-1]
-        distances, indices = (np.take_along_axis(x, order, axis=1) for x in (hits.distances, hits.indices))
-        labels = self.label_codes[rows]
-        without = unit_rows(self.type_sums[labels] - self.embedding[rows])
-        near = centroid_probabilities(cells.codes, self.centroids, (labels, without))
-        return self.opinions(cells, Neighbors(indices, distances), near)
-
     def strangeness(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
         """Return how strange cells are for the types that they are given; see :meth:`Novelty.strangeness`."""
         return self.novelty.strangeness(self.encoder.fitted_head, cells.codes, cells.projected, labels)
@@ -271,7 +217,7 @@ class Reference:
             self.calibration = Calibration.empty(len(self.types), N_KINDS)
             return
         cells = EmbeddedCells(self.embedding[rows], self.projected[rows], self.evidence[rows], np.ones(len(rows)))
-        opinions = self.opinions_without_self(cells, rows)
+        opinions = opinions_without_self(self, cells, rows)
         given = placed(opinions)
         strangeness = self.strangeness(cells, given)
         # Without the cell the mean of its type would lie n / (n - 1) times as far away.
@@ -433,34 +379,6 @@ class Reference:
 
     def __repr__(self) -> str:
         return f"Reference({self.n_obs} cells, {len(self.types)} types by {self.label_key!r}, {self.encoder!r})"
-
-
-def _embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
-    """Return the fields of :class:`EmbeddedCells` for cells that are not a Dask array."""
-    return vars(next(_embedded(encoder, cells, cells.shape[0])))
-
-
-def _embedded(encoder: Encoder, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
-    n_obs, chunks = cells.shape[0], cells.chunks()
-    n_components = 0 if encoder.components is None else encoder.components.shape[1]
-    n_evidence = 0 if encoder.discriminant is None else len(encoder.discriminant.means)
-    for first in range(0, max(n_obs, 1), max(size, 1)):
-        n = min(size, n_obs - first)
-        codes = np.empty((n, encoder.n_latent), dtype=np.float32)
-        projected = np.empty((n, n_components), dtype=np.float32)
-        evidence = np.empty((n, n_evidence), dtype=np.float32)
-        totals = np.empty(n)
-        start = 0
-        while start < n:
-            chunk = next(chunks)
-            rows = slice(start, start + chunk.shape[0])
-            logged = encoder.transform.log_normalize(chunk, cells.present)
-            codes[rows] = encoder.encode_logged(logged, cells.present)
-            projected[rows] = encoder.project(logged, cells.present)
-            totals[rows] = row_sums(chunk)
-            evidence[rows] = encoder.evidence(logged, totals[rows], cells.present)
-            start = rows.stop
-        yield EmbeddedCells(codes, projected, evidence, totals)
 
 
 def open_reference(reference: Reference | str | PathLike[str], function: str) -> tuple[Reference, dict[str, str]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from scquery_ae.loaders import GeneColumns
+from scquery_ae.reference.opinions import opinions_without_self
 from scquery_ae.transform import row_sums
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def replay(
         counts = counts @ sparse.diags(present.astype(np.float32)).tocsr()
     counts = _thinned(counts.tocsr(), depth, np.random.default_rng(random_state))
     seen = GeneColumns(counts, columns)
-    opinions = reference.opinions_without_self(reference.embed(seen), rows)
+    opinions = opinions_without_self(reference, reference.embed(seen), rows)
     given = reference.calibration.probabilities(opinions, seen.share).argmax(axis=1)
     kinds = np.unique(truth)
     f1 = f1_score(truth, given, labels=kinds, average=None, zero_division=0)

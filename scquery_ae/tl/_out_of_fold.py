@@ -13,7 +13,7 @@ from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import CellRows
 from scquery_ae.reference import Novelty
 from scquery_ae.reference.calibration import placed
-from scquery_ae.reference.reference import CALIBRATION_HITS
+from scquery_ae.reference.opinions import CALIBRATION_HITS
 from scquery_ae.stats import centroid_probabilities, type_centroids, vote_probabilities
 from scquery_ae.training import Objective, crossfit
 

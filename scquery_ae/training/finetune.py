@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.dense import DenseWeights, Head
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training.objective import Objective, plain_history

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from scquery_ae._checks import check_choice
-from scquery_ae.encoder import ACTIVATIONS, DenseWeights, Encoder
+from scquery_ae.dense import ACTIVATIONS, DenseWeights
+from scquery_ae.encoder import Encoder
 from scquery_ae.gene_sets import GeneSetMask
 from scquery_ae.loaders import CellRows
 from scquery_ae.training.panels import PanelNoise

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scquery_ae._errors import ArgumentError, MissingKeyError
-from scquery_ae.encoder import DenseWeights
+from scquery_ae.dense import DenseWeights
 from scquery_ae.nn import FixedZeros, MaskedAutoencoder, pretrain_stack
 
 pytestmark = [

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 import scquery_ae as sq
-from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.dense import DenseWeights, Head
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.reference import digest, replay
 from scquery_ae.transform import Transform

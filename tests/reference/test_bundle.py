@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 import scquery_ae as sq
-from scquery_ae.encoder import DenseWeights, Head
+from scquery_ae.dense import DenseWeights, Head
 from scquery_ae.reference import bundle, digest, parts
 
 PARTS = ("model", "weights", "calibration", "obs", "embedding", "projected", "evidence")

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import scquery_ae as sq
-from scquery_ae.encoder import DenseWeights
+from scquery_ae.dense import DenseWeights
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork") or sys.platform == "darwin",

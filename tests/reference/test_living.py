@@ -11,6 +11,7 @@ from scipy.special import softmax
 import scquery_ae as sq
 from scquery_ae.index import ExactIndex, Neighbors
 from scquery_ae.reference import EmbeddedCells, SearchFilter, replay
+from scquery_ae.reference.opinions import opinions_on
 from scquery_ae.stats import centroid_probabilities
 
 
@@ -183,7 +184,7 @@ def test_head_and_genes_say_of_a_new_type_what_the_others_do(living, with_new_ty
     cells = cells_of(living, 20)
     hits = hits_of_types(living, [0, 3, 3, 1])
     said = np.random.default_rng(0).dirichlet(np.ones(4), 20)
-    head, votes, near, genes = living.opinions(cells, hits, said)
+    head, votes, near, genes = opinions_on(living, cells, hits, said)
     assert near is said
     share = (votes[:, 3] + near[:, 3]) / 2
     np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0, 0.5], (20, 1)))
@@ -208,7 +209,7 @@ def test_genes_leave_cells_that_lie_among_added_ones_to_the_others(living, more,
     for n_added in range(5):
         hits = old.copy()
         hits[:, :n_added] += 240
-        votes, genes = np.array(living.opinions(cells, Neighbors(hits, distances), near))[[1, 3]]
+        votes, genes = np.array(opinions_on(living, cells, Neighbors(hits, distances), near))[[1, 3]]
         own = living.encoder.discriminant.probabilities(cells.evidence)
         share = n_added / 4
         np.testing.assert_allclose(genes, (1 - share) * own + share * (votes + near) / 2, rtol=1e-5, atol=1e-12)
@@ -228,10 +229,10 @@ def test_without_a_discriminant_genes_say_what_the_others_do_on_average(referenc
     assert cells.evidence.shape == (20, 0)
     said = np.random.default_rng(0).dirichlet(np.ones(3), 20)
     hits = hits_of_types(bare, [0, 2, 2, 1])
-    head, votes, near, genes = bare.opinions(cells, hits, said)
+    head, votes, near, genes = opinions_on(bare, cells, hits, said)
     np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0.5], (20, 1)))
     np.testing.assert_allclose(genes, (bare.encoder.classify(cells.codes) + votes + said) / 3)
-    with_one = reference.opinions(cells_of(reference, 20), hits, said)
+    with_one = opinions_on(reference, cells_of(reference, 20), hits, said)
     for one, other in zip((head, votes, near), with_one[:3], strict=True):
         np.testing.assert_array_equal(one, other)
     assert np.abs(with_one[3] - genes).max() > 0.1
@@ -450,7 +451,7 @@ def test_types_that_get_one_name_become_one(living, reference, query_adata, tmp_
     np.testing.assert_array_equal(living.evidence, reference.evidence)
     cells = cells_of(living, 10)
     hits = Neighbors(np.zeros((10, 1), int), np.zeros((10, 1), np.float32))
-    head, _, _, genes = living.opinions(cells, hits, np.full((10, 2), 0.5))
+    head, _, _, genes = opinions_on(living, cells, hits, np.full((10, 2), 0.5))
     said = softmax(np.asarray(cells.evidence, float) / reference.encoder.discriminant.temperature, axis=1)
     for received, before in ((head, reference.encoder.classify(cells.codes)), (genes, said)):
         expected = np.stack([before[:, 0] + before[:, 2], before[:, 1]], axis=1)

@@ -31,7 +31,7 @@ def named_by_hand(reference, adata, genes_by_hand):
         near[row] = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ codes[row])
     head = softmax(codes @ reference.encoder.head.kernel + reference.encoder.head.bias, axis=1)
     genes = genes_by_hand(reference.encoder, counts)
-    return labels[held_out], (head + votes + near + 3 * genes).argmax(axis=1)
+    return labels[held_out], (head + votes + near + 2.5 * genes).argmax(axis=1)
 
 
 def hazy(reference):
@@ -42,7 +42,7 @@ def hazy(reference):
     shuffled = obs.index[reference.label_codes >= 0]
     obs.loc[shuffled, "cell_type"] = [f"type {i}" for i in rng.integers(0, 3, len(shuffled))]
     means = rng.normal(size=(3, 100)).astype(np.float32)
-    # Genes that are not so sure that their three votes decide.
+    # Genes that are not so sure that their votes decide.
     discriminant = replace(reference.encoder.discriminant, means=means, temperature=50.0)
     return replace(reference, encoder=replace(reference.encoder, head=head, discriminant=discriminant), obs=obs)
 

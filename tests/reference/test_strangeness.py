@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from scquery_ae.encoder import Head
+from scquery_ae.dense import Head
 from scquery_ae.reference import Novelty
 from scquery_ae.reference.novelty import N_KINDS
 

@@ -8,6 +8,7 @@ import pytest
 
 import scquery_ae as sq
 from scquery_ae.reference import Calibration, EmbeddedCells
+from scquery_ae.reference.opinions import opinions_on, opinions_without_self
 from scquery_ae.stats import centroid_probabilities
 
 
@@ -33,14 +34,14 @@ def cells_of(reference, rows, codes=None):
 
 
 def assert_as_if_made_without(reference, rows):
-    opinions = reference.opinions_without_self(cells_of(reference, rows), rows)
+    opinions = opinions_without_self(reference, cells_of(reference, rows), rows)
     assert [opinion.shape for opinion in opinions] == [(len(rows), len(reference.types))] * 4
     for i, row in enumerate(rows):
         other = without(reference, row)
         cell = cells_of(reference, rows[i : i + 1])
         code = cell.codes
         hits = other.search_index.search(code, min(15, other.n_obs))
-        expected = other.opinions(cell, hits, centroid_probabilities(code, other.centroids))
+        expected = opinions_on(other, cell, hits, centroid_probabilities(code, other.centroids))
         for mine, theirs in zip(opinions, expected, strict=True):
             np.testing.assert_allclose(mine[i], theirs[0], atol=1e-5)
     return opinions
@@ -104,14 +105,14 @@ def test_codes_may_be_others_than_those_that_are_kept(reference):
     rows = np.flatnonzero(reference.label_codes >= 0)[:8]
     codes = np.asarray(reference.embedding)[rows] + 0.4 * rng.standard_normal((8, 8)).astype(np.float32)
     codes /= np.linalg.norm(codes, axis=1, keepdims=True)
-    _, votes, near, genes = reference.opinions_without_self(cells_of(reference, rows, codes), rows)
+    _, votes, near, genes = opinions_without_self(reference, cells_of(reference, rows, codes), rows)
     np.testing.assert_allclose(genes, reference.encoder.discriminant.probabilities(reference.evidence[rows]))
     for i, row in enumerate(rows):
         other = without(reference, row)
         np.testing.assert_allclose(near[i], centroid_probabilities(codes[i : i + 1], other.centroids)[0], atol=1e-5)
         hits = other.search_index.search(codes[i : i + 1], 15)
         cell = cells_of(reference, rows[i : i + 1], codes[i : i + 1])
-        expected = other.opinions(cell, hits, near[i : i + 1])
+        expected = opinions_on(other, cell, hits, near[i : i + 1])
         np.testing.assert_allclose(votes[i], expected[1][0], atol=1e-5)
 
 

@@ -11,7 +11,7 @@ from scipy.spatial.distance import mahalanobis
 from scipy.special import softmax
 
 import scquery_ae as sq
-from scquery_ae.encoder import Head
+from scquery_ae.dense import Head
 from scquery_ae.reference import Calibration
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import make_folds
@@ -107,7 +107,7 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
         genes = genes_by_hand(encoder, cells.layers["counts"].toarray()[rows])
     opinions = (head, votes, near, genes)
     labels = (head + votes + near).argmax(axis=1)
-    assert genes_say == (labels != (head + votes + near + 3 * genes).argmax(axis=1)).any()
+    assert genes_say == (labels != (head + votes + near + 2.5 * genes).argmax(axis=1)).any()
 
     # Strangeness: the head's doubt, and the distances to the given type in codes and in principal components. The
     # covariances are those of all cells; the mean of a cell's own type is taken without it.
@@ -400,7 +400,7 @@ def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, m
             weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
             votes = np.array([weight[rest_labels[nearest] == kind].sum() for kind in range(3)]) / weight.sum()
             head = softmax(codes[row] @ fold.head.kernel + fold.head.bias)
-            mixed = (head + votes + softmax(40 * means @ codes[row]) + 3 * genes[row]) / 6
+            mixed = (head + votes + softmax(40 * means @ codes[row]) + 2.5 * genes[row]) / 5.5
             mixed = (0.999 * mixed + 0.001 / 3) ** (1 / reference.calibration.combination.temperature)
             expected.append(mixed[labels[row]] / mixed.sum())
     np.testing.assert_allclose(reference.calibration.true_probabilities, expected, rtol=1e-2, atol=1e-4)

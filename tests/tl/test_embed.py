@@ -344,7 +344,7 @@ KILLED = """
     import sys, time
     import anndata, numpy as np
     import scquery_ae as sq
-    from scquery_ae.encoder import DenseWeights
+    from scquery_ae.dense import DenseWeights
     from scquery_ae.tl import _saved_codes
     from scquery_ae.transform import Transform
 

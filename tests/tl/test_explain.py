@@ -9,7 +9,8 @@ import pytest
 from scipy import sparse
 
 import scquery_ae as sq
-from scquery_ae.encoder import DenseWeights, Encoder
+from scquery_ae.dense import DenseWeights
+from scquery_ae.encoder import Encoder
 
 
 def with_layers(reference, activations, bias):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import scquery_ae as sq
-from scquery_ae.encoder import Head
+from scquery_ae.dense import Head
 from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import FinetuneResult

@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 import scquery_ae as sq
 from scquery_ae.reference import EmbeddedCells, digest
+from scquery_ae.reference.opinions import opinions_on
 from scquery_ae.stats import Combination, centroid_probabilities
 
 FORMATS = ["csr", "csc", "dense"]
@@ -324,7 +325,7 @@ def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, refere
         expected, received = bare.annotate(some, n_neighbors=int(n)), reference.annotate(some)
         near = centroid_probabilities(some.codes, reference.centroids)
         distances = received.neighbors.distances
-        votes = [r.opinions(some, a.neighbors, near)[1] for r, a in ((bare, expected), (reference, received))]
+        votes = [opinions_on(r, some, a.neighbors, near)[1] for r, a in ((bare, expected), (reference, received))]
         np.testing.assert_allclose(votes[1], votes[0], atol=1e-4)
         assert distances.shape == (rows.sum(), 15)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from scquery_ae import NotFittedError
-from scquery_ae.encoder import DenseWeights, Encoder
+from scquery_ae.dense import DenseWeights
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.training import crossfit, make_folds
 from scquery_ae.transform import Transform

@@ -11,7 +11,8 @@ from scipy import sparse, special
 
 import scquery_ae.nn
 from scquery_ae._errors import TrainingError
-from scquery_ae.encoder import DenseWeights, Encoder, Head
+from scquery_ae.dense import DenseWeights, Head
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import Batches, build_classifier, fitting
 from scquery_ae.stats import GeneDiscriminant

@@ -10,7 +10,8 @@ import pytest
 from scipy import sparse
 
 import scquery_ae.nn
-from scquery_ae.encoder import DenseWeights, Encoder
+from scquery_ae.dense import DenseWeights
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import ContrastiveLoss, TripletLoss
 from scquery_ae.training import Objective, finetune_encoder, stratified_split

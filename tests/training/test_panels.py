@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
-from scquery_ae.encoder import DenseWeights, Encoder
+from scquery_ae.dense import DenseWeights
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import MaskingNoise, NoCorruption
 from scquery_ae.training import PanelNoise, finetune_encoder

@@ -9,7 +9,8 @@ from scipy import sparse
 
 import scquery_ae.nn
 from scquery_ae._errors import ArgumentError
-from scquery_ae.encoder import ACTIVATIONS, Encoder
+from scquery_ae.dense import ACTIVATIONS
+from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import Batches, MaskingNoise, pretrain_stack
 from scquery_ae.training import pretrain_encoder
