@@ -78,7 +78,7 @@ class Scquery:
         return Answer(
             asked.obs["scquery_label"].astype(str).to_numpy(),
             asked.obs["scquery_confidence"].to_numpy(),
-            -asked.obs["scquery_pvalue"].to_numpy(),
+            asked.obs["scquery_strangeness"].to_numpy(),
             (np.asarray(self.built.embedding)[labelled], asked.obsm["X_scquery"]),
         )
 

@@ -34,6 +34,11 @@ class Slots:
         return f"{self.prefix}_pvalue"
 
     @property
+    def strangeness(self) -> str:
+        """``obs``: float32, how unlike its type a cell is; larger is stranger."""
+        return f"{self.prefix}_strangeness"
+
+    @property
     def unknown(self) -> str:
         """``obs``: bool, p-value below the chosen error rate."""
         return f"{self.prefix}_unknown"

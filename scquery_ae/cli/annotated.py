@@ -26,7 +26,7 @@ MANY = 2
 def cell_table(adata: AnnData, reference: Reference, prefix: str) -> pd.DataFrame:
     """Return one row a cell: what ``tl.query`` wrote into ``obs``, and the nearest reference cell."""
     slots = Slots(prefix)
-    names = (slots.label, slots.confidence, slots.pvalue, slots.unknown, slots.label_set)
+    names = (slots.label, slots.confidence, slots.pvalue, slots.strangeness, slots.unknown, slots.label_set)
     table: pd.DataFrame = adata.obs[list(names)].copy()
     nearest = np.asarray(adata.obsm[slots.neighbors])[:, 0]
     table[f"{prefix}_nearest"] = reference.obs.index.to_numpy()[nearest]

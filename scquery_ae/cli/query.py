@@ -104,6 +104,7 @@ def query(
       scquery_label          most probable type
       scquery_confidence     its probability
       scquery_pvalue         how plausible it is that the cell belongs to that type
+      scquery_strangeness    how unlike the cells of that type it is, where p-values tie
       scquery_unknown        whether that is at most --error-rate
       scquery_label_set      types that cannot be ruled out, joined by |
 

@@ -100,6 +100,8 @@ class Answers:
     pvalues
         Of being an ordinary cell of the type near which its code lies, float64 ``(n,)``, since one may equal an error
         rate; 0 for a cell that was not seen.
+    strangeness
+        What the p-values are made of, float32 ``(n,)``, larger is stranger; NaN for a cell that was not seen.
     label_sets
         Types that cannot be ruled out, likeliest first, object ``(n,)``: tuples of positions, one for all cells of a
         block that have the same.
@@ -112,6 +114,7 @@ class Answers:
     labels: np.ndarray
     confidence: np.ndarray
     pvalues: np.ndarray
+    strangeness: np.ndarray
     label_sets: np.ndarray
     indices: np.ndarray
     distances: np.ndarray
@@ -125,6 +128,7 @@ class Answers:
             labels=np.empty(n, dtype=np.int32),
             confidence=np.empty(n, dtype=np.float32),
             pvalues=np.empty(n, dtype=np.float64),
+            strangeness=np.empty(n, dtype=np.float32),
             label_sets=np.empty(n, dtype=object),
             indices=np.empty((n, n_neighbors), dtype=np.int64),
             distances=np.empty((n, n_neighbors), dtype=np.float32),
@@ -139,6 +143,7 @@ class Answers:
         self.labels[rows] = np.where(seen, found.labels, -1)
         self.confidence[rows] = np.where(seen, found.probabilities.max(axis=1), 0)
         self.pvalues[rows] = np.where(seen, found.pvalues, 0)
+        self.strangeness[rows] = np.where(seen, found.strangeness, np.nan)
         self.label_sets[rows] = _ordered_sets(found)
         self.indices[rows] = found.neighbors.indices
         self.distances[rows] = found.neighbors.distances

@@ -108,6 +108,9 @@ def query(
         Its probability, calibrated on held-out reference cells.
     ``obs["scquery_pvalue"]`` : float32
         Conformal p-value of being an ordinary cell of the type near which its embedding lies.
+    ``obs["scquery_strangeness"]`` : float32
+        What the p-value is made of: how unlike held-out cells of that type it is, in units of what is usual among
+        them. Ranks cells whose p-values tie, as across studies. Missing for a cell without a count.
     ``obs["scquery_unknown"]`` : bool
         Whether the p-value is at most `error_rate`.
     ``obs["scquery_label_set"]`` : categorical
@@ -184,6 +187,7 @@ def query(
             slots.label: _categorical(found.labels, loaded.types, adata.obs_names),
             slots.confidence: found.confidence,
             slots.pvalue: found.pvalues.astype(np.float32),
+            slots.strangeness: found.strangeness,
             slots.unknown: unknown,
             slots.label_set: _named_sets(found, loaded.types, adata.obs_names),
         },

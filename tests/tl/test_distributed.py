@@ -20,7 +20,14 @@ from scquery_ae.loaders import GeneColumns
 from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.tl import _query_blocks
 
-OBS = ["scquery_label", "scquery_confidence", "scquery_pvalue", "scquery_unknown", "scquery_label_set"]
+OBS = [
+    "scquery_label",
+    "scquery_confidence",
+    "scquery_pvalue",
+    "scquery_strangeness",
+    "scquery_unknown",
+    "scquery_label_set",
+]
 ROWS = 7
 
 

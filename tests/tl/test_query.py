@@ -19,7 +19,14 @@ from scquery_ae.reference.opinions import opinions_on
 from scquery_ae.stats import Combination, centroid_probabilities
 
 FORMATS = ["csr", "csc", "dense"]
-OBS = ["scquery_label", "scquery_confidence", "scquery_pvalue", "scquery_unknown", "scquery_label_set"]
+OBS = [
+    "scquery_label",
+    "scquery_confidence",
+    "scquery_pvalue",
+    "scquery_strangeness",
+    "scquery_unknown",
+    "scquery_label_set",
+]
 
 
 def queried(adata, reference, **arguments):
@@ -41,6 +48,21 @@ def assert_same_answers(one, other, atol=1e-5):
     np.testing.assert_array_equal(one.obs["scquery_unknown"], other.obs["scquery_unknown"])
 
 
+def test_strangeness_ranks_as_p_values_do_and_where_they_tie(make_adata, reference):
+    adata = make_adata(200, 120, fmt="dense", seed=5)
+    # Some cells so strange that no held-out cell is more so.
+    adata.X[150:] = np.random.default_rng(0).poisson(20, (50, 120))
+    obs = queried(adata, reference).obs
+    _, placed = np.unique(obs["scquery_label"].astype(str), return_inverse=True)
+    least = obs["scquery_pvalue"] == obs["scquery_pvalue"].min()
+    assert least.sum() > 10
+    assert obs["scquery_strangeness"][least].nunique() == least.sum()
+    for kind in range(3):
+        mine = obs[placed == kind].sort_values("scquery_strangeness")
+        assert len(mine) > 10
+        assert (np.diff(mine["scquery_pvalue"]) <= 1e-6).all()
+
+
 def test_slots(query_adata, reference):
     adata = queried(query_adata, reference, n_neighbors=7)
     assert list(adata.obs) == ["cell_type", "batch", *OBS]
@@ -52,6 +74,8 @@ def test_slots(query_adata, reference):
     assert adata.obs["scquery_confidence"].between(1 / 3, 1).all()
     assert adata.obs["scquery_pvalue"].dtype == np.float32
     assert ((adata.obs["scquery_pvalue"] > 0) & (adata.obs["scquery_pvalue"] <= 1)).all()
+    assert adata.obs["scquery_strangeness"].dtype == np.float32
+    assert np.isfinite(adata.obs["scquery_strangeness"]).all()
     assert adata.obs["scquery_unknown"].dtype == bool
     assert isinstance(adata.obs["scquery_label_set"].dtype, pd.CategoricalDtype)
     shapes = {name: (adata.obsm[name].dtype.name, adata.obsm[name].shape) for name in adata.obsm}
@@ -455,6 +479,7 @@ def test_cells_without_a_count_in_the_model_genes_get_no_label(make_adata, query
     obs = adata.obs.iloc[blank]
     assert obs["scquery_label"].isna().all()
     assert obs["scquery_label_set"].isna().all()
+    assert obs["scquery_strangeness"].isna().all()
     assert obs["scquery_unknown"].all()
     assert (obs[["scquery_confidence", "scquery_pvalue"]] == 0).all(axis=None)
     assert all(np.isfinite(adata.obsm[name]).all() for name in adata.obsm)

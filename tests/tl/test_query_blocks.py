@@ -51,6 +51,7 @@ def assert_answers(adata, reference, found, exactly):
     np.testing.assert_array_equal(adata.obs["scquery_label"].cat.codes, found.labels)
     compare(adata.obs["scquery_confidence"], found.probabilities.astype(np.float32).max(axis=1))
     compare(adata.obs["scquery_pvalue"], found.pvalues.astype(np.float32))
+    compare(adata.obs["scquery_strangeness"], found.strangeness.astype(np.float32))
     np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= 0.05)
     np.testing.assert_array_equal(adata.obsm["scquery_neighbors"], found.neighbors.indices)
     compare(adata.obsm["scquery_distances"], found.neighbors.distances)
