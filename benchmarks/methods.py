@@ -78,7 +78,8 @@ class Scquery:
         return Answer(
             asked.obs["scquery_label"].astype(str).to_numpy(),
             asked.obs["scquery_confidence"].to_numpy(),
-            asked.obs["scquery_strangeness"].to_numpy(),
+            # Cells without a count in the model genes are unknown and have none.
+            asked.obs["scquery_strangeness"].fillna(np.finfo(np.float32).max).to_numpy(),
             (np.asarray(self.built.embedding)[labelled], asked.obsm["X_scquery"]),
         )
 

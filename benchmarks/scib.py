@@ -56,14 +56,12 @@ def main() -> None:
 
 
 def markdown(done: pd.DataFrame) -> str:
-    """Return the scores of each method over all tasks that every method has, best first, then by task."""
-    table = done.pivot_table(index="method", columns="task", values="total", sort=False)
-    complete = table.dropna(axis=1).columns
-    over_all = done[done["task"].isin(complete)].groupby("method")[["bio", "batch", "total"]].mean()
-    order = over_all.sort_values("total", ascending=False).index
-    lines = [f"Mean over {', '.join(complete)}.", "", "| method | bio-conservation | batch correction | total |"]
-    lines.append("|---|---|---|---|")
-    lines += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in over_all.loc[name]) + " |" for name in order]
+    """Return the mean scores over tasks of the methods that have them all, best first, then all by task."""
+    over_all = done.groupby("method").filter(lambda own: own["task"].nunique() == done["task"].nunique())
+    means = over_all.groupby(["method", "task"])[["bio", "batch", "total"]].mean().groupby("method").mean()
+    lines = ["| method | bio-conservation | batch correction | total |", "|---|---|---|---|"]
+    for name, row in means.sort_values("total", ascending=False).iterrows():
+        lines.append(f"| {name} | " + " | ".join(f"{value:.3f}" for value in row) + " |")
     lines += ["", "| task | method | bio-conservation | batch correction | total |", "|---|---|---|---|---|"]
     for (task, method), own in done.groupby(["task", "method"], sort=False):
         cells = " | ".join(interval(own[name].to_numpy()) for name in ("bio", "batch", "total"))

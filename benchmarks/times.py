@@ -25,14 +25,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files and tasks.json")
     parser.add_argument("--peers", type=Path, help="virtual environment of the peers")
+    parser.add_argument("--methods", nargs="+", choices=OWN + PEERS)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     arguments = parser.parse_args()
     if arguments.peers:
         make_environment(arguments.peers)
     csv = RESULTS / "times.csv"
     done = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=COLUMNS)
-    for method in OWN + PEERS if arguments.peers else OWN:
+    for method in arguments.methods or (OWN + PEERS if arguments.peers else OWN):
         python = arguments.peers / "bin" / "python" if method in PEERS else Path(sys.executable)
-        for task in TASKS:
+        for task in arguments.tasks:
             if ((done["task"] == task) & (done["method"] == method)).any():
                 continue
             for row in rows_of(python, arguments.data, method, task, "whole", [0], "--quick"):
