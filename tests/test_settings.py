@@ -330,7 +330,7 @@ def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, c
     query = make_adata(20, 40, seed=2)
     matched = "20 cells from X (counts, 30 of 30 model genes found (100%), matched by var_names"
     listen(sq.pp.check, query, path, did=f"checked {matched}", wrote=["a report", NOTHING])
-    names = ("label", "confidence", "pvalue", "unknown", "label_set")
+    names = ("label", "confidence", "pvalue", "strangeness", "unknown", "label_set")
     slots = [*(f"obs['scquery_{name}']" for name in names), "uns['scquery']"]
     slots += ["obsm['X_scquery']", "obsm['scquery_neighbors']", "obsm['scquery_distances']"]
     listen(sq.tl.query, query, path, n_neighbors=15, did=f"queried {matched}", wrote=slots)
