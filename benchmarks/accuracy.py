@@ -79,6 +79,10 @@ def main() -> int:
         return 0
     if arguments.quick:
         return quick(arguments.data)
+    # Rows of one kind of task go to one file.
+    wanted = more_tasks() if arguments.more else list(TASKS)
+    if not set(arguments.tasks or ()) <= set(wanted):
+        parser.error(f"--tasks must be among {', '.join(wanted)}; --more is for those of tasks_more.json alone")
     methods = arguments.methods or (OWN + PEERS if arguments.peers else OWN)
     if arguments.peers:
         make_environment(arguments.peers)
@@ -86,7 +90,7 @@ def main() -> int:
     done = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=COLUMNS)
     done = done[~done["method"].isin(arguments.again)]
     jobs = []
-    for name in arguments.tasks or (more_tasks() if arguments.more else TASKS):
+    for name in arguments.tasks or wanted:
         groups = arguments.groups or listed(arguments.data, name)
         for method in methods:
             python = arguments.peers / "bin" / "python" if method in PEERS else Path(sys.executable)
