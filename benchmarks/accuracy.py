@@ -20,6 +20,7 @@ Times in the rows are those of one process beside whatever else ran; ``times.py`
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -172,6 +173,9 @@ def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *
     from scores import score
     from tasks import load, queries
 
+    kind = (METHODS | OTHERS)[name]
+    for module in kind.modules:
+        importlib.import_module(module)
     method: Any = None
     spent = 0.0
     for seed in seeds:
@@ -186,7 +190,7 @@ def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *
                 if not trained or (method.same_genes and genes != trained):
                     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
                     began = time.perf_counter()
-                    method = (METHODS | OTHERS)[name]()
+                    method = kind()
                     method.fit(task.reference[:, genes] if method.same_genes else task.reference, seed)
                     trained, fit_s = genes, time.perf_counter() - began
                 began = time.perf_counter()

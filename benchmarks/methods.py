@@ -39,10 +39,12 @@ class Answer:
 class Method(Protocol):
     """Trained once on a reference, then asked about queries.
 
-    A method for which `same_genes` holds is trained anew on the genes that a query has.
+    A method for which `same_genes` holds is trained anew on the genes that a query has. `modules` are imported before
+    its time counts.
     """
 
     same_genes: bool
+    modules: tuple[str, ...]
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None: ...
 
@@ -53,6 +55,7 @@ class Scquery:
     """scquery_ae, as its README has it."""
 
     same_genes = False
+    modules = ("scquery_ae", "keras")
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         import scquery_ae as sq
@@ -88,6 +91,7 @@ class Majority:
     """The reference's most frequent type for every cell."""
 
     same_genes = False
+    modules = ()
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         shares = reference.obs[LABEL_KEY].value_counts(normalize=True)
@@ -101,6 +105,7 @@ class Scaled:
     """Log-normalised variable genes, scaled by the reference and cut at 10, as in scanpy's tutorials."""
 
     same_genes = True
+    modules = ()
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         reference = normalized(labelled(reference))

@@ -26,6 +26,7 @@ class Ingest:
     """``sc.tl.ingest``, as scanpy's tutorial on it: PCA, neighbours and UMAP of the reference, then labels."""
 
     same_genes = True
+    modules = ("umap", "pynndescent")
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         reference = normalized(labelled(reference))
@@ -51,6 +52,7 @@ class CellTypist:
     """Logistic regression of CellTypist 1.7, trained as its documentation has it: all genes, 10,000 counts a cell."""
 
     same_genes = False
+    modules = ("celltypist",)
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         import celltypist
@@ -76,6 +78,7 @@ class Scanvi:
     """scVI, then scANVI, then surgery by scArches, as the tutorial of scvi-tools on reference mapping."""
 
     same_genes = False
+    modules = ("scvi",)
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         import scvi
@@ -140,6 +143,7 @@ class Symphony:
     """symphonypy: Harmony where the reference has several batches, then Symphony's mapping and neighbours' labels."""
 
     same_genes = False
+    modules = ("symphonypy",)
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         import symphonypy as sp
@@ -180,6 +184,7 @@ class Actinn:
     """actinn-jax, as its README has it for one's own reference."""
 
     same_genes = False
+    modules = ("actinn_jax",)
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         import actinn_jax

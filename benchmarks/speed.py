@@ -47,7 +47,7 @@ from synthetic import cells
 
 import scquery_ae as sq
 from scquery_ae.loaders import CellRows, GeneColumns, open_training
-from scquery_ae.tl.pretrain import BATCH_SIZES
+from scquery_ae.training import MOST_FINETUNING, MOST_PRETRAINING, default_batch_size
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (512, 64)
@@ -134,7 +134,7 @@ def trained(name: str, n: int, flops: float, train: Callable[[int], object], sha
 
 def pretraining(rows: CellRows, precision: str) -> dict:
     n, d = rows.shape
-    batch_size = int(np.clip(n // 4, *BATCH_SIZES))
+    batch_size = default_batch_size(n, MOST_PRETRAINING)
 
     def train(epochs: int) -> None:
         settings = {"epochs": epochs, "patience": epochs, "batch_size": batch_size, "validation_fraction": 0}
@@ -160,7 +160,8 @@ def finetuning(adata, encoder, precision: str) -> dict:
         )
 
     flops = 2.0 * n * (2 * d * SIZES[0] + 3 * SIZES[0] * SIZES[1])
-    return trained(f"fine-tuning, {precision}, batch 128", n, flops, train, (128, d, SIZES[0]))
+    size = default_batch_size(n, MOST_FINETUNING)
+    return trained(f"fine-tuning, {precision}, batch {size}", n, flops, train, (size, d, SIZES[0]))
 
 
 def embedding(rows: CellRows, encoder) -> dict:

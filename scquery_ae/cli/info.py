@@ -60,7 +60,7 @@ def describe(reference: Reference, path: Path) -> dict[str, Any]:
                 "label": kind,
                 "n_cells": int(n_cells[i]),
                 "n_held_out": int(n_held_out[i]),
-                # Types added later are named by neighbours and mean codes alone.
+                # Types added later are named by their neighbourhood alone.
                 "trained": i in in_head,
             }
             for i, kind in enumerate(reference.types)

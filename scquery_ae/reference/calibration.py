@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scquery_ae.stats import Combination, Standardization, conformal_pvalues, fit_combination, set_threshold
 
-#: What the genes' own opinion counts, where those of head, neighbours and mean codes count one each: less than these
-#: together, for it is seldom unsure, and so would decide alone.
-GENES_SAY = 2.5
+#: What the genes' own opinion counts, where those of head and neighbourhood count one each: less than these together,
+#: for it is seldom unsure, and so would decide alone.
+GENES_SAY = 1.6
+
+#: What each kind of strangeness counts (the head's doubt, the distance among codes, that among principal components),
+#: and whether its unit is what is usual for the type, or for all. Cells of a type that lie close together in the
+#: components in one study may not do so in another.
+STRANGENESS_SAYS = ((0.5, True), (1.0, True), (2.0, False))
 
 
 def weights(share: float = 1.0) -> tuple[float, ...]:
-    """Return what the opinions of head, neighbours, mean codes and genes count.
+    """Return what the opinions of head, neighbourhood and genes count.
 
-    The first three come from a network that was trained on all genes; they count for the share of them that are there.
+    The first two come from a network that was trained on all genes; they count for the share of them that are there.
     """
-    return (share, share, share, GENES_SAY)
+    return (share, share, GENES_SAY)
 
 
 def placed(opinions: Sequence[np.ndarray]) -> np.ndarray:
@@ -28,8 +33,8 @@ def placed(opinions: Sequence[np.ndarray]) -> np.ndarray:
     Codes and principal components are where strangeness is measured. The genes may know better which type it is, but
     not whether the cell lies among the type's cells.
     """
-    head, votes, near, _ = opinions
-    return np.asarray((head + votes + near).argmax(axis=1))
+    head, around, _ = opinions
+    return np.asarray((head + around).argmax(axis=1))
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Calibration:
     combination
         How several opinions make one probability.
     scales
-        For each kind of strangeness, what is usual among held-out cells of each group.
+        For each kind of strangeness, what is usual among held-out cells, and how much more counts for one.
     scores
         Nonconformity of each held-out cell, float64 ``(m,)``.
     groups
@@ -75,9 +80,9 @@ class Calibration:
         Parameters
         ----------
         opinions
-            Probabilities of each type by head, neighbours, mean codes and genes, each ``(m, n_types)``.
+            Probabilities of each type by head, neighbourhood and genes, each ``(m, n_types)``.
         strangeness
-            How strange each cell is in several ways, larger is stranger, ``(m, n_kinds)``.
+            How strange each cell is in each of the ways of `STRANGENESS_SAYS`, larger is stranger, ``(m, n_kinds)``.
         truth
             Their types, int ``(m,)``.
         method
@@ -87,7 +92,9 @@ class Calibration:
         probabilities = combination(opinions, weights())
         groups = placed(opinions)
         n_types = probabilities.shape[1]
-        scales = tuple(Standardization.fit(kind, groups, n_types) for kind in strangeness.T)
+        scales = tuple(
+            _scale(kind, groups, n_types, *says) for kind, says in zip(strangeness.T, STRANGENESS_SAYS, strict=True)
+        )
         return cls(
             combination=combination,
             scales=scales,
@@ -103,7 +110,7 @@ class Calibration:
         Parameters
         ----------
         opinions
-            Of head, neighbours, mean codes and genes, each ``(n, n_types)``.
+            Of head, neighbourhood and genes, each ``(n, n_types)``.
         share
             Share of the model genes that the cells have.
         """
@@ -112,7 +119,7 @@ class Calibration:
     def nonconformity(self, strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Return how strange each cell is for the type that it is given, ``(n,)``.
 
-        The ways of being strange are added, each in units of what is usual for the type.
+        The ways of being strange are added, each in units of what is usual.
         """
         return _nonconformity(self.scales, strangeness, groups)
 
@@ -128,6 +135,12 @@ class Calibration:
         sets = probabilities >= set_threshold(self.true_probabilities, coverage)
         sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
         return sets
+
+
+def _scale(kind: np.ndarray, groups: np.ndarray, n_types: int, says: float, by_type: bool) -> Standardization:
+    """Return what is usual of a kind of strangeness; what counts twice as much has half the unit."""
+    usual = Standardization.fit(kind, groups, n_types, by_type=by_type)
+    return replace(usual, spread=usual.spread / says)
 
 
 def _nonconformity(scales: Sequence[Standardization], strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:

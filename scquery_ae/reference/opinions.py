@@ -1,4 +1,4 @@
-"""What head, neighbours, mean codes and genes say of cells."""
+"""What head, neighbourhood and genes say of cells."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CALIBRATION_HITS = 15
 def opinions_on(
     reference: Reference, cells: EmbeddedCells, hits: Neighbors, near: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Return what the head, the neighbours, the types' mean codes and the genes say, each ``(n, n_types)``.
+    """Return what the head, the neighbourhood and the genes say, each ``(n, n_types)``.
 
-    Head and genes cannot name a type that was added after training: such a type gets from them what neighbours and
-    mean codes give it. What the genes say of a cell comes from the cells of the training: for the share of its hits
-    that were added since, they too say what neighbours and mean codes do. Where the encoder has no discriminant,
+    Head and genes cannot name a type that was added after training: such a type gets from them what the neighbourhood
+    gives it. What the genes say of a cell comes from the cells of the training: for the share of its hits
+    that were added since, they too say what the neighbourhood does. Where the encoder has no discriminant,
     they say what the others say on average.
 
     Parameters
@@ -38,14 +38,34 @@ def opinions_on(
     near
         What the types' mean codes say, ``(n, n_types)``.
     """
-    votes = vote_probabilities(hits.distances, reference.label_codes[hits.indices], len(reference.types))
-    head = _over_types(reference, reference.encoder.classify(cells.codes), votes, near)
+    around = neighborhood(hits, reference.label_codes[hits.indices], near)
+    head = _over_types(reference, reference.encoder.classify(cells.codes), around)
     discriminant = reference.encoder.discriminant
     if discriminant is None:
-        return head, votes, near, (head + votes + near) / 3
-    genes = _over_types(reference, discriminant.probabilities(cells.evidence), votes, near)
+        return head, around, (head + around) / 2
+    genes = _over_types(reference, discriminant.probabilities(cells.evidence), around)
     since = reference.added[hits.indices].mean(axis=1, keepdims=True)
-    return head, votes, near, (1 - since) * genes + since * (votes + near) / 2
+    return head, around, (1 - since) * genes + since * around
+
+
+def neighborhood(hits: Neighbors, labels: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Return the votes of the hits, and for the share of them without a label what mean codes say, ``(n, n_types)``.
+
+    Where a reference has few labels, a cell's neighbours have hardly any; where all have one, they know better than
+    the mean codes.
+
+    Parameters
+    ----------
+    hits
+        Of the cells.
+    labels
+        Type of each hit, int of the shape of the hits; -1 for none.
+    near
+        What the types' mean codes say, ``(n, n_types)``.
+    """
+    labelled = (labels >= 0).mean(axis=1, keepdims=True)
+    votes = vote_probabilities(hits.distances, labels, near.shape[1])
+    return np.asarray(labelled * votes + (1 - labelled) * near)
 
 
 def opinions_without_self(reference: Reference, cells: EmbeddedCells, rows: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -60,7 +80,7 @@ def opinions_without_self(reference: Reference, cells: EmbeddedCells, rows: np.n
     return opinions_on(reference, cells, Neighbors(indices, distances), near)
 
 
-def _over_types(reference: Reference, given: np.ndarray, votes: np.ndarray, near: np.ndarray) -> np.ndarray:
+def _over_types(reference: Reference, given: np.ndarray, around: np.ndarray) -> np.ndarray:
     """Return probabilities of the head's types as such of the reference's, ``(n, n_types)``."""
     n_types = len(reference.types)
     over = np.zeros((len(given), n_types))
@@ -70,7 +90,6 @@ def _over_types(reference: Reference, given: np.ndarray, votes: np.ndarray, near
     new = np.ones(n_types, dtype=bool)
     new[reference.head_columns[kept]] = False
     if new.any():
-        share = (votes[:, new] + near[:, new]) / 2
-        over *= 1 - share.sum(axis=1, keepdims=True)
-        over[:, new] = share
+        over *= 1 - around[:, new].sum(axis=1, keepdims=True)
+        over[:, new] = around[:, new]
     return over

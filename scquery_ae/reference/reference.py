@@ -240,7 +240,7 @@ class Reference:
         """Embed labelled cells and add them; nothing is trained, and calibration is done anew.
 
         The cells count as held out, since training has not seen them. Types that the head does not know are named by
-        neighbours and mean codes alone.
+        the neighbourhood alone.
 
         Parameters
         ----------

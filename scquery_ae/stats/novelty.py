@@ -98,7 +98,7 @@ class Standardization:
             raise ArgumentError(msg)
 
     @classmethod
-    def fit(cls, scores: np.ndarray, groups: np.ndarray, n_types: int) -> Standardization:
+    def fit(cls, scores: np.ndarray, groups: np.ndarray, n_types: int, *, by_type: bool = True) -> Standardization:
         """Fit to the scores of held-out cells; types with few of them use all.
 
         Parameters
@@ -107,6 +107,8 @@ class Standardization:
             Score and predicted type of each, ``(m,)``.
         n_types
             Number of types.
+        by_type
+            Whether each type has a location and spread of its own; otherwise all have those of all scores.
         """
         check_n_types(n_types)
         scores = check_array("scores", scores, (None,), finite=True)
@@ -115,7 +117,7 @@ class Standardization:
             return cls(np.zeros(n_types), np.ones(n_types))
         pooled = max(float(scores.std()), 1e-9)
         location, spread = np.full(n_types, float(scores.mean())), np.full(n_types, pooled)
-        for kind in range(n_types):
+        for kind in range(n_types if by_type else 0):
             own = scores[groups == kind]
             if len(own) >= MIN_CELLS:
                 # A little of the spread of all: ten cells that happen to agree are no proof of a narrow type.

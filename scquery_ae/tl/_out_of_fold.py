@@ -13,8 +13,8 @@ from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import CellRows
 from scquery_ae.reference import Novelty
 from scquery_ae.reference.calibration import placed
-from scquery_ae.reference.opinions import CALIBRATION_HITS
-from scquery_ae.stats import centroid_probabilities, type_centroids, vote_probabilities
+from scquery_ae.reference.opinions import CALIBRATION_HITS, neighborhood
+from scquery_ae.stats import centroid_probabilities, type_centroids
 from scquery_ae.training import Objective, crossfit
 
 
@@ -27,7 +27,7 @@ class OutOfFold:
     rows
         Which cells, int ``(m,)``.
     opinions
-        Probabilities of each type by head, neighbours, mean codes and genes, each ``(m, n_types)``.
+        Probabilities of each type by head, neighbourhood and genes, each ``(m, n_types)``.
     strangeness
         As of :meth:`scquery_ae.reference.Reference.strangeness`, ``(m, 3)``; ``(m, 0)`` where it was not asked for.
     """
@@ -82,8 +82,11 @@ def out_of_fold(
         hits = ExactIndex(searched).search(codes[rows], min(CALIBRATION_HITS, len(rest)))
         opinions = (
             other.classify(codes[rows]),
-            vote_probabilities(hits.distances, labels[rest][hits.indices], len(types)),
-            centroid_probabilities(codes[rows], type_centroids(searched, labels[rest], len(types))),
+            neighborhood(
+                hits,
+                labels[rest][hits.indices],
+                centroid_probabilities(codes[rows], type_centroids(searched, labels[rest], len(types))),
+            ),
             other.fitted_discriminant.probabilities(other.evidence(cells.logged[rows], cells.totals[rows])),
         )
         strange = np.zeros((len(rows), 0))

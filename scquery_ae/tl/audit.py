@@ -37,7 +37,7 @@ def audit(
 ) -> pd.DataFrame:
     """Rank labelled cells by how little an encoder that has not seen their labels believes them.
 
-    Fine-tuning is repeated once a fold, and head, neighbours, mean codes and genes of the other folds judge the cells
+    Fine-tuning is repeated once a fold, and head, neighbourhood and genes of the other folds judge the cells
     of each.
 
     Parameters

@@ -27,7 +27,7 @@ from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.tl._labels import WRONG_LABELS, batch_codes, split_column, suspects_to_drop
 from scquery_ae.tl._write import write_results
-from scquery_ae.training import Objective, finetune_encoder, stratified_split
+from scquery_ae.training import MOST_FINETUNING, Objective, default_batch_size, finetune_encoder, stratified_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ def finetune(
     dropout: float = 0.0,
     epochs: int = 30,
     patience: int = 5,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     learning_rate: float = 1e-3,
     validation_fraction: float = 0.1,
     wrong_labels: str = "auto",
@@ -104,7 +104,9 @@ def finetune(
     epochs, patience
         Most epochs, and epochs without a lower loss on the held-out cells before training stops; the
         weights of the best epoch are kept.
-    batch_size, learning_rate
+    batch_size
+        Cells in a step; None for what makes 32 steps an epoch, but 32 at least and 128 at most.
+    learning_rate
         Of the Adam optimiser.
     validation_fraction
         Share of the labelled cells held out, in [0, 1). A type never loses its last cell.
@@ -161,8 +163,10 @@ def finetune(
     check_choice("wrong_labels", wrong_labels, WRONG_LABELS)
     check_number("class_weight_power", class_weight_power, 0, 1)
     learning_rate = check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
-    for name, number in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
+    for name, number in (("epochs", epochs), ("patience", patience)):
         check_integer(name, number)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size)
     check_integer("random_state", random_state, 0)
     if not isinstance(encoder, Encoder):
         msg = f"`tl.finetune` needs the encoder of `sq.tl.pretrain`. Received {type(encoder).__name__}."
@@ -192,6 +196,8 @@ def finetune(
         suspect = suspects_to_drop(encoder, rows, codes, len(types), wrong_labels, random_state)
         codes[suspect] = -1
         labelled &= ~suspect
+    if batch_size is None:
+        batch_size = default_batch_size(int(labelled.sum()), MOST_FINETUNING)
     held_out = np.zeros(adata.n_obs, dtype=bool)
     held_out[labelled] = stratified_split(
         codes[labelled], validation_fraction, random_state, None if batches is None else batches[labelled]

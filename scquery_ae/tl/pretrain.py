@@ -23,16 +23,15 @@ from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.gene_sets import GeneSetMask, gene_set_mask, read_gmt
 from scquery_ae.loaders import CellRows, fitted_transform, open_training
-from scquery_ae.training import pretrain_encoder, principal_components
+from scquery_ae.training import MOST_PRETRAINING, default_batch_size, pretrain_encoder, principal_components
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scquery_ae.nn import Corruption
 
-#: Least and most cells in a step, unless told otherwise. Greater batches make better use of the processor; in these
-#: sizes, accuracy on the benchmark's tasks is the same or better.
-BATCH_SIZES = (128, 512)
+#: Cells in a step above which the learning rate grows.
+USUAL_BATCH = 128
 
 
 def pretrain(
@@ -100,7 +99,7 @@ def pretrain(
     epochs, patience
         Most epochs a layer, and epochs without a lower denoising loss on held-out cells before it stops.
     batch_size
-        Cells in a step; None for a quarter of the cells, but 128 at least and 512 at most.
+        Cells in a step; None for what makes 32 steps an epoch, but 32 at least and 512 at most.
     learning_rate
         Of the Adam optimiser; None for 0.001, and from batches of 128 on more with the root of their size.
     validation_fraction
@@ -148,7 +147,7 @@ def pretrain(
     sets = _read_sets(gene_sets, transform.genes, free_units)
     cells = CellRows.read(open_training(adata, transform, "tl.pretrain"), transform)
     if batch_size is None:
-        batch_size = int(np.clip(adata.n_obs // 4, *BATCH_SIZES))
+        batch_size = default_batch_size(adata.n_obs, MOST_PRETRAINING)
     if learning_rate is None:
         learning_rate = _learning_rate(batch_size)
     settings = plain(
@@ -202,8 +201,8 @@ def _learning_rate(batch_size: Any) -> float | list[float]:
     if is_several(batch_size):
         return [float(np.max(_learning_rate(size))) for size in batch_size]
     # What is no size is refused later, in its own words.
-    size = batch_size if is_integer(batch_size) else BATCH_SIZES[0]
-    return float(1e-3 * max(size / BATCH_SIZES[0], 1.0) ** 0.5)
+    size = batch_size if is_integer(batch_size) else USUAL_BATCH
+    return float(1e-3 * max(size / USUAL_BATCH, 1.0) ** 0.5)
 
 
 def _read_sets(gene_sets: object, genes: np.ndarray, free_units: int) -> GeneSetMask | None:

@@ -7,14 +7,18 @@ from scquery_ae.training.objective import Objective
 from scquery_ae.training.panels import PanelNoise
 from scquery_ae.training.pretrain import pretrain_encoder
 from scquery_ae.training.split import stratified_split
+from scquery_ae.training.steps import MOST_FINETUNING, MOST_PRETRAINING, default_batch_size
 from scquery_ae.training.suspects import Suspicion, suspect_labels
 
 __all__ = [
+    "MOST_FINETUNING",
+    "MOST_PRETRAINING",
     "FinetuneResult",
     "Objective",
     "PanelNoise",
     "Suspicion",
     "crossfit",
+    "default_batch_size",
     "finetune_encoder",
     "make_folds",
     "pretrain_encoder",

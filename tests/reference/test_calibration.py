@@ -13,33 +13,35 @@ PLAIN = Standardization(np.zeros(2), np.ones(2))
 @pytest.fixture
 def held_out():
     rng = np.random.default_rng(0)
-    opinions = [rng.dirichlet(np.ones(3), 80) for _ in range(4)]
-    return opinions, rng.normal(size=(80, 2)) * [1, 5] + [0, 20], rng.integers(0, 3, 80)
+    opinions = [rng.dirichlet(np.ones(3), 80) for _ in range(3)]
+    return opinions, rng.normal(size=(80, 3)) * [1, 5, 2] + [0, 20, 9], rng.integers(0, 3, 80)
 
 
 def test_fit_is_its_parts_put_together(held_out):
     opinions, strangeness, truth = held_out
     calibration = Calibration.fit(opinions, strangeness, truth, "held_out")
-    combination = fit_combination(opinions, truth, (1, 1, 1, 2.5))
-    head, votes, near, genes = opinions
-    mixed = 0.999 * (head + votes + near + 2.5 * genes) / 5.5 + 0.001 / 3
+    combination = fit_combination(opinions, truth, (1, 1, 1.6))
+    head, around, genes = opinions
+    mixed = 0.999 * (head + around + 1.6 * genes) / 3.6 + 0.001 / 3
     probabilities = mixed ** (1 / combination.temperature)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     assert calibration.combination == combination
     assert calibration.method == "held_out"
     # Groups are what codes speak for; here genes often speak for another type.
-    np.testing.assert_array_equal(calibration.groups, (head + votes + near).argmax(axis=1))
+    np.testing.assert_array_equal(calibration.groups, (head + around).argmax(axis=1))
     assert (calibration.groups != probabilities.argmax(axis=1)).any()
     np.testing.assert_allclose(
         calibration.true_probabilities, [p[t] for p, t in zip(probabilities, truth, strict=True)]
     )
-    # Each way of being strange in units of its type, then added up; every type has more than ten cells here.
-    expected = np.zeros(80)
-    for kind in strangeness.T:
+    # Doubt and codes in units of the type, components in units of all, and one half, one and two added up; every type
+    # has more than ten cells here.
+    doubt, codes, components = strangeness.T
+    expected = 2 * (components - components.mean()) / components.std()
+    for kind, says in ((doubt, 0.5), (codes, 1)):
         for group in range(3):
             mine = calibration.groups == group
             assert mine.sum() >= 10
-            expected[mine] += (kind[mine] - kind[mine].mean()) / (kind[mine].std() + 0.1 * kind.std())
+            expected[mine] += says * (kind[mine] - kind[mine].mean()) / (kind[mine].std() + 0.1 * kind.std())
     np.testing.assert_allclose(calibration.scores, expected)
     np.testing.assert_allclose(calibration.nonconformity(strangeness, calibration.groups), calibration.scores)
 
@@ -48,10 +50,10 @@ def test_fit_is_its_parts_put_together(held_out):
 def test_opinions_of_the_network_count_for_the_share_of_the_genes(held_out, share):
     opinions, strangeness, truth = held_out
     calibration = Calibration.fit(opinions, strangeness, truth, "held_out")
-    assert weights(share) == (share, share, share, 2.5)
-    assert weights() == (1, 1, 1, 2.5)
-    head, votes, near, genes = opinions
-    mixed = 0.999 * (share * (head + votes + near) + 2.5 * genes) / (3 * share + 2.5) + 0.001 / 3
+    assert weights(share) == (share, share, 1.6)
+    assert weights() == (1, 1, 1.6)
+    head, around, genes = opinions
+    mixed = 0.999 * (share * (head + around) + 1.6 * genes) / (2 * share + 1.6) + 0.001 / 3
     expected = mixed ** (1 / calibration.combination.temperature)
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(calibration.probabilities(opinions, share), expected)
@@ -60,15 +62,15 @@ def test_opinions_of_the_network_count_for_the_share_of_the_genes(held_out, shar
 
 
 def test_cells_are_placed_without_their_genes():
-    head, votes, near = np.array([[[0.6, 0.4]], [[0.3, 0.7]], [[0.55, 0.45]]])
+    head, around = np.array([[[0.6, 0.4]], [[0.3, 0.7]]])
     for genes in ([[1.0, 0.0]], [[0.0, 1.0]]):
-        np.testing.assert_array_equal(placed((head, votes, near, np.array(genes))), [1])
+        np.testing.assert_array_equal(placed((head, around, np.array(genes))), [1])
 
 
 def test_the_unit_of_a_kind_of_strangeness_does_not_matter(held_out):
     opinions, strangeness, truth = held_out
     one = Calibration.fit(opinions, strangeness, truth, "held_out")
-    other = Calibration.fit(opinions, strangeness * [1000, 0.1] + [-5, 7], truth, "held_out")
+    other = Calibration.fit(opinions, strangeness * [1000, 0.1, 3] + [-5, 7, 1], truth, "held_out")
     np.testing.assert_allclose(other.scores, one.scores)
 
 

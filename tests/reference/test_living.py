@@ -11,7 +11,7 @@ from scipy.special import softmax
 import scquery_ae as sq
 from scquery_ae.index import ExactIndex, Neighbors
 from scquery_ae.reference import EmbeddedCells, SearchFilter, replay
-from scquery_ae.reference.opinions import opinions_on
+from scquery_ae.reference.opinions import neighborhood, opinions_on
 from scquery_ae.stats import centroid_probabilities
 
 
@@ -184,16 +184,16 @@ def test_head_and_genes_say_of_a_new_type_what_the_others_do(living, with_new_ty
     cells = cells_of(living, 20)
     hits = hits_of_types(living, [0, 3, 3, 1])
     said = np.random.default_rng(0).dirichlet(np.ones(4), 20)
-    head, votes, near, genes = opinions_on(living, cells, hits, said)
-    assert near is said
-    share = (votes[:, 3] + near[:, 3]) / 2
-    np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0, 0.5], (20, 1)))
+    head, around, genes = opinions_on(living, cells, hits, said)
+    # All hits have a label, so that mean codes have no say.
+    np.testing.assert_allclose(around, np.tile([0.25, 0.25, 0, 0.5], (20, 1)))
+    share = around[:, 3]
     np.testing.assert_allclose(head[:, 3], share)
     np.testing.assert_allclose(head[:, :3], living.encoder.classify(cells.codes) * (1 - share)[:, None], rtol=1e-5)
     np.testing.assert_allclose(genes[:, 3], share)
     said = softmax(np.asarray(cells.evidence, float) / living.encoder.discriminant.temperature, axis=1)
     # Two hits of four were added: for so much of it the genes have nothing of their own to say.
-    expected = (said * (1 - share)[:, None] + (votes + near)[:, :3] / 2) / 2
+    expected = (said * (1 - share)[:, None] + around[:, :3]) / 2
     np.testing.assert_allclose(genes[:, :3], expected, rtol=1e-5, atol=1e-12)
 
 
@@ -209,10 +209,10 @@ def test_genes_leave_cells_that_lie_among_added_ones_to_the_others(living, more,
     for n_added in range(5):
         hits = old.copy()
         hits[:, :n_added] += 240
-        votes, genes = np.array(opinions_on(living, cells, Neighbors(hits, distances), near))[[1, 3]]
+        _, around, genes = opinions_on(living, cells, Neighbors(hits, distances), near)
         own = living.encoder.discriminant.probabilities(cells.evidence)
         share = n_added / 4
-        np.testing.assert_allclose(genes, (1 - share) * own + share * (votes + near) / 2, rtol=1e-5, atol=1e-12)
+        np.testing.assert_allclose(genes, (1 - share) * own + share * around, rtol=1e-5, atol=1e-12)
         shares.append(np.abs(genes - own).mean())
     assert (np.diff(shares) > 0).all()
     living.save(tmp_path / "a.scq")
@@ -229,13 +229,21 @@ def test_without_a_discriminant_genes_say_what_the_others_do_on_average(referenc
     assert cells.evidence.shape == (20, 0)
     said = np.random.default_rng(0).dirichlet(np.ones(3), 20)
     hits = hits_of_types(bare, [0, 2, 2, 1])
-    head, votes, near, genes = opinions_on(bare, cells, hits, said)
-    np.testing.assert_allclose(votes, np.tile([0.25, 0.25, 0.5], (20, 1)))
-    np.testing.assert_allclose(genes, (bare.encoder.classify(cells.codes) + votes + said) / 3)
+    head, around, genes = opinions_on(bare, cells, hits, said)
+    np.testing.assert_allclose(around, np.tile([0.25, 0.25, 0.5], (20, 1)))
+    np.testing.assert_allclose(genes, (bare.encoder.classify(cells.codes) + around) / 2)
     with_one = opinions_on(reference, cells_of(reference, 20), hits, said)
-    for one, other in zip((head, votes, near), with_one[:3], strict=True):
+    for one, other in zip((head, around), with_one[:2], strict=True):
         np.testing.assert_array_equal(one, other)
-    assert np.abs(with_one[3] - genes).max() > 0.1
+    assert np.abs(with_one[2] - genes).max() > 0.1
+
+
+def test_hits_without_a_label_leave_their_say_to_the_mean_codes():
+    distances = np.full((3, 4), 0.1, np.float32)
+    labels = np.array([[0, 0, 1, 1], [0, -1, -1, 1], [-1, -1, -1, -1]])
+    near = np.array([[0.7, 0.1, 0.2]] * 3)
+    received = neighborhood(Neighbors(np.zeros((3, 4), int), distances), labels, near)
+    np.testing.assert_allclose(received, [[0.5, 0.5, 0], [0.6, 0.3, 0.1], [0.7, 0.1, 0.2]])
 
 
 def test_labels_under_another_column_and_missing_ones(living, more):
@@ -451,7 +459,7 @@ def test_types_that_get_one_name_become_one(living, reference, query_adata, tmp_
     np.testing.assert_array_equal(living.evidence, reference.evidence)
     cells = cells_of(living, 10)
     hits = Neighbors(np.zeros((10, 1), int), np.zeros((10, 1), np.float32))
-    head, _, _, genes = opinions_on(living, cells, hits, np.full((10, 2), 0.5))
+    head, _, genes = opinions_on(living, cells, hits, np.full((10, 2), 0.5))
     said = softmax(np.asarray(cells.evidence, float) / reference.encoder.discriminant.temperature, axis=1)
     for received, before in ((head, reference.encoder.classify(cells.codes)), (genes, said)):
         expected = np.stack([before[:, 0] + before[:, 2], before[:, 1]], axis=1)

@@ -14,24 +14,25 @@ from scquery_ae.reference.replay import KEPT, KEPT_OF_TYPE, _thinned
 
 
 def named_by_hand(reference, adata, genes_by_hand):
-    """Types of the labelled held-out cells by head, neighbours, mean codes and genes, each cell itself left out."""
+    """Types of the labelled held-out cells by head, neighbourhood and genes, each cell itself left out."""
     labels = reference.label_codes
     held_out = (adata.obs["scquery_split"] == "validation").to_numpy() & (labels >= 0)
     counts = adata[:, list(reference.encoder.genes)].layers["counts"].toarray()[held_out]
     codes = reference.encoder.encode(counts)
-    votes, near = np.zeros((len(codes), 3)), np.zeros((len(codes), 3))
+    around = np.zeros((len(codes), 3))
     for row, cell in enumerate(np.flatnonzero(held_out)):
         others, kinds = np.delete(np.asarray(reference.embedding, float), cell, axis=0), np.delete(labels, cell)
         d = 1 - others @ codes[row]
         nearest = np.argsort(d)[:15]
         nearest = nearest[kinds[nearest] >= 0]
         weight = np.exp(-d[nearest] / d[nearest][2])
-        votes[row] = [weight[kinds[nearest] == kind].sum() / weight.sum() for kind in range(3)]
+        votes = np.array([weight[kinds[nearest] == kind].sum() / weight.sum() for kind in range(3)])
         means = np.stack([others[kinds == kind].mean(axis=0) for kind in range(3)])
-        near[row] = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ codes[row])
+        near = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ codes[row])
+        around[row] = (len(nearest) * votes + (15 - len(nearest)) * near) / 15
     head = softmax(codes @ reference.encoder.head.kernel + reference.encoder.head.bias, axis=1)
     genes = genes_by_hand(reference.encoder, counts)
-    return labels[held_out], (head + votes + near + 2.5 * genes).argmax(axis=1)
+    return labels[held_out], (head + around + 1.6 * genes).argmax(axis=1)
 
 
 def hazy(reference):

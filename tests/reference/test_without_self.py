@@ -35,7 +35,7 @@ def cells_of(reference, rows, codes=None):
 
 def assert_as_if_made_without(reference, rows):
     opinions = opinions_without_self(reference, cells_of(reference, rows), rows)
-    assert [opinion.shape for opinion in opinions] == [(len(rows), len(reference.types))] * 4
+    assert [opinion.shape for opinion in opinions] == [(len(rows), len(reference.types))] * 3
     for i, row in enumerate(rows):
         other = without(reference, row)
         cell = cells_of(reference, rows[i : i + 1])
@@ -58,13 +58,13 @@ def test_the_only_cell_of_its_type_is_judged_by_a_type_without_cells(reference):
     obs.loc[obs.index[mine[1:]], "cell_type"] = None
     alone = dataclasses.replace(reference, obs=obs)
     assert (alone.label_codes == 2).sum() == 1
-    head, votes, near, genes = assert_as_if_made_without(alone, mine[:3])
+    head, around, genes = assert_as_if_made_without(alone, mine[:3])
     # No neighbour and no mean code speak for it, and head and genes do; votes without a voter are those of chance.
-    assert votes[0, 2] <= 1 / 3
-    assert near[0, 2] < near[0].max()
+    assert around[0, 2] <= 1 / 3
+    assert around[0, 2] < around[0].max()
     assert head[0, 2] > 0
     assert genes[0, 2] > 0
-    assert votes[1, 2] > 0
+    assert around[1, 2] > 0
 
 
 def test_a_type_that_the_head_does_not_know(reference):
@@ -105,15 +105,15 @@ def test_codes_may_be_others_than_those_that_are_kept(reference):
     rows = np.flatnonzero(reference.label_codes >= 0)[:8]
     codes = np.asarray(reference.embedding)[rows] + 0.4 * rng.standard_normal((8, 8)).astype(np.float32)
     codes /= np.linalg.norm(codes, axis=1, keepdims=True)
-    _, votes, near, genes = opinions_without_self(reference, cells_of(reference, rows, codes), rows)
+    _, around, genes = opinions_without_self(reference, cells_of(reference, rows, codes), rows)
     np.testing.assert_allclose(genes, reference.encoder.discriminant.probabilities(reference.evidence[rows]))
     for i, row in enumerate(rows):
         other = without(reference, row)
-        np.testing.assert_allclose(near[i], centroid_probabilities(codes[i : i + 1], other.centroids)[0], atol=1e-5)
+        near = centroid_probabilities(codes[i : i + 1], other.centroids)
         hits = other.search_index.search(codes[i : i + 1], 15)
         cell = cells_of(reference, rows[i : i + 1], codes[i : i + 1])
-        expected = opinions_on(other, cell, hits, near[i : i + 1])
-        np.testing.assert_allclose(votes[i], expected[1][0], atol=1e-5)
+        expected = opinions_on(other, cell, hits, near)
+        np.testing.assert_allclose(around[i], expected[1][0], atol=1e-5)
 
 
 # Calibration.
@@ -149,8 +149,8 @@ def test_calibration_measures_each_cell_from_means_without_it(reference, fitted)
     assert method == "held_out"
     rows = np.flatnonzero(living.held_out & (living.label_codes >= 0))
     np.testing.assert_array_equal(truth, living.label_codes[rows])
-    head, votes, near, _ = opinions
-    given = (head + votes + near).argmax(axis=1)
+    head, around, _ = opinions
+    given = (head + around).argmax(axis=1)
     assert 0 < (given != truth).sum() < len(rows)
     for kind, gaussians, x in (
         (1, living.novelty.codes, np.asarray(living.embedding, float)),

@@ -92,6 +92,13 @@ def test_standardization_by_hand():
     )
 
 
+def test_all_types_may_share_a_unit():
+    scores, groups = np.array([1.0, 5.0] * 10 + [10.0, 14.0] * 10), np.repeat([0, 1], 20)
+    fitted = Standardization.fit(scores, groups, 3, by_type=False)
+    np.testing.assert_allclose(fitted.location, [7.5] * 3)
+    np.testing.assert_allclose(fitted.spread, [scores.std()] * 3)
+
+
 @pytest.mark.parametrize("n", [MIN_CELLS - 1, MIN_CELLS])
 def test_a_type_is_judged_by_its_own_scores_from_ten_cells_on(n):
     scores = np.concatenate([np.zeros(n), np.full(20, 6.0)])

@@ -90,24 +90,22 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
     assert calibration.method == "held_out"
     assert len(calibration.scores) == len(calibration.groups) == len(calibration.true_probabilities) == 15
 
-    # Head, votes of fifteen neighbours, mean codes and genes, each cell itself left out.
+    # Head, votes of fifteen neighbours, which all have a label, and genes, each cell itself left out.
     rows, codes = np.flatnonzero(held_out), codes.astype(float)
-    votes, near = np.zeros((15, 3)), np.zeros((15, 3))
+    votes = np.zeros((15, 3))
     for i, row in enumerate(rows):
         others, kinds = np.delete(codes, row, axis=0), np.delete(truth, row)
         d = np.clip(1 - others @ codes[row], 0, 2)
         nearest = np.argsort(d)[:15]
         weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
         votes[i] = [weight[kinds[nearest] == kind].sum() / weight.sum() for kind in range(3)]
-        means = np.stack([others[kinds == kind].mean(axis=0) for kind in range(3)])
-        near[i] = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ codes[row])
     head = softmax(codes[rows] @ encoder.head.kernel + encoder.head.bias, axis=1)
-    genes = (head + votes + near) / 3
+    genes = (head + votes) / 2
     if genes_say:
         genes = genes_by_hand(encoder, cells.layers["counts"].toarray()[rows])
-    opinions = (head, votes, near, genes)
-    labels = (head + votes + near).argmax(axis=1)
-    assert genes_say == (labels != (head + votes + near + 2.5 * genes).argmax(axis=1)).any()
+    opinions = (head, votes, genes)
+    labels = (head + votes).argmax(axis=1)
+    assert genes_say == (labels != (head + votes + 1.6 * genes).argmax(axis=1)).any()
 
     # Strangeness: the head's doubt, and the distances to the given type in codes and in principal components. The
     # covariances are those of all cells; the mean of a cell's own type is taken without it.
@@ -400,7 +398,9 @@ def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, m
             weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
             votes = np.array([weight[rest_labels[nearest] == kind].sum() for kind in range(3)]) / weight.sum()
             head = softmax(codes[row] @ fold.head.kernel + fold.head.bias)
-            mixed = (head + votes + softmax(40 * means @ codes[row]) + 2.5 * genes[row]) / 5.5
+            labelled = len(nearest) / 15
+            around = labelled * votes + (1 - labelled) * softmax(40 * means @ codes[row])
+            mixed = (head + around + 1.6 * genes[row]) / 3.6
             mixed = (0.999 * mixed + 0.001 / 3) ** (1 / reference.calibration.combination.temperature)
             expected.append(mixed[labels[row]] / mixed.sum())
     np.testing.assert_allclose(reference.calibration.true_probabilities, expected, rtol=1e-2, atol=1e-4)

@@ -201,6 +201,16 @@ def test_settings_are_passed_on_and_recorded(cells, encoder, asked):
     assert encoder.history["finetune"] == {"loss": [1.0]}
 
 
+def test_a_step_takes_by_default_what_the_labelled_cells_make(make_adata, make_encoder, asked):
+    adata = make_adata(2200, 6)
+    adata.obs["cell_type"] = adata.obs["cell_type"].where(np.arange(2200) >= 600)
+    sq.pp.normalize(adata)
+    encoder = make_encoder(adata)
+    sq.tl.finetune(adata, encoder, **(QUICK | {"batch_size": None}))
+    # 1,600 of 2,200 cells have a label, and make 32 steps of 50.
+    assert asked[0].batch_size == encoder.parameters["finetune"]["batch_size"] == 50
+
+
 # Refusals leave the encoder and the AnnData as they were.
 
 

@@ -196,14 +196,15 @@ def test_what_is_no_anndata_is_refused():
 @pytest.mark.parametrize(
     ("n_cells", "batch_size", "rate"),
     [
-        (60, 128, 1e-3),
-        (512, 128, 1e-3),
-        # 519 / 4 is 129.75, and the root of 129 / 128 is 1.0038986.
-        (519, 129, 1.0038986e-3),
-        (800, 200, 1.25e-3),
+        (60, 32, 1e-3),
+        (1055, 32, 1e-3),
+        (1056, 33, 1e-3),
+        (4096, 128, 1e-3),
+        # 4130 / 32 is 129.06, and the root of 129 / 128 is 1.0038986.
+        (4130, 129, 1.0038986e-3),
         # Four times 128: twice the rate.
-        (2048, 512, 2e-3),
-        (5000, 512, 2e-3),
+        (16384, 512, 2e-3),
+        (16500, 512, 2e-3),
     ],
 )
 def test_default_steps_grow_with_the_cells(make_adata, read, n_cells, batch_size, rate):
@@ -240,7 +241,7 @@ def test_what_is_asked_for_is_used(normalized, read):
     sq.tl.pretrain(normalized, **(QUICK | {"batch_size": None, "learning_rate": 0.5}))
     sq.tl.pretrain(normalized, **(QUICK | {"batch_size": 512, "learning_rate": (0.5, 0.25)}))
     asked = [(settings["batch_size"], settings["learning_rate"]) for _, _, settings in read]
-    assert asked == [(128, 0.5), (512, [0.5, 0.25])]
+    assert asked == [(32, 0.5), (512, [0.5, 0.25])]
 
 
 # One value for all layers, or one a layer.

@@ -355,20 +355,21 @@ def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, refere
 
 
 def test_a_reference_whose_near_cells_have_no_label(query_adata, reference, genes_by_hand):
-    # All but one type without labels: only that type is voted for, in all that follows from the votes.
+    # All but one type without labels: only that type is voted for, and mean codes speak for the hits without one.
     obs = reference.obs.copy()
     obs["cell_type"] = obs["cell_type"].where(obs["cell_type"] == "type 1")
     bare = dataclasses.replace(reference, obs=obs)
     cells = _seen(query_adata, reference)
     codes = cells.codes
     found = bare.annotate(cells, n_neighbors=240)
+    labelled = (bare.label_codes >= 0).mean()
+    assert 0.2 < labelled < 0.5
     opinions = [
         bare.encoder.classify(codes),
-        np.tile([0.0, 1.0, 0.0], (30, 1)),
-        centroid_probabilities(codes, bare.centroids),
+        labelled * np.array([0.0, 1.0, 0.0]) + (1 - labelled) * centroid_probabilities(codes, bare.centroids),
         genes_by_hand(bare.encoder, query_adata[:, list(bare.encoder.genes)].X.toarray()),
     ]
-    expected = bare.calibration.combination(opinions, (1, 1, 1, 2.5))
+    expected = bare.calibration.combination(opinions, (1, 1, 1.6))
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-3, atol=1e-6)
 
 
@@ -393,14 +394,15 @@ def test_opinions_are_weighed_by_the_share_of_the_genes(query_adata, reference, 
     head = made.encoder.classify(cells.codes)
     weight = np.exp(-d / d[:, 2:3])[:, :, None] * (kinds[:, :, None] == np.arange(3))
     votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
-    near = softmax(40 * cells.codes @ made.centroids.T, axis=1)
+    labelled = (kinds >= 0).mean(axis=1, keepdims=True)
+    around = labelled * votes + (1 - labelled) * softmax(40 * cells.codes @ made.centroids.T, axis=1)
     genes = genes_by_hand(made.encoder, query_adata[:, list(made.encoder.genes)].X.toarray())
-    mixed = (share * (head + votes + near) + 2.5 * genes) / (3 * share + 2.5)
+    mixed = (share * (head + around) + 1.6 * genes) / (2 * share + 1.6)
     np.testing.assert_allclose(found.probabilities, 0.999 * mixed + 0.001 / 3, atol=1e-4)
     np.testing.assert_array_equal(found.labels, found.probabilities.argmax(axis=1))
     # P-values are of the type that the rest speaks for, whatever the genes say.
     if share < 1:
-        assert (found.labels != (head + votes + near).argmax(axis=1)).any()
+        assert (found.labels != (head + around).argmax(axis=1)).any()
     plain = reference.annotate(cells)
     np.testing.assert_array_equal(found.pvalues, plain.pvalues)
     np.testing.assert_array_equal(found.strangeness, plain.strangeness)
@@ -596,11 +598,13 @@ def test_p_values_are_of_the_head_and_both_distances_together(query_adata, refer
     cells = _seen(query_adata, reference)
     adata = queried(query_adata, reference)
     head = softmax(cells.codes.astype(float) @ reference.encoder.head.kernel + reference.encoder.head.bias, axis=1)
-    # For the type that head, neighbours and mean codes speak for.
+    # For the type that head and neighbourhood speak for.
     d, hits = adata.obsm["scquery_distances"], reference.label_codes[adata.obsm["scquery_neighbors"]]
     weight = np.exp(-d / d[:, 2:3])[:, :, None] * (hits[:, :, None] == np.arange(3))
     votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
-    given = (head + votes + softmax(40 * cells.codes @ reference.centroids.T, axis=1)).argmax(axis=1)
+    labelled = (hits >= 0).mean(axis=1, keepdims=True)
+    around = labelled * votes + (1 - labelled) * softmax(40 * cells.codes @ reference.centroids.T, axis=1)
+    given = (head + around).argmax(axis=1)
     kinds = [-head.max(axis=1)]
     # Mahalanobis, from the covariance that the whitening stands for.
     for gaussians, x in ((reference.novelty.codes, cells.codes), (reference.novelty.components, cells.projected)):
