@@ -39,6 +39,8 @@ class Answers:
         Label as text, missing where there is none, ``(n_obs,)``.
     confidence, pvalue
         Float64 ``(n_obs,)``.
+    strangeness
+        Float64 ``(n_obs,)``; None if it is not there.
     unknown
         Bool ``(n_obs,)``.
     label_set
@@ -57,6 +59,7 @@ class Answers:
     label: pd.Series
     confidence: np.ndarray
     pvalue: np.ndarray
+    strangeness: np.ndarray | None
     unknown: np.ndarray
     label_set: pd.Series | None
     hits: np.ndarray | None
@@ -154,6 +157,7 @@ def read_answers(adata: AnnData, slots: Slots, columns: list[str]) -> Answers:
         label=label,
         confidence=confidence,
         pvalue=pvalue,
+        strangeness=numbers(adata, slots.strangeness, "pl.report") if slots.strangeness in adata.obs else None,
         unknown=is_unknown(adata, slots),
         label_set=sets,
         hits=obsm.get(slots.neighbors),

@@ -48,8 +48,9 @@ def unknowns(answers: Answers) -> Section:
 def _strangest(answers: Answers, labelled: np.ndarray) -> Table:
     columns = ["Cell", "Label", "Confidence", "p-value"]
     picked = np.flatnonzero(answers.unknown & labelled)
-    far = np.zeros(answers.n_obs) if answers.distances is None else answers.distances[:, 0]
-    picked = picked[np.lexsort((-far[picked], answers.pvalue[picked]))][:_STRANGEST]
+    # P-values tie at the least that the held-out cells of a type allow.
+    strange = np.zeros(answers.n_obs) if answers.strangeness is None else answers.strangeness
+    picked = picked[np.lexsort((-strange[picked], answers.pvalue[picked]))][:_STRANGEST]
     rows = [
         [
             str(answers.names[i]),
@@ -60,8 +61,8 @@ def _strangest(answers: Answers, labelled: np.ndarray) -> Table:
         for i in picked
     ]
     caption = "The strangest cells, lowest p-value first"
-    if answers.distances is not None:
-        columns.append("Distance to the nearest")
-        rows = [[*row, number(far[i], 3)] for row, i in zip(rows, picked, strict=True)]
-        caption += ", then farthest from the nearest cell of the reference"
+    if answers.strangeness is not None:
+        columns.append("Strangeness")
+        rows = [[*row, number(strange[i], 1)] for row, i in zip(rows, picked, strict=True)]
+        caption += ", then by strangeness"
     return Table(caption, columns, rows, range(2, len(columns)))

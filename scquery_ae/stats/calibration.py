@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,12 +90,18 @@ def fit_combination(
         raise ArgumentError(msg)
     rows = np.arange(len(truth))
 
-    def loss(log_temperature: float) -> float:
-        chosen = Combination(float(np.exp(log_temperature)))(opinions, weights)[rows, truth]
-        return float(-np.log(chosen).mean())
+    def loss(temperature: float) -> float:
+        return float(-np.log(Combination(temperature)(opinions, weights)[rows, truth]).mean())
 
-    fitted = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return Combination(float(np.exp(fitted.x)))
+    return Combination(best_temperature(loss, TEMPERATURES))
+
+
+def best_temperature(loss: Callable[[float], float], between: tuple[float, float]) -> float:
+    """Return the temperature with the least loss, sought over its logarithm."""
+    found = minimize_scalar(
+        lambda log_temperature: loss(float(np.exp(log_temperature))), bounds=np.log(between), method="bounded"
+    )
+    return float(np.exp(found.x))
 
 
 def _checked(opinions: Sequence[np.ndarray]) -> list[np.ndarray]:

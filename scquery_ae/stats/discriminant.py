@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse, special
-from scipy.optimize import minimize_scalar
 from scipy.sparse.linalg import eigsh
 
 from scquery_ae._array_checks import check_array
 from scquery_ae._checks import check_number
 from scquery_ae._errors import ArgumentError
+from scquery_ae.stats.calibration import best_temperature
 
 #: Directions in which cells of a type vary together.
 N_FACTORS = 50
@@ -29,6 +29,9 @@ LEAST_SPREAD = 0.5
 
 #: Values are cut at this many standard deviations above the mean, so that no gene decides alone.
 GREATEST = 10.0
+
+#: Range of the temperature: scores grow with the number of genes, so it has far to go.
+TEMPERATURES = (1.0, 3000.0)
 
 #: Cells that are looked at, at most; and of each type at least, as far as there are.
 MAX_CELLS, MIN_OF_TYPE = 20_000, 50
@@ -175,13 +178,11 @@ class GeneDiscriminant:
             return self
         scores, truth = scores[judged], truth[judged]
 
-        def loss(log_temperature: float) -> float:
-            given = replace(self, temperature=float(np.exp(log_temperature))).probabilities(scores)
+        def loss(temperature: float) -> float:
+            given = replace(self, temperature=temperature).probabilities(scores)
             return float(-np.log(given[np.arange(len(truth)), truth] + 1e-12).mean())
 
-        # Scores grow with the number of genes, so the temperature has far to go.
-        found = minimize_scalar(loss, bounds=(0.0, 8.0), method="bounded")
-        return replace(self, temperature=float(np.exp(found.x)))
+        return replace(self, temperature=best_temperature(loss, TEMPERATURES))
 
 
 def _spread_rows(labels: np.ndarray) -> np.ndarray:

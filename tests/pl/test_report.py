@@ -231,10 +231,13 @@ def test_certain_types_unknown_cells_and_the_truth_are_those_of_the_cells(full, 
     by_label = page.table("Unknown cells by label")
     assert by_label["Unknown"].astype(int).sum() == unknown.sum()
     strangest = next(rows for caption, rows in page.tables.items() if caption.startswith("The strangest cells"))
-    pvalues = obs["scquery_pvalue"][unknown].sort_values()
-    named = [row[0] for row in strangest[1:]]
-    np.testing.assert_array_equal(obs.loc[named, "scquery_pvalue"], pvalues[: len(named)])
-    assert set(named) <= set(obs.index[unknown])
+    # Among equal p-values the strangest first.
+    ranked = (
+        obs[unknown].sort_values("scquery_strangeness", ascending=False).sort_values("scquery_pvalue", kind="stable")
+    )
+    assert ranked["scquery_pvalue"].duplicated().any()
+    assert [row[0] for row in strangest[1:]] == list(ranked.index[:10])
+    assert [row[4] for row in strangest[1:]] == [f"{value:.1f}" for value in ranked["scquery_strangeness"][:10]]
 
     right = (obs["scquery_label"].astype(str) == obs["cell_type"].astype(str)).to_numpy()
     assert f"Of 60 cells with a type in cell_type and a label, {right.sum()} (" in page.text
@@ -372,7 +375,7 @@ def test_a_query_of_which_little_is_recorded(write, asked):
     adata = asked.adata.copy()
     for slot in ("scquery_neighbors", "scquery_distances", "X_scquery"):
         del adata.obsm[slot]
-    del adata.uns["scquery"], adata.obs["scquery_label_set"]
+    del adata.uns["scquery"], adata.obs["scquery_label_set"], adata.obs["scquery_strangeness"]
     page = write(adata, reference=asked.reference, study_key="batch")
     assert "uns['scquery'] , where a query records what it was asked, is not there" in page.text
     assert dict(page.tables["The reference"])["Name"] == "not recorded"
