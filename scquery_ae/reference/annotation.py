@@ -47,7 +47,7 @@ class Annotation:
     pvalues
         Conformal p-value of being an ordinary cell of the type that the code speaks for, float64 ``(n,)``.
     strangeness
-        What the p-value is made of, larger is stranger, float64 ``(n,)``.
+        How unlike the cells of its type each is, among those of all types; larger is stranger, float64 ``(n,)``.
     label_sets
         Types that cannot be ruled out, bool ``(n, n_types)``.
     neighbors

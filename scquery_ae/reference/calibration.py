@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,10 +13,9 @@ from scquery_ae.stats import Combination, Standardization, conformal_pvalues, fi
 #: for it is seldom unsure, and so would decide alone.
 GENES_SAY = 1.6
 
-#: What each kind of strangeness counts (the head's doubt, the distance among codes, that among principal components),
-#: and whether its unit is what is usual for the type, or for all. Cells of a type that lie close together in the
-#: components in one study may not do so in another.
-STRANGENESS_SAYS = ((0.5, True), (1.0, True), (2.0, False))
+#: What each kind of strangeness counts where cells of all types are ranked: the head's doubt, the distance among codes,
+#: and that among principal components.
+RANKING = (0.5, 1.0, 2.0)
 
 
 def weights(share: float = 1.0) -> tuple[float, ...]:
@@ -46,7 +45,8 @@ class Calibration:
     combination
         How several opinions make one probability.
     scales
-        For each kind of strangeness, what is usual among held-out cells, and how much more counts for one.
+        For each kind of strangeness, what is usual among held-out cells of each group; and for the last what is usual
+        among all of them.
     scores
         Nonconformity of each held-out cell, float64 ``(m,)``.
     groups
@@ -68,7 +68,7 @@ class Calibration:
     def empty(cls, n_types: int, n_kinds: int) -> Calibration:
         """Return the calibration of a reference without held-out cells: plain mean, every p-value 1, full sets."""
         nothing = np.zeros(0)
-        scales = tuple(Standardization.fit(nothing, nothing, n_types) for _ in range(n_kinds))
+        scales = tuple(Standardization.fit(nothing, nothing, n_types) for _ in range(n_kinds + 1))
         return cls(Combination(), scales, nothing, nothing.astype(np.int64), nothing)
 
     @classmethod
@@ -82,7 +82,7 @@ class Calibration:
         opinions
             Probabilities of each type by head, neighbourhood and genes, each ``(m, n_types)``.
         strangeness
-            How strange each cell is in each of the ways of `STRANGENESS_SAYS`, larger is stranger, ``(m, n_kinds)``.
+            How strange each cell is in several ways, larger is stranger, ``(m, n_kinds)``.
         truth
             Their types, int ``(m,)``.
         method
@@ -92,13 +92,12 @@ class Calibration:
         probabilities = combination(opinions, weights())
         groups = placed(opinions)
         n_types = probabilities.shape[1]
-        scales = tuple(
-            _scale(kind, groups, n_types, *says) for kind, says in zip(strangeness.T, STRANGENESS_SAYS, strict=True)
-        )
+        by_type = [Standardization.fit(kind, groups, n_types) for kind in strangeness.T]
+        scales = (*by_type, Standardization.fit(strangeness[:, -1], groups, n_types, by_type=False))
         return cls(
             combination=combination,
             scales=scales,
-            scores=_nonconformity(scales, strangeness, groups),
+            scores=np.sum(_standard(scales, strangeness, groups), axis=0),
             groups=groups,
             true_probabilities=probabilities[np.arange(len(truth)), truth],
             method=method,
@@ -117,11 +116,20 @@ class Calibration:
         return self.combination(opinions, weights(share))
 
     def nonconformity(self, strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """Return how strange each cell is for the type that it is given, ``(n,)``.
+        """Return how strange each cell is among those of the type that it is given, ``(n,)``.
 
-        The ways of being strange are added, each in units of what is usual.
+        The ways of being strange are added, each in units of what is usual for the type.
         """
-        return _nonconformity(self.scales, strangeness, groups)
+        return np.asarray(np.sum(_standard(self.scales, strangeness, groups), axis=0))
+
+    def ranking(self, strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Return how strange each cell is among those of all types, ``(n,)``.
+
+        The distance among components, the last kind, counts most, and in units of what is usual for all: a type whose
+        cells lie close together in one study may not do so in another.
+        """
+        kinds = [*_standard(self.scales, strangeness, groups)[:-1], self.scales[-1](strangeness[:, -1], groups)]
+        return np.asarray(np.sum([says * kind for says, kind in zip(RANKING, kinds, strict=True)], axis=0))
 
     def pvalues(self, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Return how plausible it is that each cell belongs to the type that it is given, ``(n,)`` in (0, 1].
@@ -137,12 +145,6 @@ class Calibration:
         return sets
 
 
-def _scale(kind: np.ndarray, groups: np.ndarray, n_types: int, says: float, by_type: bool) -> Standardization:
-    """Return what is usual of a kind of strangeness; what counts twice as much has half the unit."""
-    usual = Standardization.fit(kind, groups, n_types, by_type=by_type)
-    return replace(usual, spread=usual.spread / says)
-
-
-def _nonconformity(scales: Sequence[Standardization], strangeness: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    standard = [scale(kind, groups) for scale, kind in zip(scales, strangeness.T, strict=True)]
-    return np.asarray(np.sum(standard, axis=0))
+def _standard(scales: Sequence[Standardization], strangeness: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
+    """Return each kind of strangeness in units of what is usual for the type."""
+    return [scale(kind, groups) for scale, kind in zip(scales, strangeness.T, strict=False)]

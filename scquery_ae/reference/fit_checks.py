@@ -8,6 +8,7 @@ import numpy as np
 
 from scquery_ae._errors import ArgumentError
 from scquery_ae.index import INDEXES
+from scquery_ae.reference.novelty import N_KINDS
 
 if TYPE_CHECKING:
     from scquery_ae.reference.reference import Reference
@@ -44,6 +45,7 @@ def check_fit(reference: Reference) -> None:
     ):
         shapes[f"mean {name}"] = (gaussians.means.shape, (n_types, width))
         shapes[f"whitening of {name}"] = (gaussians.whitening.shape, (width, width))
+    shapes["scales"] = ((len(reference.calibration.scales),), (N_KINDS + 1,))
     for i, scale in enumerate(reference.calibration.scales):
         shapes[f"scale {i}"] = (np.stack([scale.location, scale.spread]).shape, (2, n_types))
     for name, (received, expected) in shapes.items():

@@ -20,7 +20,7 @@ from scquery_ae.dense import DenseWeights, Head
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ApproximateIndex, choose_index
 from scquery_ae.reference.calibration import Calibration
-from scquery_ae.reference.novelty import Novelty
+from scquery_ae.reference.novelty import N_KINDS, Novelty
 from scquery_ae.reference.replay import ReplayCells
 from scquery_ae.stats import Combination, GeneDiscriminant, Standardization, TypeGaussians
 from scquery_ae.transform import Transform
@@ -181,7 +181,11 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         shape=(len(names), transform.n_genes),
     )
     counts.check_format()
-    scales = zip(held_out.pop("locations"), held_out.pop("spreads"), strict=True)
+    pairs = zip(held_out.pop("locations"), held_out.pop("spreads"), strict=True)
+    scales = [Standardization(location, spread) for location, spread in pairs]
+    if len(scales) == N_KINDS:
+        # Earlier versions had no unit for all types.
+        scales.append(scales[-1])
     return {
         "encoder": encoder,
         "embedding": embedding,
@@ -203,7 +207,7 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         "evidence": open_memmap(files["evidence"], mode="r") if "evidence" in files else None,
         "calibration": Calibration(
             combination=Combination(float(model["temperature"])),
-            scales=tuple(Standardization(location, spread) for location, spread in scales),
+            scales=tuple(scales),
             method=model["calibration_method"],
             **held_out,
         ),

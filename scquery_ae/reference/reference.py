@@ -194,13 +194,13 @@ class Reference:
         probabilities = self.calibration.probabilities(opinions, share)
         labels = probabilities.argmax(axis=1)
         places = placed(opinions)
-        strangeness = self.calibration.nonconformity(self.strangeness(cells, places), places)
+        strangeness = self.strangeness(cells, places)
         return Annotation(
             types=self.types,
             labels=labels,
             probabilities=probabilities,
-            pvalues=self.calibration.pvalues(strangeness, places),
-            strangeness=strangeness,
+            pvalues=self.calibration.pvalues(self.calibration.nonconformity(strangeness, places), places),
+            strangeness=self.calibration.ranking(strangeness, places),
             label_sets=self.calibration.label_sets(probabilities, coverage),
             neighbors=neighbors,
         )

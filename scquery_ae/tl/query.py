@@ -109,8 +109,8 @@ def query(
     ``obs["scquery_pvalue"]`` : float32
         Conformal p-value of being an ordinary cell of the type near which its embedding lies.
     ``obs["scquery_strangeness"]`` : float32
-        What the p-value is made of: how unlike held-out cells of that type it is, in units of what is usual among
-        them. Ranks cells whose p-values tie, as across studies. Missing for a cell without a count.
+        How unlike held-out cells of that type it is, in units of what is usual among held-out cells. Ranks cells of
+        all types, also where p-values tie, as across studies. Missing for a cell without a count.
     ``obs["scquery_unknown"]`` : bool
         Whether the p-value is at most `error_rate`.
     ``obs["scquery_label_set"]`` : categorical

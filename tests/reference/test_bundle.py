@@ -628,6 +628,21 @@ def test_a_calibration_that_does_not_fit_is_refused(saved, name, value):
     refused(saved, "is damaged: its parts do not fit together")
 
 
+def test_a_calibration_of_before_ranks_by_the_type_s_own_unit(saved, reference, query_adata):
+    from safetensors.numpy import load_file, save
+
+    arrays = load_file(file_of(saved, "calibration"))
+    arrays |= {name: np.ascontiguousarray(arrays[name][:3]) for name in ("locations", "spreads")}
+    replace_part(saved, "calibration", save(arrays))
+    old = sq.Reference.load(saved)
+    assert old.calibration.scales[3] is old.calibration.scales[2]
+    before, after = query_adata.copy(), query_adata.copy()
+    sq.tl.query(before, reference)
+    sq.tl.query(after, old)
+    np.testing.assert_array_equal(after.obs["scquery_pvalue"], before.obs["scquery_pvalue"])
+    assert (after.obs["scquery_strangeness"] != before.obs["scquery_strangeness"]).any()
+
+
 # An index beside the embedding.
 
 

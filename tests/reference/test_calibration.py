@@ -33,17 +33,20 @@ def test_fit_is_its_parts_put_together(held_out):
     np.testing.assert_allclose(
         calibration.true_probabilities, [p[t] for p, t in zip(probabilities, truth, strict=True)]
     )
-    # Doubt and codes in units of the type, components in units of all, and one half, one and two added up; every type
-    # has more than ten cells here.
-    doubt, codes, components = strangeness.T
-    expected = 2 * (components - components.mean()) / components.std()
-    for kind, says in ((doubt, 0.5), (codes, 1)):
+    # Each way of being strange in units of its type, then added up; every type has more than ten cells here.
+    parts = np.zeros((3, 80))
+    for i, kind in enumerate(strangeness.T):
         for group in range(3):
             mine = calibration.groups == group
             assert mine.sum() >= 10
-            expected[mine] += says * (kind[mine] - kind[mine].mean()) / (kind[mine].std() + 0.1 * kind.std())
+            parts[i, mine] = (kind[mine] - kind[mine].mean()) / (kind[mine].std() + 0.1 * kind.std())
+    expected = parts.sum(axis=0)
     np.testing.assert_allclose(calibration.scores, expected)
     np.testing.assert_allclose(calibration.nonconformity(strangeness, calibration.groups), calibration.scores)
+    # To rank cells of all types, the last counts twice, and in units of all.
+    last = strangeness[:, 2]
+    ranking = parts[0] / 2 + parts[1] + 2 * (last - last.mean()) / last.std()
+    np.testing.assert_allclose(calibration.ranking(strangeness, calibration.groups), ranking)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
@@ -110,7 +113,7 @@ def test_without_held_out_cells_nothing_is_ruled_out():
     calibration = Calibration.empty(2, 2)
     assert calibration.method == "none"
     assert calibration.combination == Combination()
-    assert len(calibration.scales) == 2
+    assert len(calibration.scales) == 3
     strange = np.array([[1.0, 2.0], [100.0, 1e6]])
     np.testing.assert_array_equal(calibration.nonconformity(strange, np.array([0, 1])), [3, 1e6 + 100])
     np.testing.assert_array_equal(calibration.pvalues(np.array([3, 1e6 + 100]), np.array([0, 1])), [1, 1])

@@ -233,7 +233,7 @@ def test_steps_left_out_are_named(cells, encoder):
         ("projected", np.zeros((240, 49), np.float32), r"projected must have shape \(240, 50\)\. Received \(240, 49\)"),
         ("head_columns", np.arange(2), r"head_columns must have shape \(3,\)\. Received \(2,\)"),
         ("head_columns", np.arange(1, 4), r"head_columns must be positions among its 3 types, or -1"),
-        ("calibration", Calibration.empty(2, 2), r"scale 0 must have shape \(2, 3\)\. Received \(2, 2\)"),
+        ("calibration", Calibration.empty(2, 3), r"scale 0 must have shape \(2, 3\)\. Received \(2, 2\)"),
         ("index_kind", "tree", r"A reference's index must be one of \('auto', 'exact', .*Received 'tree'"),
     ],
 )

@@ -267,7 +267,7 @@ def test_other_folds_judge_the_cells_that_are_left(tuned, eager, calibration):
     known = ~suspect & adata.obs["cell_type"].notna()
     assert reference.calibration.method == calibration
     assert len(reference.calibration.scores) == known.sum()
-    assert len(reference.calibration.scales) == 3
+    assert len(reference.calibration.scales) == 4
     assert np.isfinite(reference.calibration.scores).all()
 
 
