@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py --data ../shared/data                            # what takes no other package
     python benchmarks/accuracy.py --data ../shared/data --peers build/peers --jobs 2 # and every peer
-    python benchmarks/accuracy.py --data ../shared/data --peers build/peers --more # on other tasks, whole ones alone
+    python benchmarks/accuracy.py --data ../shared/data --peers build/peers --others more # other tasks
     python benchmarks/accuracy.py --data ../shared/data --quick                    # five minutes: does it still hold?
 
 ``--peers`` names a virtual environment, made where it is not there (``peers.txt``, Python 3.11). Each method runs in
@@ -10,8 +10,9 @@ processes of its own, one for a task and a training set, all seeds in turn; a me
 begins no further seed, and types are taken out of references in two seeds alone. Rows go to ``results/accuracy.csv`` as
 they come, and what is there is not run again (``--again METHOD`` drops a method's rows first), so that an interrupted
 run goes on. A method that fails is a row with its message. ``results/accuracy.md`` and ``accuracy_summary.md`` are made
-of the rows (``tables.py``), and the figures of the documentation (``figures.py``). With ``--more`` the tasks are those
-of ``tasks_more.json``, and rows and tables go to ``results/more.csv``, ``more.md`` and ``more_summary.md``.
+of the rows (``tables.py``), and the figures of the documentation (``figures.py``). With ``--others more`` the
+tasks are those of ``tasks_more.json``, and rows and tables go to ``results/more.csv``, ``more.md`` and
+``more_summary.md``; likewise with ``--others untouched``.
 
 Tasks and variants are described in ``tasks.py``, figures in ``scores.py``, methods in ``methods.py`` and ``peers.py``.
 Times in the rows are those of one process beside whatever else ran; ``times.py`` measures them by themselves.
@@ -35,9 +36,9 @@ from typing import Any
 
 import pandas as pd
 from methods import METHODS
-from peers import PEERS as OTHERS
+from peers import PEERS as OTHER_METHODS
 from tables import OURS
-from tasks import WITH_QUERY, more_tasks
+from tasks import OTHERS, WITH_QUERY, other_tasks
 
 HERE = Path(__file__).resolve().parent
 RESULTS, CODES = HERE / "results", HERE.parent / "build" / "accuracy"
@@ -49,7 +50,7 @@ TASKS = (
     "pbmc_stimulated",
     "celllines_protocol",
 )
-OWN, PEERS = tuple(METHODS), tuple(OTHERS)
+OWN, PEERS = tuple(METHODS), tuple(OTHER_METHODS)
 COLUMNS = [
     *("task", "variant", "method", "seed", "accuracy", "macro_f1", "map", "ece", "aurc", "auroc"),
     *("fit_s", "ask_s", "peak_mib", "failed"),
@@ -64,8 +65,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files and tasks.json")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tasks", nargs="+", choices=[*TASKS, *more_tasks()])
-    parser.add_argument("--more", action="store_true")
+    parser.add_argument(
+        "--tasks", nargs="+", choices=[*TASKS, *(name for which in OTHERS for name in other_tasks(which))]
+    )
+    parser.add_argument("--others", choices=OTHERS, help="tasks of another file, instead of the six")
     parser.add_argument("--methods", nargs="+", choices=OWN + PEERS)
     parser.add_argument("--groups", nargs="+", help="training sets, such as whole; all, unless told otherwise")
     parser.add_argument("--peers", type=Path, help="virtual environment of the peers")
@@ -81,13 +84,13 @@ def main() -> int:
     if arguments.quick:
         return quick(arguments.data)
     # Rows of one kind of task go to one file.
-    wanted = more_tasks() if arguments.more else list(TASKS)
+    wanted = other_tasks(arguments.others) if arguments.others else list(TASKS)
     if not set(arguments.tasks or ()) <= set(wanted):
-        parser.error(f"--tasks must be among {', '.join(wanted)}; --more is for those of tasks_more.json alone")
+        parser.error(f"--tasks must be among {', '.join(wanted)}; --others is for those of other files")
     methods = arguments.methods or (OWN + PEERS if arguments.peers else OWN)
     if arguments.peers:
         make_environment(arguments.peers)
-    csv = RESULTS / ("more.csv" if arguments.more else "accuracy.csv")
+    csv = RESULTS / f"{arguments.others or 'accuracy'}.csv"
     done = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=COLUMNS)
     done = done[~done["method"].isin(arguments.again)]
     jobs = []
@@ -173,7 +176,7 @@ def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *
     from scores import score
     from tasks import load, queries
 
-    kind = (METHODS | OTHERS)[name]
+    kind = (METHODS | OTHER_METHODS)[name]
     for module in kind.modules:
         importlib.import_module(module)
     method: Any = None

@@ -14,7 +14,8 @@ import numpy as np
 LABEL_KEY, BATCH_KEY = "cell_type", "batch"
 #: Marks the query's own cells where they take part, unlabelled, in pretraining.
 ASKED_KEY, WITH_QUERY = "asked", "query in pretraining"
-MORE = Path(__file__).resolve().parent / "tasks_more.json"
+#: Tasks that are described here and not beside the data.
+OTHERS = {name: Path(__file__).resolve().parent / f"tasks_{name}.json" for name in ("more", "untouched")}
 PANELS, DEPTHS, LABELS = (0.02, 0.05, 0.1, 0.25, 0.5), (0.1, 0.2, 0.5), (5, 10, 25)
 
 
@@ -72,7 +73,7 @@ def whole_reference(folder: Path, name: str) -> anndata.AnnData:
 def groups(task: Task) -> list[str]:
     """Return the variants that need training of their own: ``"whole"`` first, which answers the most queries."""
     names = ["whole"]
-    if task.name in more_tasks():
+    if _file_of_others(task.name):
         return names
     if task.name in ("pancreas_protocol", "pancreas_species", "pbmc_stimulated"):
         names.append("wrong labels")
@@ -89,7 +90,7 @@ def queries(task: Task, group: str, seed: int) -> Iterator[tuple[str, Task]]:
         yield group, _trained(task, group, np.random.default_rng([seed, 11]))
         return
     yield "whole", task
-    if task.name in ("pbmc_donor", "celllines_protocol", *more_tasks()):
+    if task.name in ("pbmc_donor", "celllines_protocol") or _file_of_others(task.name):
         return
     for share in PANELS:
         yield f"{share:.0%} of the genes", task.of_query(cut(task.query, share, seed))
@@ -153,12 +154,16 @@ def _with_query(task: Task) -> anndata.AnnData:
 
 
 def _described(folder: Path, name: str) -> dict[str, Any]:
-    return json.loads((MORE if name in more_tasks() else folder / "tasks.json").read_text())[name]
+    return json.loads((_file_of_others(name) or folder / "tasks.json").read_text())[name]
 
 
-def more_tasks() -> list[str]:
-    """Return the names of the tasks that are described here and not beside the data."""
-    return [name for name in json.loads(MORE.read_text()) if not name.startswith("_")]
+def other_tasks(which: str) -> list[str]:
+    """Return the names of the tasks of one of the files of `OTHERS`."""
+    return [name for name in json.loads(OTHERS[which].read_text()) if not name.startswith("_")]
+
+
+def _file_of_others(name: str) -> Path | None:
+    return next((OTHERS[which] for which in OTHERS if name in other_tasks(which)), None)
 
 
 def _side(folder: Path, spec: dict[str, Any], side: str) -> anndata.AnnData:

@@ -222,19 +222,22 @@ def test_what_is_there_is_not_run_again():
     assert missing(rows([0], BUDGET + 1), "t", "m", "whole", 5) == []
 
 
-def test_more_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
+def test_other_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
     import json
 
     import tasks
 
     made = {"reference": "one", "reference_labels": {"A": "a"}, "upper_case": ["reference"], "query": "two"}
-    monkeypatch.setattr(tasks, "MORE", tmp_path / "more.json")
-    tasks.MORE.write_text(json.dumps({"_about": "", "turned": {**made, "query_labels": {"x": "a", "y": "b"}}}))
+    monkeypatch.setattr(tasks, "OTHERS", {"more": tmp_path / "more.json"})
+    tasks.OTHERS["more"].write_text(
+        json.dumps({"_about": "", "turned": {**made, "query_labels": {"x": "a", "y": "b"}}})
+    )
     sides = {"one": (["Ins", "Gcg", "Sst"], ["A", "b", "b"]), "two": (["GCG", "SST", "PPY"], ["x", "y", "z"])}
     for name, (genes, kinds) in sides.items():
         obs = pd.DataFrame({"cell_type": kinds}, index=[f"{name} {i}" for i in range(3)])
         counts = sparse.csr_matrix(np.eye(3, dtype=np.float32))
         ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(tmp_path / f"{name}.h5ad")
+    assert tasks.other_tasks("more") == ["turned"]
     task = tasks.load(tmp_path, "turned")
     assert task.reference.var_names.tolist() == task.query.var_names.tolist() == ["GCG", "SST"]
     # The cells that had only the gene that the other side lacks are gone.
