@@ -45,7 +45,7 @@ class Answers:
         Bool ``(n_obs,)``.
     label_set
         Text, missing where there is none, ``(n_obs,)``; None if it is not there, or types cannot be told apart in it.
-    hits, distances
+    hits
         ``(n_obs, n_neighbors)``; None if they are not there.
     recorded
         What ``uns`` says of the query; empty if it is not there.
@@ -63,7 +63,6 @@ class Answers:
     unknown: np.ndarray
     label_set: pd.Series | None
     hits: np.ndarray | None
-    distances: np.ndarray | None
     recorded: Mapping[str, Any]
     n_genes: int
 
@@ -143,7 +142,7 @@ def read_answers(adata: AnnData, slots: Slots, columns: list[str]) -> Answers:
     label = texts(adata.obs[slots.label])
     confidence, pvalue = (numbers(adata, column, "pl.report") for column in (slots.confidence, slots.pvalue))
     kept = list(dict.fromkeys([*needed, *columns]))
-    wanted = (slots.embedding, slots.neighbors, slots.distances)
+    wanted = (slots.embedding, slots.neighbors)
     obsm = {slot: np.asarray(adata.obsm[slot]) for slot in wanted if slot in adata.obsm}
     colours = {f"{column}_colors": adata.uns[f"{column}_colors"] for column in kept if f"{column}_colors" in adata.uns}
     recorded = adata.uns.get(slots.uns)
@@ -161,7 +160,6 @@ def read_answers(adata: AnnData, slots: Slots, columns: list[str]) -> Answers:
         unknown=is_unknown(adata, slots),
         label_set=sets,
         hits=obsm.get(slots.neighbors),
-        distances=obsm.get(slots.distances),
         recorded=recorded if isinstance(recorded, Mapping) else {},
         n_genes=adata.n_vars,
     )

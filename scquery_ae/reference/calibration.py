@@ -147,4 +147,5 @@ class Calibration:
 
 def _standard(scales: Sequence[Standardization], strangeness: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
     """Return each kind of strangeness in units of what is usual for the type."""
-    return [scale(kind, groups) for scale, kind in zip(scales, strangeness.T, strict=False)]
+    by_type = scales[: strangeness.shape[1]]
+    return [scale(kind, groups) for scale, kind in zip(by_type, strangeness.T, strict=True)]
