@@ -11,7 +11,7 @@ begins no further seed, and types are taken out of references in two seeds alone
 they come, and what is there is not run again (``--again METHOD`` drops a method's rows first), so that an interrupted
 run goes on. A method that fails is a row with its message. ``results/accuracy.md`` and ``accuracy_summary.md`` are made
 of the rows (``tables.py``), and the figures of the documentation (``figures.py``). With ``--others more`` the
-tasks are those of ``tasks_more.json``, and rows and tables go to ``results/more.csv``, ``more.md`` and
+tasks are those of ``tasks_development.json``, and rows and tables go to ``results/more.csv``, ``more.md`` and
 ``more_summary.md``; likewise with ``--others untouched``.
 
 Tasks and variants are described in ``tasks.py``, figures in ``scores.py``, methods in ``methods.py`` and ``peers.py``.
@@ -201,8 +201,8 @@ def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *
                 ask_s = time.perf_counter() - began
                 peak = memory("VmHWM") / 2**20
                 row |= {"fit_s": fit_s, "ask_s": ask_s, "peak_mib": peak, **score(task, answer)}
-                if variant == "whole" and answer.codes is not None:
-                    keep(answer.codes, f"{task_name}-{name}-{seed}")
+                if variant == "whole" and answer.latent is not None:
+                    keep(answer.latent, f"{task_name}-{name}-{seed}")
             except Exception as error:  # noqa: BLE001 (whatever a peer raises is its result)
                 row["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             spent += time.perf_counter() - started
@@ -215,12 +215,12 @@ def run(folder: Path, name: str, task_name: str, group: str, seeds: list[int], *
         print(*map(json.dumps, rows), sep="\n", flush=True)
 
 
-def keep(codes, name: str) -> None:
+def keep(latent, name: str) -> None:
     """Write an embedding for ``scib.py``."""
     import numpy as np
 
     CODES.mkdir(parents=True, exist_ok=True)
-    np.savez(CODES / f"{name}.npz", reference=codes[0].astype("float32"), query=codes[1].astype("float32"))
+    np.savez(CODES / f"{name}.npz", reference=latent[0].astype("float32"), query=latent[1].astype("float32"))
 
 
 def make_environment(folder: Path) -> None:

@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def ours(file: Path) -> dict:
-    import scquery_ae as sq
+    import scquery_ae as scq
 
     adata = anndata.read_h5ad(file)
     steps = {}
@@ -72,10 +72,10 @@ def ours(file: Path) -> dict:
         steps[name] = time.perf_counter() - began
         return result
 
-    sq.pp.normalize(adata)
-    encoder = step("pretrain", lambda: sq.tl.pretrain(adata, progress=False))
-    step("finetune", lambda: sq.tl.finetune(adata, encoder, label_key="cell_type", progress=False))
-    step("build_reference", lambda: sq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False))
+    scq.pp.normalize(adata)
+    encoder = step("pretrain", lambda: scq.tl.pretrain(adata, progress=False))
+    step("finetune", lambda: scq.tl.finetune(adata, encoder, label_key="cell_type", progress=False))
+    step("build_reference", lambda: scq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False))
     return {
         "cells": adata.n_obs,
         "genes": len(encoder.genes),

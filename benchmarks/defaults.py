@@ -26,14 +26,14 @@ import numpy as np
 import pandas as pd
 from methods import N_GENES, batches
 from scores import macro_f1
+from scquery_ae.reference.members import member_probabilities
 from sklearn.model_selection import StratifiedKFold
 from tables import interval
 from tasks import BATCH_KEY, LABEL_KEY, Task, cut, thinned, whole_reference
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.loaders import open_cells
-from scquery_ae.reference.calibration import GENES_SAY, weights
-from scquery_ae.reference.opinions import opinions_on
+from scquery_ae.reference.calibration import DISCRIMINANT_WEIGHT, weights
 from scquery_ae.stats import centroid_probabilities, discriminant
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,7 +59,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a third of the rate, 60 epochs": ({}, {"learning_rate": 3e-4, "epochs": 60}),
     "batches of 128": ({"batch_size": 128}, {"batch_size": 128}),
     "triplet loss": ({}, {"metric_loss": "triplet"}),
-    "batches unlearnt (donors alone)": ({}, {"batch_invariance": 0.3}),
+    "batches unlearnt (donors alone)": ({}, {"adversarial_weight": 0.3}),
     "genes: none of the covariance believed": ({}, {}),
     "genes: all of the covariance believed": ({}, {}),
     "genes: hardly seen ones not held back": ({}, {}),
@@ -70,15 +70,15 @@ CONSTANTS = {
     "genes: all of the covariance believed": {"BELIEVED": 1.0},
     "genes: hardly seen ones not held back": {"LEAST_SPREAD": 0.05},
 }
-#: What head, neighbourhood and genes count, on what the defaults have trained; by default 1, 1 and 1.6.
+#: What classifier, neighborhood and genes count, on what the defaults have trained; by default 1, 1 and 1.6.
 OPINIONS = {
     "without the genes' opinion": (1, 1, 0),
     "genes count .8": (1, 1, 0.8),
     "genes count 2": (1, 1, 2),
     "genes count 4": (1, 1, 4),
     "genes alone": (0, 0, 1),
-    "without the head": (0, 2, GENES_SAY),
-    "without the neighbourhood": (2, 0, GENES_SAY),
+    "without the classifier": (0, 2, DISCRIMINANT_WEIGHT),
+    "without the neighborhood": (2, 0, DISCRIMINANT_WEIGHT),
 }
 
 
@@ -94,7 +94,7 @@ def main() -> None:
             for part, task in enumerate(parts(arguments.data, name)):
                 there = (done["setting"] == setting) & (done["reference"] == name) & (done["part"] == part)
                 several = batches(task.reference) is not None
-                if there.any() or ("batch_invariance" in SETTINGS[setting][1] and not several):
+                if there.any() or ("adversarial_weight" in SETTINGS[setting][1] and not several):
                     continue
                 rows = [{**row, "reference": name, "part": part} for row in judged(task, setting, part)]
                 print(*rows, sep="\n", flush=True)
@@ -132,9 +132,9 @@ def judged(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
 def answers(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
     pretraining, finetuning = SETTINGS[setting]
     reference, batch_key = task.reference.copy(), batches(task.reference)
-    sq.pp.normalize(reference, n_top_genes=N_GENES)
-    encoder = sq.tl.pretrain(reference, random_state=seed, progress=False, **pretraining)
-    sq.tl.finetune(
+    scq.pp.normalize(reference, n_top_genes=N_GENES)
+    encoder = scq.tl.pretrain(reference, random_state=seed, progress=False, **pretraining)
+    scq.tl.finetune(
         reference,
         encoder,
         label_key=LABEL_KEY,
@@ -143,7 +143,7 @@ def answers(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
         progress=False,
         **finetuning,
     )
-    built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY, progress=False)
+    built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY, progress=False)
     truth = task.query.obs[LABEL_KEY].to_numpy(dtype=str)[task.known]
     questions = {
         "whole": task.query,
@@ -153,26 +153,26 @@ def answers(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
     kinds = np.array(built.types)
     for question, query in questions.items():
         if setting == DEFAULTS:
-            share, opinions = asked_of(built, query)
+            share, members = asked_of(built, query)
             counted = {setting: weights(), **OPINIONS}
             given = {
-                name: kinds[np.average(opinions, axis=0, weights=(*(share * np.array(own)), genes)).argmax(axis=1)]
+                name: kinds[np.average(members, axis=0, weights=(*(share * np.array(own)), genes)).argmax(axis=1)]
                 for name, (*own, genes) in counted.items()
             }
         else:
-            sq.tl.query(query, built, min_gene_overlap=0.0)
+            scq.tl.query(query, built, min_gene_overlap=0.0)
             given = {setting: query.obs["scquery_label"].to_numpy(dtype=str)}
         for name, labels in given.items():
             yield {"setting": name, "question": question, "macro_f1": macro_f1(truth, labels[task.known])}
 
 
 def asked_of(built: Any, query: Any) -> tuple[float, tuple[np.ndarray, ...]]:
-    """Return the share of the model genes that cells have, and what head, neighbourhood and genes say of them."""
+    """Return the share of the model genes that cells have, and what classifier, neighborhood and genes say of them."""
     cells = open_cells(query, built.encoder.genes, function="the benchmark", min_gene_overlap=0.0).cells
     embedded = built.embed(cells)
-    hits = built.search_index.search(embedded.codes, 15)
-    near = centroid_probabilities(embedded.codes, built.centroids)
-    return cells.share, opinions_on(built, embedded, hits, near)
+    neighbors = built.search_index.search(embedded.latent, 15)
+    near = centroid_probabilities(embedded.latent, built.centroids)
+    return cells.share, member_probabilities(built, embedded, neighbors, near)
 
 
 def markdown(done: pd.DataFrame) -> str:

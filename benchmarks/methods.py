@@ -25,15 +25,15 @@ N_GENES = 2000
 class Answer:
     """What a method says of query cells.
 
-    `confidence` is the probability of the label, `strangeness` what tells cells of unknown types (less confidence,
-    where a method has nothing else), `codes` those of the labelled reference and of the query, for a method with an
+    `confidence` is the probability of the label, `novelty` what tells cells of unknown types (less confidence,
+    where a method has nothing else), `latent` those of the labelled reference and of the query, for a method with an
     embedding.
     """
 
     labels: np.ndarray
     confidence: np.ndarray | None = None
-    strangeness: np.ndarray | None = None
-    codes: tuple[np.ndarray, np.ndarray] | None = None
+    novelty: np.ndarray | None = None
+    latent: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Method(Protocol):
@@ -58,31 +58,31 @@ class Scquery:
     modules = ("scquery_ae", "keras")
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
-        import scquery_ae as sq
+        import scquery_ae as scq
 
         self.reference = reference.copy()
         batch_key = batches(reference)
-        sq.pp.normalize(self.reference, n_top_genes=N_GENES)
-        encoder = sq.tl.pretrain(self.reference, random_state=seed, progress=False)
-        sq.tl.finetune(
+        scq.pp.normalize(self.reference, n_top_genes=N_GENES)
+        encoder = scq.tl.pretrain(self.reference, random_state=seed, progress=False)
+        scq.tl.finetune(
             self.reference, encoder, label_key=LABEL_KEY, batch_key=batch_key, random_state=seed, progress=False
         )
         if ASKED_KEY in self.reference.obs:
-            # They take part in pretraining, and are no neighbours.
+            # They take part in pretraining, and are no neighbors.
             self.reference = self.reference[~self.reference.obs[ASKED_KEY].to_numpy()].copy()
-        self.built = sq.tl.build_reference(self.reference, encoder, label_key=LABEL_KEY, progress=False)
+        self.built = scq.tl.build_reference(self.reference, encoder, label_key=LABEL_KEY, progress=False)
 
     def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
-        import scquery_ae as sq
+        import scquery_ae as scq
 
         asked = query.copy()
-        sq.tl.query(asked, self.built, min_gene_overlap=0.0)
+        scq.tl.query(asked, self.built, min_gene_overlap=0.0)
         labelled = self.reference.obs[LABEL_KEY].notna().to_numpy()
         return Answer(
             asked.obs["scquery_label"].astype(str).to_numpy(),
             asked.obs["scquery_confidence"].to_numpy(),
             # Cells without a count in the model genes are unknown and have none.
-            asked.obs["scquery_strangeness"].fillna(np.finfo(np.float32).max).to_numpy(),
+            asked.obs["scquery_novelty"].fillna(np.finfo(np.float32).max).to_numpy(),
             (np.asarray(self.built.embedding)[labelled], asked.obsm["X_scquery"]),
         )
 
@@ -146,16 +146,16 @@ class Components(Scaled):
 
     def learn(self, values: np.ndarray, labels: np.ndarray, seed: int) -> None:
         self.pca = PCA(n_components=min(50, *values.shape), random_state=seed).fit(values)
-        self.codes = self.pca.transform(values)
-        self.model = self.classifier.fit(self.codes, labels)
+        self.latent = self.pca.transform(values)
+        self.model = self.classifier.fit(self.latent, labels)
 
     def answer(self, values: np.ndarray) -> Answer:
-        codes = self.pca.transform(values)
-        return most_probable(self.model.predict_proba(codes), self.model.classes_, (self.codes, codes))
+        latent = self.pca.transform(values)
+        return most_probable(self.model.predict_proba(latent), self.model.classes_, (self.latent, latent))
 
 
 class ComponentsNeighbors(Components):
-    """The 15 nearest neighbours in principal components."""
+    """The 15 nearest neighbors in principal components."""
 
     classifier = KNeighborsClassifier(n_neighbors=15)
 
@@ -205,9 +205,9 @@ def counts(query: anndata.AnnData, *, logged: bool) -> anndata.AnnData:
 
 
 def most_probable(
-    probabilities: np.ndarray, kinds: np.ndarray, codes: tuple[np.ndarray, np.ndarray] | None = None
+    probabilities: np.ndarray, kinds: np.ndarray, latent: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Answer:
     """Return the answer that probabilities ``(n, n_types)`` make."""
     probabilities = np.asarray(probabilities)
     labels = np.asarray(pd.Index(kinds).astype(str))[probabilities.argmax(axis=1)]
-    return Answer(labels, probabilities.max(axis=1), codes=codes)
+    return Answer(labels, probabilities.max(axis=1), latent=latent)

@@ -23,7 +23,7 @@ UNLABELLED = "Unknown"
 
 
 class Ingest:
-    """``sc.tl.ingest``, as scanpy's tutorial on it: PCA, neighbours and UMAP of the reference, then labels."""
+    """``sc.tl.ingest``, as scanpy's tutorial on it: PCA, neighbors and UMAP of the reference, then labels."""
 
     same_genes = True
     modules = ("umap", "pynndescent")
@@ -44,8 +44,8 @@ class Ingest:
         query = normalized(query, logged=logged)[:, self.genes].copy()
         del query.obs[LABEL_KEY]
         sc.tl.ingest(query, self.reference, obs=LABEL_KEY)
-        codes = self.reference.obsm["X_pca"], query.obsm["X_pca"]
-        return Answer(query.obs[LABEL_KEY].astype(str).to_numpy(), codes=codes)
+        latent = self.reference.obsm["X_pca"], query.obsm["X_pca"]
+        return Answer(query.obs[LABEL_KEY].astype(str).to_numpy(), latent=latent)
 
 
 class CellTypist:
@@ -115,7 +115,7 @@ class Scanvi:
             self.model = scvi.model.SCANVI.from_scvi_model(first, unlabeled_category=UNLABELLED, labels_key=LABEL_KEY)
             self.model.train(max_epochs=20, n_samples_per_label=100, enable_progress_bar=False)
         known = (reference.obs[LABEL_KEY] != UNLABELLED).to_numpy()
-        self.codes = self.model.get_latent_representation()[known]
+        self.latent = self.model.get_latent_representation()[known]
 
     def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
         import scvi
@@ -135,12 +135,12 @@ class Scanvi:
                 enable_progress_bar=False,
             )
             table = asked.predict(query, soft=True)
-            codes = asked.get_latent_representation(query)
-        return most_probable(table.to_numpy(), table.columns.to_numpy(), (self.codes, codes))
+            latent = asked.get_latent_representation(query)
+        return most_probable(table.to_numpy(), table.columns.to_numpy(), (self.latent, latent))
 
 
 class Symphony:
-    """symphonypy: Harmony where the reference has several batches, then Symphony's mapping and neighbours' labels."""
+    """symphonypy: Harmony where the reference has several batches, then Symphony's mapping and neighbors' labels."""
 
     same_genes = False
     modules = ("symphonypy",)
@@ -173,11 +173,11 @@ class Symphony:
         with quiet():
             sp.tl.map_embedding(query, self.reference, key=BATCH_KEY)
             sp.tl.per_cell_confidence(query, self.reference, ref_basis_adjusted=self.basis)
-        codes = self.reference.obsm[self.basis], query.obsm["X_pca_harmony"]
+        latent = self.reference.obsm[self.basis], query.obsm["X_pca_harmony"]
         # Its own label transfer is this classifier, and gives no probabilities.
-        neighbors = KNeighborsClassifier(n_neighbors=5).fit(codes[0], self.reference.obs[LABEL_KEY].astype(str))
-        answer = most_probable(neighbors.predict_proba(codes[1]), neighbors.classes_, codes)
-        return Answer(answer.labels, answer.confidence, query.obs["symphony_per_cell_dist"].to_numpy(), codes)
+        neighbors = KNeighborsClassifier(n_neighbors=5).fit(latent[0], self.reference.obs[LABEL_KEY].astype(str))
+        answer = most_probable(neighbors.predict_proba(latent[1]), neighbors.classes_, latent)
+        return Answer(answer.labels, answer.confidence, query.obs["symphony_per_cell_dist"].to_numpy(), latent)
 
 
 class Actinn:

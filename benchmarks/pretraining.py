@@ -32,7 +32,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.loaders import CellRows, fitted_transform, open_training
 
 RESULTS = Path(__file__).parent / "results"
@@ -130,7 +130,7 @@ def load(folder: Path, name: str, seed: int) -> Data:
     types = np.unique(adata.obs["cell_type"].astype(str), return_inverse=True)[1]
     train, test = split(types, seed)
     reference = adata[train].copy()
-    sq.pp.normalize(reference, n_top_genes=1000)
+    scq.pp.normalize(reference, n_top_genes=1000)
     transform = fitted_transform(reference, "benchmark")
     test_adata = adata[test].copy()
     test_adata.layers["counts"] = test_adata.X
@@ -149,7 +149,7 @@ def run(data: Data, start: str, depth: int, label_counts: list[int], seed: int) 
     """Pretrain once, then train from there with each number of labels."""
     settings, noise = STARTS[start]
     settings = {"corruption": "masking", "corruption_level": 0.0, **settings}
-    stack = sq.nn.pretrain_stack(
+    stack = scq.nn.pretrain_stack(
         data.train,
         data.widths(depth),
         epochs=EPOCHS,
@@ -158,7 +158,7 @@ def run(data: Data, start: str, depth: int, label_counts: list[int], seed: int) 
         progress=False,
         **settings,
     )
-    model = sq.nn.build_classifier(stack.dense_weights, data.n_types, random_state=seed)
+    model = scq.nn.build_classifier(stack.dense_weights, data.n_types, random_state=seed)
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
     weights = model.get_weights()
     rows = []

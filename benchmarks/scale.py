@@ -69,11 +69,11 @@ def measure(file: Path) -> None:
     """Run all steps over one file and print a line of JSON for each."""
     import keras
 
-    import scquery_ae as sq
+    import scquery_ae as scq
 
-    sq.nn, sq.tl, sq.pp  # noqa: B018 (imported when first named)
+    scq.nn, scq.tl, scq.pp  # noqa: B018 (imported when first named)
     keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2))
-    adata = sq.read_lazy(file)
+    adata = scq.read_lazy(file)
     with h5py.File(file) as stored:
         filled = stored["X/data"].shape[0] / np.prod(adata.shape)
     facts = {"cells": adata.n_obs, "genes": adata.n_vars, "filled": filled, "backend": keras.backend.backend()}
@@ -88,12 +88,12 @@ def measure(file: Path) -> None:
         peak = (memory("VmHWM") - imports) / 2**20
         print(json.dumps({**facts, "step": name, "seconds": took, "peak_mib": peak}), flush=True)
 
-    step("normalize", lambda: sq.pp.normalize(adata))
-    step("pretrain", lambda: sq.tl.pretrain(adata, epochs=1, progress=False))
+    step("normalize", lambda: scq.pp.normalize(adata))
+    step("pretrain", lambda: scq.tl.pretrain(adata, epochs=1, progress=False))
     encoder = results["pretrain"]
-    step("finetune", lambda: sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False))
-    step("build", lambda: sq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False))
-    step("query", lambda: sq.tl.query(sq.read_lazy(file), results["build"]))
+    step("finetune", lambda: scq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False))
+    step("build", lambda: scq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False))
+    step("query", lambda: scq.tl.query(scq.read_lazy(file), results["build"]))
 
 
 def memory(field: str) -> int:

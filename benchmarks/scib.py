@@ -77,8 +77,8 @@ def scores(task: Task, files: dict[str, Path], seed: int) -> pd.DataFrame:
     both = anndata.AnnData(obs=pd.DataFrame({"label": labels, "side": sides}, dtype="category").iloc[kept])
     both.obs_names = np.arange(len(kept)).astype(str)
     for method, file in files.items():
-        with np.load(file) as codes:
-            both.obsm[method] = np.concatenate([codes["reference"], codes["query"][task.known]])[kept]
+        with np.load(file) as latent:
+            both.obsm[method] = np.concatenate([latent["reference"], latent["query"][task.known]])[kept]
     judge = Benchmarker(
         both,
         batch_key="side",

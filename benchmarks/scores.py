@@ -31,7 +31,7 @@ def score(task: Task, answer: Answer) -> dict[str, float]:
     figures = {
         "accuracy": float(accuracy_score(truth[known], answer.labels[known])),
         "macro_f1": macro_f1(truth[known], answer.labels[known]),
-        "map": np.nan if answer.codes is None else retrieval(task, *answer.codes),
+        "map": np.nan if answer.latent is None else retrieval(task, *answer.latent),
         "ece": np.nan,
         "aurc": np.nan,
         "auroc": np.nan,
@@ -40,11 +40,11 @@ def score(task: Task, answer: Answer) -> dict[str, float]:
         confidence = np.asarray(answer.confidence, dtype=float)
         figures["ece"] = float(expected_calibration_error(np.clip(confidence[known], 0, 1), right))
         figures["aurc"] = risk_coverage_area(confidence[known], right)
-    strangeness = answer.strangeness
-    if strangeness is None and answer.confidence is not None:
-        strangeness = -np.asarray(answer.confidence)
-    if strangeness is not None and not known.all():
-        figures["auroc"] = float(roc_auc_score(~known, strangeness))
+    novelty = answer.novelty
+    if novelty is None and answer.confidence is not None:
+        novelty = -np.asarray(answer.confidence)
+    if novelty is not None and not known.all():
+        figures["auroc"] = float(roc_auc_score(~known, novelty))
     return figures
 
 
@@ -59,10 +59,10 @@ def risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:
     return float(np.mean(np.cumsum(wrong[order]) / np.arange(1, len(wrong) + 1)))
 
 
-def retrieval(task: Task, codes: np.ndarray, query: np.ndarray) -> float:
+def retrieval(task: Task, latent: np.ndarray, query: np.ndarray) -> float:
     types = task.reference.obs[LABEL_KEY].dropna().astype(str).to_numpy()
     truth = task.query.obs[LABEL_KEY].to_numpy()[task.known]
-    neighbors = NearestNeighbors(n_neighbors=min(K, len(codes))).fit(codes)
-    hits = neighbors.kneighbors(query[task.known], return_distance=False)
+    neighbors = NearestNeighbors(n_neighbors=min(K, len(latent))).fit(latent)
+    neighbors = neighbors.kneighbors(query[task.known], return_distance=False)
     counts = pd.Series(types).value_counts()
-    return float(average_precision(types[hits] == truth[:, None], counts.reindex(truth).to_numpy()).mean())
+    return float(average_precision(types[neighbors] == truth[:, None], counts.reindex(truth).to_numpy()).mean())

@@ -4,7 +4,7 @@
 
 Clustered unit vectors of 64 dimensions (200 clusters of different sizes, as cell types lie), built, written, and read
 again in a process of its own, as a saved reference is: what the search keeps in memory is what that process grows by
-over 1,000 queries, pages of files included. Recall is the share of the 15 exact neighbours that are found. Writes
+over 1,000 queries, pages of files included. Recall is the share of the 15 exact neighbors that are found. Writes
 ``results/search_scale.md``.
 """
 

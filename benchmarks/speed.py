@@ -45,7 +45,7 @@ import numpy as np
 import pandas as pd
 from synthetic import cells
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.loaders import CellRows, GeneColumns, open_training
 from scquery_ae.training import MOST_FINETUNING, MOST_PRETRAINING, default_batch_size
 
@@ -69,13 +69,13 @@ def main() -> None:
         adata = anndata.read_h5ad(arguments.data / "pbmc_kang_ctrl_8donor.h5ad")
     else:
         adata = cells(arguments.cells, arguments.genes)
-    sq.pp.normalize(adata, n_top_genes=arguments.genes)
-    encoder = sq.tl.pretrain(adata, layer_sizes=SIZES, epochs=1, progress=False)
+    scq.pp.normalize(adata, n_top_genes=arguments.genes)
+    encoder = scq.tl.pretrain(adata, layer_sizes=SIZES, epochs=1, progress=False)
     rows = CellRows.read(open_training(adata, encoder.transform, "the benchmark"), encoder.transform)
     measured = [pretraining(rows, arguments.precision), finetuning(adata, encoder, arguments.precision)]
     if arguments.precision == "float32" and keras.backend.backend() == "tensorflow":
-        sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False)
-        reference = sq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False)
+        scq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False)
+        reference = scq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False)
         measured += [embedding(rows, encoder), search(reference), *starts(reference, adata)]
     facts = {
         "cells": adata.n_obs,
@@ -138,7 +138,7 @@ def pretraining(rows: CellRows, precision: str) -> dict:
 
     def train(epochs: int) -> None:
         settings = {"epochs": epochs, "patience": epochs, "batch_size": batch_size, "validation_fraction": 0}
-        sq.nn.pretrain_stack(rows, SIZES[:1], progress=False, **settings)
+        scq.nn.pretrain_stack(rows, SIZES[:1], progress=False, **settings)
 
     shape = (batch_size, d, SIZES[0])
     return trained(f"pretraining, {precision}, batch {batch_size}", n, 5 * 2.0 * n * d * SIZES[0], train, shape)
@@ -148,14 +148,14 @@ def finetuning(adata, encoder, precision: str) -> dict:
     n, d = adata.n_obs, encoder.transform.n_genes
 
     def train(epochs: int) -> None:
-        sq.tl.finetune(
+        scq.tl.finetune(
             adata.copy(),
             copy.deepcopy(encoder),
             label_key="cell_type",
             epochs=epochs,
             patience=epochs,
             validation_fraction=0,
-            wrong_labels="keep",
+            label_issues="keep",
             progress=False,
         )
 
@@ -180,13 +180,13 @@ def embedding(rows: CellRows, encoder) -> dict:
 
 
 def search(reference) -> dict:
-    codes = np.ascontiguousarray(reference.embedding[:10_000])
+    latent = np.ascontiguousarray(reference.embedding[:10_000])
     vectors = np.ascontiguousarray(reference.embedding)
     ours, bare = compared(
-        lambda: reference.search_index.search(codes, 15),
-        lambda: faiss.knn(codes, vectors, 15, metric=faiss.METRIC_INNER_PRODUCT),
+        lambda: reference.search_index.search(latent, 15),
+        lambda: faiss.knn(latent, vectors, 15, metric=faiss.METRIC_INNER_PRODUCT),
     )
-    return {"what": "search", "rate": len(codes) / ours, "share": bare / ours, "limit": "faiss.knn"}
+    return {"what": "search", "rate": len(latent) / ours, "share": bare / ours, "limit": "faiss.knn"}
 
 
 def starts(reference, adata) -> list[dict]:
@@ -199,7 +199,7 @@ def starts(reference, adata) -> list[dict]:
         query.write_h5ad(Path(folder) / "q.h5ad")
         first = (
             "import anndata, scquery_ae as sq; "
-            f"q = anndata.read_h5ad({folder + '/q.h5ad'!r}); sq.tl.query(q, {folder + '/r.scq'!r})"
+            f"q = anndata.read_h5ad({folder + '/q.h5ad'!r}); scq.tl.query(q, {folder + '/r.scq'!r})"
         )
         taken = compared(lambda: fresh("import tensorflow"), lambda: fresh("import scquery_ae"), lambda: fresh(first))
     return [

@@ -70,7 +70,7 @@ def main() -> None:
         "Gaussian noise": layer(cells, corruption="gaussian"),
         "salt and pepper": layer(cells, corruption="salt_and_pepper"),
         "feature masking": layer(cells, corruption=nn.FeatureMaskingNoise(0, 0.5)),
-        "masking, emphasised": layer(cells, untouched_weight=0.5),
+        "masking, emphasised": layer(cells, uncorrupted_weight=0.5),
         "cross-entropy": layer(unit, loss="cross_entropy"),
         "Poisson": layer(cells, loss="poisson", counts=cells.counts()),
         "negative binomial": layer(cells, loss="negative_binomial", counts=cells.counts()),
@@ -113,7 +113,7 @@ def main() -> None:
         "gene masking": classifier(gene_masking=0.5),
         "triplet": classifier(metric_loss="triplet"),
         "contrastive": classifier(metric_loss="contrastive"),
-        "batch invariance": classifier(batch_invariance=1.0),
+        "batch invariance": classifier(adversarial_weight=1.0),
     }
     lines = [f"Keras on {keras.config.backend()}.\n"]
     for title, group in (("Pretraining", runs), ("Fine-tuning", tuned)):

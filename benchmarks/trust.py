@@ -1,4 +1,4 @@
-"""When to believe the answer: rejection, calibration, coverage, wrong labels, rehearsal and cold start.
+"""When to believe the answer: rejection, calibration, coverage, wrong labels, expected_accuracy and cold start.
 
     KERAS_BACKEND=jax python benchmarks/trust.py --data ../shared/data --seeds 5
 
@@ -7,13 +7,13 @@ then ``trust.md`` is written with means and 95 % intervals over seeds.
 
 rejection
     Each type, and each lineage of Kang's, is taken from the reference in turn; AUROC of the p-value, and of the
-    strangeness that it is made of, for telling its cells from those of known types. Baron: a quarter of each type is
+    novelty that it is made of, for telling its cells from those of known types. Baron: a quarter of each type is
     the query. Kang: two donors are.
 donors
     Each of Kang's donors in turn is the query, at most 500 cells of each other the reference: calibration error, and
-    coverage of label sets, with calibration on held-out cells and, for the first seed, leave-one-batch-out.
+    coverage of prediction sets, with calibration on held-out cells and, for the first seed, leave-one-batch-out.
 tasks
-    The tasks of ``tasks.json``, with random panels of the query's genes: what the rehearsal of ``pp.check`` expects
+    The tasks of ``tasks.json``, with random panels of the query's genes: what the expected_accuracy of ``pp.check`` expects
     beside what comes out; with all genes also calibration error and coverage.
 labels
     A fifth of the labels replaced at random: macro-F1 lost, and what ``tl.audit`` finds. Kang's reference: at most
@@ -43,7 +43,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from tables import interval
 from tasks import LABEL_KEY, cut, load
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.loaders import open_cells
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,29 +112,29 @@ def thinned(adata: anndata.AnnData, rng: np.random.Generator) -> np.ndarray:
 def train(reference: anndata.AnnData, seed: int, label_key: str = LABEL_KEY, **settings: object):
     """Return the encoder of a normalised copy, and the copy."""
     reference = reference.copy()
-    sq.pp.normalize(reference, n_top_genes=2000)
-    encoder = sq.tl.pretrain(reference, random_state=seed, progress=False)
+    scq.pp.normalize(reference, n_top_genes=2000)
+    encoder = scq.tl.pretrain(reference, random_state=seed, progress=False)
     batch = "batch" if reference.obs["batch"].nunique() > 1 else None
-    sq.tl.finetune(
+    scq.tl.finetune(
         reference, encoder, label_key=label_key, batch_key=batch, random_state=seed, progress=False, **settings
     )
     return encoder, reference
 
 
-def ask(query: anndata.AnnData, reference: sq.Reference, **settings: object) -> anndata.AnnData:
+def ask(query: anndata.AnnData, reference: scq.Reference, **settings: object) -> anndata.AnnData:
     asked = query.copy()
-    sq.tl.query(asked, reference, coverage=COVERAGE, **settings)
+    scq.tl.query(asked, reference, coverage=COVERAGE, **settings)
     return asked
 
 
 def believed(asked: anndata.AnnData, truth: np.ndarray) -> dict[str, float]:
-    """Return how far confidence, label sets and rejection of cells of known types are to be believed."""
+    """Return how far confidence, prediction sets and rejection of cells of known types are to be believed."""
     right = asked.obs["scquery_label"].astype(str).to_numpy() == truth
-    sets = [set(str(names).split("|")) for names in asked.obs["scquery_label_set"]]
+    sets = [set(str(names).split("|")) for names in asked.obs["scquery_prediction_set"]]
     confidence = asked.obs["scquery_confidence"].to_numpy()
     return {
         "accuracy": float(right.mean()),
-        "ECE": sq.stats.expected_calibration_error(confidence, right),
+        "ECE": scq.stats.expected_calibration_error(confidence, right),
         f"coverage at {COVERAGE}": float(np.mean([kind in kinds for kind, kinds in zip(truth, sets, strict=True)])),
         "types in a set": float(np.mean([len(kinds) for kinds in sets])),
         "called unknown at .05": float(asked.obs["scquery_unknown"].mean()),
@@ -158,7 +158,7 @@ def rejection(folder: Path, job: str, seed: int) -> dict[str, float]:
     if (query & gone).sum() < 3:
         return {"unknown cells": float((query & gone).sum())}
     encoder, reference = train(adata[~query & ~gone], seed)
-    built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
+    built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
     asked = adata[query].copy()
     cells = built.embed(open_cells(asked, encoder.genes, function="the benchmark").cells)
     found = built.annotate(cells)
@@ -167,10 +167,10 @@ def rejection(folder: Path, job: str, seed: int) -> dict[str, float]:
     return {
         "unknown cells": float(unknown.sum()),
         "AUROC, p-value": roc_auc_score(unknown, -found.pvalues),
-        "AUROC, strangeness": roc_auc_score(unknown, found.strangeness),
+        "AUROC, novelty": roc_auc_score(unknown, found.novelty),
         "unknown found at .05": float((found.pvalues[unknown] <= 0.05).mean()),
         "known called unknown at .05": float((found.pvalues[~unknown] <= 0.05).mean()),
-        "ECE": sq.stats.expected_calibration_error(found.probabilities.max(axis=1)[~unknown], right),
+        "ECE": scq.stats.expected_calibration_error(found.probabilities.max(axis=1)[~unknown], right),
     }
 
 
@@ -187,7 +187,7 @@ def donors(folder: Path, job: str, seed: int) -> dict[str, float]:
     for calibration in ("held_out", "leave_one_batch_out"):
         if calibration == "leave_one_batch_out" and seed:
             continue  # takes training seven times over
-        built = sq.tl.build_reference(
+        built = scq.tl.build_reference(
             reference, encoder, label_key=LABEL_KEY, batch_key="batch", calibration=calibration, progress=False
         )
         answered = ask(asked, built)
@@ -199,15 +199,15 @@ def donors(folder: Path, job: str, seed: int) -> dict[str, float]:
 def tasks(folder: Path, job: str, seed: int) -> dict[str, float]:
     task = load(folder, job)
     encoder, reference = train(task.reference, seed)
-    built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
+    built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
     truth = task.query.obs[LABEL_KEY].astype(str).to_numpy()[task.known]
     figures = {}
     for share in PANELS:
         query = cut(task.query, share, seed)
-        expected = sq.pp.check(query, built).rehearsal
+        expected = scq.pp.check(query, built).expected_accuracy
         asked = ask(query, built, min_gene_overlap=0.0)[task.known]
         given = asked.obs["scquery_label"].astype(str).to_numpy()
-        # The rehearsal knows the reference's types; it is compared over those that the query has.
+        # The expected_accuracy knows the reference's types; it is compared over those that the query has.
         seen = [kind for kind in np.unique(truth) if kind in expected.f1]
         figures[f"expected macro-F1, {share:.0%} of the genes"] = float(np.mean([expected.f1[kind] for kind in seen]))
         figures[f"macro-F1, {share:.0%} of the genes"] = f1_score(
@@ -237,35 +237,35 @@ def labels(folder: Path, job: str, seed: int) -> dict[str, float]:
     for name, key, settings in (
         ("clean", LABEL_KEY, {}),
         ("replaced", "replaced", {}),
-        ("replaced, left out by an oracle", "right", {"wrong_labels": "keep"}),
-        ("replaced, kept", "replaced", {"wrong_labels": "keep"}),
+        ("replaced, left out by an oracle", "right", {"label_issues": "keep"}),
+        ("replaced, kept", "replaced", {"label_issues": "keep"}),
     ):
         encoder, trained = train(reference, seed, key, **settings)
-        answered = ask(asked, sq.tl.build_reference(trained, encoder, label_key=key))
+        answered = ask(asked, scq.tl.build_reference(trained, encoder, label_key=key))
         predicted = answered.obs["scquery_label"].astype(str)
         figures[f"macro-F1, {name}"] = f1_score(truth, predicted, labels=kinds, average="macro", zero_division=0)
         if name == "clean":
-            figures["right labels dropped"] = float((trained.obs["scquery_split"] == "suspect").mean())
-    found = sq.tl.audit(trained, encoder, label_key="replaced", progress=False)
-    suspect = found["suspect"].reindex(trained.obs_names).to_numpy()
+            figures["right labels dropped"] = float((trained.obs["scquery_split"] == "label_issue").mean())
+    found = scq.tl.audit(trained, encoder, label_key="replaced", progress=False)
+    label_issue = found["label_issue"].reindex(trained.obs_names).to_numpy()
     figures["macro-F1 lost"] = figures["macro-F1, clean"] - figures["macro-F1, replaced"]
     for name in ("kept", "left out by an oracle"):
         figures[f"macro-F1 lost, {name}"] = figures["macro-F1, clean"] - figures[f"macro-F1, replaced, {name}"]
-    figures["wrong labels found"] = float(suspect[wrong].mean())
-    figures["of those found, wrong"] = float(wrong[suspect].mean())
+    figures["wrong labels found"] = float(label_issue[wrong].mean())
+    figures["of those found, wrong"] = float(wrong[label_issue].mean())
     return figures
 
 
 def start(folder: Path, job: str, seed: int) -> dict[str, float]:
     adata = read(folder, job)
     encoder, reference = train(adata, seed, epochs=1)
-    built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
+    built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
     with tempfile.TemporaryDirectory() as place:
         built.save(Path(place) / "r.scq")
         adata[:1000].copy().write_h5ad(Path(place) / "query.h5ad")
         ours = (
             "import anndata, scquery_ae as sq; a = anndata.read_h5ad('query.h5ad'); "
-            "sq.tl.query(a, 'r.scq'); import sys; assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+            "scq.tl.query(a, 'r.scq'); import sys; assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
         )
         seconds = {"query 1,000 cells": [], "import tensorflow": []}
         # In turns, so that what else the machine does falls on both.
@@ -310,7 +310,7 @@ def markdown(done: pd.DataFrame) -> str:
 
 
 def _rehearsed(rows: pd.DataFrame) -> list[str]:
-    """Return how the rehearsal's macro-F1 goes with what came out, over panels and seeds."""
+    """Return how the expected_accuracy's macro-F1 goes with what came out, over panels and seeds."""
     expected = rows[rows["figure"].str.startswith("expected")]
     expected = expected.assign(figure=expected["figure"].str.removeprefix("expected "))
     both = expected.merge(rows, on=["job", "seed", "figure"], suffixes=("", " observed"))

@@ -93,10 +93,13 @@ def check_range(low_name: str, high_name: str, low: Any, high: Any) -> tuple[flo
     return low, high
 
 
-def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
-    """Return `value` if it is one of `choices`."""
+def check_choice(name: str, value: Any, choices: Collection[str], *, optional: bool = False) -> Any:
+    """Return `value` if it is one of `choices`, or None where that is allowed."""
+    if optional and value is None:
+        return None
     if not isinstance(value, str) or value not in choices:
-        msg = f"`{name}` must be one of {', '.join(map(repr, choices))}. Received {value!r}."
+        allowed = f"{'None or ' if optional else ''}one of {', '.join(map(repr, choices))}"
+        msg = f"`{name}` must be {allowed}. Received {value!r}."
         raise ArgumentError(msg)
     return value
 
@@ -166,7 +169,7 @@ def check_layer_sizes(layer_sizes: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def check_share_range(name: str, value: Any) -> tuple[float, float]:
+def check_fraction_range(name: str, value: Any) -> tuple[float, float]:
     """Return a share as the range from 0 to it, or a pair of shares as it is, in [0, 1)."""
     if isinstance(value, tuple | list):
         if len(value) != 2:

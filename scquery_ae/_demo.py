@@ -89,7 +89,7 @@ def train(cells: AnnData, seed: int) -> Reference:
 
 
 def pca_knn(training: AnnData, query: AnnData) -> np.ndarray:
-    """Return what the 15 nearest neighbours on 50 principal components say."""
+    """Return what the 15 nearest neighbors on 50 principal components say."""
     import scanpy as sc
     from sklearn.decomposition import PCA
     from sklearn.neighbors import KNeighborsClassifier

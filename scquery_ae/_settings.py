@@ -1,4 +1,4 @@
-"""``sq.settings``: what the package says, and how much of it."""
+"""``scq.settings``: what the package says, and how much of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT = NAMES["warning"]
 class Settings:
     """What holds for all calls of a session.
 
-    There is one, ``sq.settings``. Messages go through Python's logger ``"scquery_ae"``, also to handlers that you
+    There is one, ``scq.settings``. Messages go through Python's logger ``"scquery_ae"``, also to handlers that you
     add to it or above it; where one of these writes to the screen, lines are not written twice.
 
     Attributes
@@ -39,8 +39,8 @@ class Settings:
 
     Examples
     --------
-    >>> import scquery_ae as sq
-    >>> sq.settings.verbosity
+    >>> import scquery_ae as scq
+    >>> scq.settings.verbosity
     1
     """
 
@@ -59,7 +59,7 @@ class Settings:
         # Not by `_checks`, which imports NumPy.
         if not isinstance(found, numbers.Integral) or isinstance(found, bool) or not 0 <= int(found) < len(LEVELS):
             msg = (
-                f"`sq.settings.verbosity` must be 0, 1, 2 or 3, or one of {', '.join(map(repr, NAMES))}. "
+                f"`scq.settings.verbosity` must be 0, 1, 2 or 3, or one of {', '.join(map(repr, NAMES))}. "
                 f"Received {value!r}; with 2, each call says what it wrote where."
             )
             raise ArgumentError(msg)

@@ -34,9 +34,9 @@ class Slots:
         return f"{self.prefix}_pvalue"
 
     @property
-    def strangeness(self) -> str:
+    def novelty(self) -> str:
         """``obs``: float32, how unlike its type a cell is; larger is stranger."""
-        return f"{self.prefix}_strangeness"
+        return f"{self.prefix}_novelty"
 
     @property
     def unknown(self) -> str:
@@ -44,13 +44,13 @@ class Slots:
         return f"{self.prefix}_unknown"
 
     @property
-    def label_set(self) -> str:
+    def prediction_set(self) -> str:
         """``obs``: categorical, labels that cannot be ruled out, joined by ``|``."""
-        return f"{self.prefix}_label_set"
+        return f"{self.prefix}_prediction_set"
 
     @property
     def label_coarse(self) -> str:
-        """``obs``: categorical, one name for each label set, from the Cell Ontology."""
+        """``obs``: categorical, one name for each prediction set, from the Cell Ontology."""
         return f"{self.prefix}_label_coarse"
 
     @property

@@ -78,7 +78,7 @@ class DenseWeights:
 
 
 @dataclass(frozen=True)
-class Head:
+class Classifier:
     """The softmax over cell types that fine-tuning trained: ``softmax(code @ kernel + bias)``.
 
     Attributes
@@ -96,18 +96,18 @@ class Head:
     types: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _check_dense("the head", self.kernel, self.bias)
+        _check_dense("the classifier", self.kernel, self.bias)
         if len(self.types) != len(self.bias):
-            msg = f"The head needs one name a type. Received {len(self.types)} for {len(self.bias)} types."
+            msg = f"The classifier needs one name a type. Received {len(self.types)} for {len(self.bias)} types."
             raise ArgumentError(msg)
 
-    def __call__(self, codes: np.ndarray) -> np.ndarray:
+    def __call__(self, latent: np.ndarray) -> np.ndarray:
         """Return the probability of each type, ``(n, n_types)``."""
-        return np.asarray(special.softmax(self.logits(codes), axis=1))
+        return np.asarray(special.softmax(self.logits(latent), axis=1))
 
-    def logits(self, codes: np.ndarray) -> np.ndarray:
+    def logits(self, latent: np.ndarray) -> np.ndarray:
         """Return what the softmax is taken of, ``(n, n_types)``."""
-        return np.asarray(codes @ self.kernel + self.bias)
+        return np.asarray(latent @ self.kernel + self.bias)
 
 
 def _check_dense(what: str, kernel: np.ndarray, bias: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from scquery_ae._errors import ArgumentError, NotFittedError
-from scquery_ae.dense import ACTIVATIONS, SLOPES, DenseWeights, Head
+from scquery_ae.dense import ACTIVATIONS, SLOPES, Classifier, DenseWeights
 from scquery_ae.input_state import is_lazy
 from scquery_ae.loaders import CHUNK, GeneColumns
 from scquery_ae.loaders.dask_blocks import map_blocks
@@ -36,8 +36,8 @@ class Encoder:
     transform
         Normalisation, with the model genes.
     layers
-        Encoder layers from the input inwards; the last gives the code.
-    head
+        Encoder layers from the input inwards; the last gives the embedding.
+    classifier
         Classifier; None before fine-tuning.
     history
         Losses by epoch: ``"pretrain"`` a list with one dictionary a layer, ``"finetune"`` a dictionary.
@@ -49,12 +49,12 @@ class Encoder:
         Principal directions of the cells of pretraining, float32 ``(n_genes, n_components)``: what labels cannot
         change. None where there was no pretraining.
     discriminant
-        What the genes themselves say of the head's types; None before fine-tuning.
+        What the genes themselves say of the classifier's types; None before fine-tuning.
     """
 
     transform: Transform
     layers: tuple[DenseWeights, ...]
-    head: Head | None = None
+    classifier: Classifier | None = None
     history: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     pretrained: tuple[DenseWeights, ...] | None = None
@@ -68,22 +68,22 @@ class Encoder:
                 f"Received shape {self.components.shape}."
             )
             raise ArgumentError(msg)
-        if self.discriminant is not None and self.head is not None:
-            expected_shape = (len(self.head.types), self.transform.n_genes)
+        if self.discriminant is not None and self.classifier is not None:
+            expected_shape = (len(self.classifier.types), self.transform.n_genes)
             if self.discriminant.means.shape != expected_shape:
                 msg = (
-                    f"`discriminant` must have a mean for each of the head's types and the model genes, shape "
+                    f"`discriminant` must have a mean for each of the classifier's types and the model genes, shape "
                     f"{expected_shape}. Received {self.discriminant.means.shape}."
                 )
                 raise ArgumentError(msg)
         widths = [len(self.transform.genes), *(layer.kernel.shape[1] for layer in self.layers)]
         expected = [layer.kernel.shape[0] for layer in self.layers]
-        if self.head is not None:
-            expected.append(self.head.kernel.shape[0])
+        if self.classifier is not None:
+            expected.append(self.classifier.kernel.shape[0])
         if not self.layers or widths[: len(expected)] != expected:
             msg = (
                 f"Each layer must take what the one before gives. Received {widths[0]} genes, layers that give "
-                f"{widths[1:]} and layers (with the head) that take {expected}."
+                f"{widths[1:]} and layers (with the classifier) that take {expected}."
             )
             raise ArgumentError(msg)
 
@@ -93,11 +93,11 @@ class Encoder:
         return int(self.layers[-1].kernel.shape[1])
 
     def gene_gradient(self, x: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Return how the unit-length code of one input moves along a direction with each gene, float32 ``(n_genes,)``.
+        """Return how the unit-length embedding of one input moves along a direction with each gene, float32 ``(n_genes,)``.
 
         The direction goes back through the transposed kernels and the slopes of the activations at the input; the
-        length of the code is taken as it is, not as something that moves too. Times the
-        input, summed up, and with the part of the biases it is the code's product with the direction, where
+        length of the embedding is taken as it is, not as something that moves too. Times the
+        input, summed up, and with the part of the biases it is the embedding's product with the direction, where
         activations are linear by pieces.
 
         Parameters
@@ -127,7 +127,7 @@ class Encoder:
         return self.transform.genes
 
     def encode(self, counts: Any, present: np.ndarray | None = None) -> np.ndarray:
-        """Return unit-length codes of cells, float32 ``(n, n_latent)``.
+        """Return unit-length embeddings of cells, float32 ``(n, n_latent)``.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class Encoder:
         return self.encode_logged(self.transform.log_normalize(counts, present), present)
 
     def encode_logged(self, logged: Any, present: np.ndarray | None = None) -> np.ndarray:
-        """Return the codes of log-normalised rows, as :meth:`encode` does of counts, block by block.
+        """Return the embeddings of log-normalised rows, as :meth:`encode` does of counts, block by block.
 
         Parameters
         ----------
@@ -158,19 +158,19 @@ class Encoder:
         mean = self._mean(present)
         # (z - mean) @ W = z @ W - mean @ W: the product stays sparse.
         bias = first.bias - mean @ first.kernel
-        codes = np.empty((logged.shape[0], self.n_latent), dtype=np.float32)
+        latent = np.empty((logged.shape[0], self.n_latent), dtype=np.float32)
         for rows, block in _blocks(logged):
             x = ACTIVATIONS[first.activation](_product(block, first.kernel) + bias)
             for layer in rest:
                 x = layer(x)
             norm = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-            codes[rows] = x / np.where(norm > 0, norm, 1)
-        return codes
+            latent[rows] = x / np.where(norm > 0, norm, 1)
+        return latent
 
     def project(self, logged: Any, present: np.ndarray | None = None) -> np.ndarray:
         """Return log-normalised rows in the principal components, float32; genes not there stand at their mean."""
         if self.components is None:
-            msg = "The encoder has no principal components. `sq.tl.pretrain` makes encoders that have."
+            msg = "The encoder has no principal components. `scq.tl.pretrain` makes encoders that have."
             raise NotFittedError(msg)
         shift = self._mean(present) @ self.components
         projected = np.empty((logged.shape[0], self.components.shape[1]), dtype=np.float32)
@@ -178,8 +178,8 @@ class Encoder:
             projected[rows] = block @ self.components - shift
         return projected
 
-    def evidence(self, logged: Any, totals: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
-        """Return what the genes themselves say for each of the head's types, float32 ``(n, n_types)``.
+    def decision(self, logged: Any, totals: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
+        """Return what the genes themselves say for each of the classifier's types, float32 ``(n, n_types)``.
 
         Scores of the discriminant. Those of a cell with fewer counts than the reference's median are worth that much
         less, for they were learnt from cells that had them. ``(n, 0)`` where there is no discriminant.
@@ -209,31 +209,31 @@ class Encoder:
         return mean if present is None else np.where(present, mean, np.float32(0))
 
     def embed(self, cells: GeneColumns) -> np.ndarray:
-        """Return the codes of all `cells`, float32 ``(n_obs, n_latent)``: chunk by chunk, or by Dask where they lie."""
+        """Return the embeddings of all `cells`, float32 ``(n_obs, n_latent)``: chunk by chunk, or by Dask where they lie."""
         if is_lazy(cells.matrix):
             lean = Encoder(self.transform, self.layers)
-            return map_blocks(_embed_block, cells, lean)["codes"]
-        codes = np.empty((cells.shape[0], self.n_latent), dtype=np.float32)
+            return map_blocks(_embed_block, cells, lean)["latent"]
+        latent = np.empty((cells.shape[0], self.n_latent), dtype=np.float32)
         start = 0
         for chunk in cells.chunks():
-            codes[start : start + chunk.shape[0]] = self.encode(chunk, cells.present)
+            latent[start : start + chunk.shape[0]] = self.encode(chunk, cells.present)
             start += chunk.shape[0]
-        return codes
+        return latent
 
-    def classify(self, codes: np.ndarray) -> np.ndarray:
-        """Return the head's probabilities of each type, ``(n, n_types)``, for codes of :meth:`encode`."""
-        return self.fitted_head(codes)
+    def classify(self, latent: np.ndarray) -> np.ndarray:
+        """Return the classifier's probabilities of each type, ``(n, n_types)``, for embeddings of :meth:`encode`."""
+        return self.fitted_classifier(latent)
 
     @property
-    def fitted_head(self) -> Head:
-        """The head, or an error that says how to train one."""
-        if self.head is None:
+    def fitted_classifier(self) -> Classifier:
+        """The classifier, or an error that says how to train one."""
+        if self.classifier is None:
             msg = (
                 "The encoder has no classifier: it was pretrained but not fine-tuned. "
-                "Call `sq.tl.finetune(adata, encoder, label_key=...)` first."
+                "Call `scq.tl.finetune(adata, encoder, label_key=...)` first."
             )
             raise NotFittedError(msg)
-        return self.head
+        return self.classifier
 
     @property
     def fitted_discriminant(self) -> GeneDiscriminant:
@@ -241,19 +241,19 @@ class Encoder:
         if self.discriminant is None:
             msg = (
                 "The encoder has no discriminant: it was not fine-tuned, or by an earlier version. "
-                "Call `sq.tl.finetune(adata, encoder, label_key=...)`."
+                "Call `scq.tl.finetune(adata, encoder, label_key=...)`."
             )
             raise NotFittedError(msg)
         return self.discriminant
 
     def __repr__(self) -> str:
         sizes = " -> ".join(str(n) for n in (self.transform.n_genes, *(layer.kernel.shape[1] for layer in self.layers)))
-        types = "not fine-tuned" if self.head is None else f"{len(self.head.types)} types"
+        types = "not fine-tuned" if self.classifier is None else f"{len(self.classifier.types)} types"
         return f"Encoder({sizes}, {types})"
 
 
 def _embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
-    return {"codes": encoder.embed(cells)}
+    return {"latent": encoder.embed(cells)}
 
 
 def _blocks(matrix: Any) -> Iterator[tuple[slice, sparse.csr_matrix]]:

@@ -141,7 +141,7 @@ def require_overlap(match: GeneMatch, minimum: float) -> None:
         f"Only {match.n_found} of the reference's {len(match.genes)} genes are in the query ({match.fraction:.1%}; "
         f"`min_gene_overlap={minimum:g}` is needed). Received names such as {shown(match.examples)} "
         f"({match.key}, the best fit); the reference uses {kind} such as {shown(match.genes)}. "
-        f"If `query.var` has a column of {kind}, pass `gene_key=`; see `sq.pp.check(query, reference)`."
+        f"If `query.var` has a column of {kind}, pass `gene_key=`; see `scq.pp.check(query, reference)`."
     )
     raise GeneOverlapError(msg)
 

@@ -51,14 +51,14 @@ class InputState:
         ``"counts"`` (whole, or fractional with sums that differ, as estimated counts and RPKM have them),
         ``"normalized"`` (equal sums, as CPM or TPM, not logged), ``"log1p"`` (natural logarithm of one plus either),
         ``"log2p1"`` (the same to base 2), ``"scaled"`` (with negative values) or ``"unknown"``.
-    evidence
+    reason
         What was seen, in words.
     certain
-        Whether the evidence leaves no other reading.
+        Whether the reason leaves no other reading.
     """
 
     kind: Kind
-    evidence: str
+    reason: str
     certain: bool = True
 
 
@@ -88,8 +88,8 @@ def detect_state(matrix: Any) -> InputState:
     if spread < EQUAL_SUMS:
         return InputState("normalized", f"values are fractions and every cell sums to about {np.median(sums):.4g}")
     if spread < ALIKE_SUMS:
-        evidence = f"values are fractions up to {top:.4g}, and sums of cells vary by {spread:.0%} only, as with RPKM"
-        return InputState("normalized", evidence)
+        reason = f"values are fractions up to {top:.4g}, and sums of cells vary by {spread:.0%} only, as with RPKM"
+        return InputState("normalized", reason)
     return InputState(
         "counts", f"values are fractions up to {top:.4g} and cells sum to {sums.min():.4g} to {sums.max():.4g}"
     )
@@ -102,21 +102,21 @@ def _logged_state(sample: sparse.csr_matrix, top: float) -> InputState:
     whole = {name: _whole_multiples(matrix) for name, matrix in undone.items()}
     best = max(whole, key=whole.__getitem__)
     if whole[best] > MOSTLY_WHOLE:
-        evidence = f"values are fractions up to {top:.3g}; as {words[best]}, cells hold whole multiples of their least"
-        return InputState(best, evidence)
+        reason = f"values are fractions up to {top:.3g}; as {words[best]}, cells hold whole multiples of their least"
+        return InputState(best, reason)
     spreads = {name: _spread_of_sums(matrix)[0] for name, matrix in undone.items()}
     best = min(spreads, key=spreads.__getitem__)
     if spreads[best] < EQUAL_SUMS:
-        evidence = f"values are fractions up to {top:.3g}; as {words[best]}, the sums of cells are equal once undone"
-        return InputState(best, evidence)
+        reason = f"values are fractions up to {top:.3g}; as {words[best]}, the sums of cells are equal once undone"
+        return InputState(best, reason)
     spread = spreads["log1p"]
-    evidence = (
+    reason = (
         f"values are fractions and none is above {top:.3g}; with the logarithm undone, sums of cells vary by "
         f"{spread:.0%}"
     )
     if spread >= MAX_LOGGED_SPREAD:
-        return InputState("unknown", evidence, certain=False)
-    return InputState("log1p", evidence + ", and the base cannot be told", certain=False)
+        return InputState("unknown", reason, certain=False)
+    return InputState("log1p", reason + ", and the base cannot be told", certain=False)
 
 
 def _undo(sample: sparse.csr_matrix, base: float) -> sparse.csr_matrix:

@@ -21,8 +21,8 @@ from scipy import sparse
 from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
-import scquery_ae as sq
-from scquery_ae.dense import DenseWeights, Head
+import scquery_ae as scq
+from scquery_ae.dense import DenseWeights, Classifier
 from scquery_ae.encoder import Encoder
 from scquery_ae.transform import Transform
 
@@ -43,7 +43,7 @@ class Trained:
 
     adata: anndata.AnnData
     encoder: Encoder
-    reference: sq.Reference
+    reference: scq.Reference
 
 
 def build_adata(
@@ -132,12 +132,12 @@ def make_encoder() -> Callable[..., Encoder]:
             for i, (a, b) in enumerate(pairwise(widths))
         ]
         types = tuple(adata.obs["cell_type"].cat.categories)
-        head = Head(
+        classifier = Classifier(
             rng.standard_normal((layer_sizes[-1], len(types))).astype(np.float32),
             np.zeros(len(types), np.float32),
             types,
         )
-        return Encoder(transform, tuple(layers), head)
+        return Encoder(transform, tuple(layers), classifier)
 
     return make
 
@@ -164,9 +164,9 @@ def trained() -> Trained:
     adata.obs["quality"] = np.linspace(0, 1, adata.n_obs)
     # Positions that hit every type: types go round by three.
     adata.obs.iloc[np.arange(0, 240, 10), adata.obs.columns.get_loc("cell_type")] = np.nan
-    sq.pp.normalize(adata, n_top_genes=100)
-    encoder = sq.tl.pretrain(adata, layer_sizes=(16, 8), epochs=3, batch_size=32, progress=False)
-    sq.tl.finetune(
+    scq.pp.normalize(adata, n_top_genes=100)
+    encoder = scq.tl.pretrain(adata, layer_sizes=(16, 8), epochs=3, batch_size=32, progress=False)
+    scq.tl.finetune(
         adata,
         encoder,
         label_key="cell_type",
@@ -177,13 +177,13 @@ def trained() -> Trained:
         validation_fraction=0.3,
         progress=False,
     )
-    sq.tl.embed(adata, encoder)
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    scq.tl.embed(adata, encoder)
+    reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     return Trained(adata, encoder, reference)
 
 
 @pytest.fixture
-def reference(trained: Trained) -> sq.Reference:
+def reference(trained: Trained) -> scq.Reference:
     """The small trained reference. Shared by all tests: do not change it."""
     return trained.reference
 

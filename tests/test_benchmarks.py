@@ -142,9 +142,9 @@ def test_figures_of_an_answer(task):
     truth = task.query.obs["cell_type"].to_numpy()
     labels = np.where(truth == "new", "a", truth).astype(object)
     labels[:3] = "b"  # an a, a b and a new one
-    codes = np.eye(3)[[{"a": 0, "b": 1, "c": 2}[kind] for kind in task.reference.obs["cell_type"]]]
+    latent = np.eye(3)[[{"a": 0, "b": 1, "c": 2}[kind] for kind in task.reference.obs["cell_type"]]]
     asked = np.eye(3)[[{"a": 0, "b": 1, "new": 2}[kind] for kind in truth]]
-    found = score(task, Answer(labels, np.where(truth == "new", 0.2, 0.9), codes=(codes, asked)))
+    found = score(task, Answer(labels, np.where(truth == "new", 0.2, 0.9), latent=(latent, asked)))
     known = truth != "new"
     assert found["accuracy"] == pytest.approx(19 / 20)
     assert found["macro_f1"] == pytest.approx(f1_score(truth[known], labels[known], average="macro"))

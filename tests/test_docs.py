@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib import pyplot as plt
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -52,8 +52,8 @@ def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for call, epochs in EPOCHS.items():
-            patch.setitem(getattr(sq.tl, call).__kwdefaults__, "epochs", epochs)
-            patch.setitem(getattr(sq.tl, call).__kwdefaults__, "progress", False)
+            patch.setitem(getattr(scq.tl, call).__kwdefaults__, "epochs", epochs)
+            patch.setitem(getattr(scq.tl, call).__kwdefaults__, "progress", False)
         left = run(DOCS / "quickstart.md")
         plt.close("all")
         assert left["query"].obs["scquery_label"].notna().all()  # type: ignore[attr-defined]
@@ -115,7 +115,7 @@ def test_api_pages_name_all_public_names() -> None:
     words = {
         word for page in pages for word in re.findall(r"\w+", (DOCS / "api" / f"{page}.md").read_text(encoding="utf-8"))
     }
-    assert set(sq.__all__) - words == {"__version__"}
+    assert set(scq.__all__) - words == {"__version__"}
 
 
 def test_tables_list_nothing_that_is_not_there() -> None:

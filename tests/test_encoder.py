@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from scquery_ae import ArgumentError, NotFittedError
-from scquery_ae.dense import ACTIVATIONS, SLOPES, DenseWeights, Head
+from scquery_ae.dense import ACTIVATIONS, SLOPES, Classifier, DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.stats import GeneDiscriminant
@@ -62,11 +62,11 @@ def test_every_activation_has_a_hand_worked_case():
 def test_encode_equals_a_dense_recomputation(make_adata, make_encoder, sizes):
     adata = make_adata(20, 25)
     encoder = make_encoder(adata, sizes)
-    codes = encoder.encode(adata.X)
-    np.testing.assert_allclose(codes, recompute(encoder, adata.X), atol=1e-5)
-    assert codes.dtype == np.float32
-    assert codes.flags.c_contiguous
-    assert codes.shape == (20, sizes[-1]) == (20, encoder.n_latent)
+    latent = encoder.encode(adata.X)
+    np.testing.assert_allclose(latent, recompute(encoder, adata.X), atol=1e-5)
+    assert latent.dtype == np.float32
+    assert latent.flags.c_contiguous
+    assert latent.shape == (20, sizes[-1]) == (20, encoder.n_latent)
 
 
 @given(seed=st.integers(0, 999))
@@ -110,8 +110,8 @@ def test_codes_have_unit_length_and_empty_cells_are_finite(make_adata, make_enco
     encoder = make_encoder(adata)
     counts = adata.X.toarray()
     counts[3] = 0
-    codes = encoder.encode(counts)
-    np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1, rtol=1e-6)
+    latent = encoder.encode(counts)
+    np.testing.assert_allclose(np.linalg.norm(latent, axis=1), 1, rtol=1e-6)
 
 
 def test_a_code_of_zero_stays_zero():
@@ -151,38 +151,42 @@ def test_weights_that_do_not_fit_are_refused(make_adata, make_encoder):
         ArgumentError, match=r"a layer must be a kernel \(d, units\) and a bias \(units,\).*\(25, 4\) and \(3,\)"
     ):
         DenseWeights(np.ones((25, 4)), np.zeros(3), "relu")
-    with pytest.raises(ArgumentError, match=r"the head must be a kernel \(d, units\).*Received \(4,\) and \(4,\)"):
-        Head(np.ones(4), np.zeros(4), ("a", "b", "c", "d"))
-    with pytest.raises(ArgumentError, match=r"The head needs one name a type\. Received 1 for 2 types"):
-        Head(np.ones((4, 2)), np.zeros(2), ("a",))
-    head = Head(np.ones((5, 2)), np.zeros(2), ("a", "b"))
+    with pytest.raises(
+        ArgumentError, match=r"the classifier must be a kernel \(d, units\).*Received \(4,\) and \(4,\)"
+    ):
+        Classifier(np.ones(4), np.zeros(4), ("a", "b", "c", "d"))
+    with pytest.raises(ArgumentError, match=r"The classifier needs one name a type\. Received 1 for 2 types"):
+        Classifier(np.ones((4, 2)), np.zeros(2), ("a",))
+    classifier = Classifier(np.ones((5, 2)), np.zeros(2), ("a", "b"))
     for layers in ((layer(24, 4),), (layer(25, 7), layer(6, 4)), (layer(25, 4),), ()):
         with pytest.raises(ArgumentError, match=r"Each layer must take what the one before gives\. Received 25 genes"):
-            Encoder(transform, layers, head)
-    assert Encoder(transform, (layer(25, 7), layer(7, 5)), head).n_latent == 5
+            Encoder(transform, layers, classifier)
+    assert Encoder(transform, (layer(25, 7), layer(7, 5)), classifier).n_latent == 5
 
 
-def test_head_is_a_softmax():
-    head = Head(np.array([[np.log(2), 0.0], [0.0, 0.0]]), np.array([0.0, np.log(3)]), ("a", "b"))
+def test_classifier_is_a_softmax():
+    classifier = Classifier(np.array([[np.log(2), 0.0], [0.0, 0.0]]), np.array([0.0, np.log(3)]), ("a", "b"))
     # Logits (log 2, log 3), then (0, log 3).
-    np.testing.assert_allclose(head(np.array([[1.0, 0.0], [0.0, 1.0]])), [[0.4, 0.6], [0.25, 0.75]])
-    assert np.isfinite(head(np.array([[1e4, 0.0]]))).all()
+    np.testing.assert_allclose(classifier(np.array([[1.0, 0.0], [0.0, 1.0]])), [[0.4, 0.6], [0.25, 0.75]])
+    assert np.isfinite(classifier(np.array([[1e4, 0.0]]))).all()
 
 
 def test_classify_needs_a_head(make_adata, make_encoder):
     encoder = make_encoder(make_adata(10, 25))
-    codes = encoder.encode(make_adata(10, 25).X)
-    probabilities = encoder.classify(codes)
+    latent = encoder.encode(make_adata(10, 25).X)
+    probabilities = encoder.classify(latent)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    encoder.head = None
-    with pytest.raises(NotFittedError, match=r"pretrained but not fine-tuned\. Call `sq\.tl\.finetune\(adata, encoder"):
-        encoder.classify(codes)
+    encoder.classifier = None
+    with pytest.raises(
+        NotFittedError, match=r"pretrained but not fine-tuned\. Call `scq\.tl\.finetune\(adata, encoder"
+    ):
+        encoder.classify(latent)
 
 
 def test_repr_gives_sizes_and_types(make_adata, make_encoder):
     encoder = make_encoder(make_adata(10, 25))
     assert repr(encoder) == "Encoder(25 -> 7 -> 4, 3 types)"
-    encoder.head = None
+    encoder.classifier = None
     assert repr(encoder) == "Encoder(25 -> 7 -> 4, not fine-tuned)"
 
 
@@ -202,7 +206,7 @@ print(e.encode(np.ones((1, 2))).shape, [m for m in ("keras", "tensorflow", "scan
     assert result.stdout.strip() == "(1, 2) []"
 
 
-# Which genes move a code.
+# Which genes move a embedding.
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
@@ -286,11 +290,11 @@ def test_gene_weights_are_the_lengths_of_rows():
 
 def test_logits_are_what_the_softmax_is_taken_of(make_adata, make_encoder):
     encoder = make_encoder(make_adata(10, 25))
-    codes = encoder.encode(make_adata(10, 25).X)
-    expected = codes.astype(float) @ encoder.head.kernel + encoder.head.bias
-    np.testing.assert_allclose(encoder.fitted_head.logits(codes), expected, atol=1e-6)
+    latent = encoder.encode(make_adata(10, 25).X)
+    expected = latent.astype(float) @ encoder.classifier.kernel + encoder.classifier.bias
+    np.testing.assert_allclose(encoder.fitted_classifier.logits(latent), expected, atol=1e-6)
     odds = np.exp(expected)
-    np.testing.assert_allclose(encoder.classify(codes), odds / odds.sum(axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(encoder.classify(latent), odds / odds.sum(axis=1, keepdims=True), atol=1e-6)
 
 
 # Units that stand for gene sets.
@@ -364,7 +368,7 @@ def test_projecting_needs_components(make_adata, make_encoder):
     adata = make_adata(6, 25)
     encoder = make_encoder(adata)
     assert encoder.components is None
-    with pytest.raises(NotFittedError, match=r"has no principal components\. `sq\.tl\.pretrain` makes encoders that"):
+    with pytest.raises(NotFittedError, match=r"has no principal components\. `scq\.tl\.pretrain` makes encoders that"):
         encoder.project(encoder.transform.log_normalize(adata.X))
 
 
@@ -395,28 +399,28 @@ def test_evidence_is_scores_by_what_counts_are_worth(make_adata, make_encoder, m
     assert worth.min() < 0.8 < worth.max() == 1
     logged = encoder.transform.log_normalize(counts, present)
     expected = encoder.discriminant.scores(logged, present) * worth[:, None]
-    received = encoder.evidence(logged, totals, present)
+    received = encoder.decision(logged, totals, present)
     np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5)
     assert received.dtype == np.float32
     assert received.shape == (20, 3)
     # A cell without a count says nothing.
-    np.testing.assert_array_equal(encoder.evidence(logged, np.zeros(20), present), np.zeros((20, 3)))
+    np.testing.assert_array_equal(encoder.decision(logged, np.zeros(20), present), np.zeros((20, 3)))
 
 
 def test_without_a_gene_there_is_no_evidence(make_adata, make_encoder):
     adata = make_adata(20, 25)
     encoder = with_discriminant(make_encoder(adata), adata)
     nothing = sparse.csr_matrix((20, 25), dtype=np.float32)
-    np.testing.assert_array_equal(encoder.evidence(nothing, np.zeros(20), np.zeros(25, bool)), np.zeros((20, 3)))
+    np.testing.assert_array_equal(encoder.decision(nothing, np.zeros(20), np.zeros(25, bool)), np.zeros((20, 3)))
 
 
 def test_without_a_discriminant_there_is_no_evidence(make_adata, make_encoder):
     adata = make_adata(6, 25)
     encoder = make_encoder(adata)
     assert encoder.discriminant is None
-    evidence = encoder.evidence(encoder.transform.log_normalize(adata.X), np.ones(6))
-    assert evidence.shape == (6, 0)
-    assert evidence.dtype == np.float32
+    decision = encoder.decision(encoder.transform.log_normalize(adata.X), np.ones(6))
+    assert decision.shape == (6, 0)
+    assert decision.dtype == np.float32
     with pytest.raises(NotFittedError, match=r"has no discriminant: it was not fine-tuned, or by an earlier version"):
         encoder.fitted_discriminant  # noqa: B018
 
@@ -455,16 +459,16 @@ def test_blocks_and_products_of_either_kind_give_the_same(make_adata, make_encod
     expected = recompute(encoder, counts)
     projected = (logged.toarray().astype(np.float64) - encoder.transform.mean) @ encoder.components
     totals = counts.sum(axis=1)
-    evidence = encoder.discriminant.scores(logged) * np.minimum(totals / encoder.transform.target_sum, 1)[:, None]
+    decision = encoder.discriminant.scores(logged) * np.minimum(totals / encoder.transform.target_sum, 1)[:, None]
     monkeypatch.setattr(module, "CHUNK", chunk)
     for rows in (logged, ScratchRows([logged[:5], logged[5:]], 40)):
-        codes = encoder.encode_logged(rows)
-        assert codes.dtype == np.float32
-        assert codes.flags.c_contiguous
-        np.testing.assert_allclose(codes, expected, atol=1e-5)
+        latent = encoder.encode_logged(rows)
+        assert latent.dtype == np.float32
+        assert latent.flags.c_contiguous
+        np.testing.assert_allclose(latent, expected, atol=1e-5)
         np.testing.assert_allclose(encoder.project(rows), projected, atol=1e-4)
         assert encoder.project(rows).dtype == np.float32
-        np.testing.assert_allclose(encoder.evidence(rows, totals), evidence, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(encoder.decision(rows, totals), decision, rtol=1e-5, atol=1e-4)
     for limit in (0.0, 2.0):
         monkeypatch.setattr(module, "DENSE_ABOVE", limit)
         np.testing.assert_allclose(encoder.encode_logged(logged), expected, atol=1e-5)

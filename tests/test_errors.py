@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import _errors
 
 
@@ -23,8 +23,8 @@ from scquery_ae import _errors
     ],
 )
 def test_each_exception_is_ours_and_a_builtin(name, builtin):
-    error = getattr(sq, name)
-    assert issubclass(error, sq.ScqueryError)
+    error = getattr(scq, name)
+    assert issubclass(error, scq.ScqueryError)
     assert issubclass(error, builtin)
     assert error.__doc__
     # Exceptions cross process borders pickled; the sentence must arrive whole.
@@ -35,30 +35,30 @@ def test_every_exception_is_public():
     ours = {
         name
         for name, value in vars(_errors).items()
-        if isinstance(value, type) and issubclass(value, sq.ScqueryError | sq.ScqueryWarning)
+        if isinstance(value, type) and issubclass(value, scq.ScqueryError | scq.ScqueryWarning)
     }
-    assert ours <= set(sq.__all__)
+    assert ours <= set(scq.__all__)
 
 
 def test_a_missing_key_reads_as_a_sentence():
-    assert str(sq.MissingKeyError("`x` is not there.")) == "`x` is not there."
-    assert str(sq.MissingKeyError()) == ""
+    assert str(scq.MissingKeyError("`x` is not there.")) == "`x` is not there."
+    assert str(scq.MissingKeyError()) == ""
 
 
 def test_warnings_point_at_the_users_line(query_adata, reference):
     few = query_adata[:, reference.encoder.genes[:30]].copy()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        sq.tl.embed(few, reference.encoder)  # THIS LINE
+        scq.tl.embed(few, reference.encoder)  # THIS LINE
     (warning,) = caught
-    assert warning.category is sq.ScqueryWarning
+    assert warning.category is scq.ScqueryWarning
     assert Path(warning.filename) == Path(__file__)
     assert "THIS LINE" in Path(__file__).read_text(encoding="utf-8").splitlines()[warning.lineno - 1]
 
 
 def test_a_folder_whose_name_begins_like_the_packages_is_not_the_package():
     # A user's code beside the package, as in a checkout: scquery_ae/ and scquery_ae_analysis.py.
-    beside = str(Path(sq.__file__).parent) + "_analysis.py"
+    beside = str(Path(scq.__file__).parent) + "_analysis.py"
     space = {}
     exec(compile("def call(warn): warn('look here')", beside, "exec"), space)
     with warnings.catch_warnings(record=True) as caught:

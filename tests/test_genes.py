@@ -197,7 +197,7 @@ def test_too_small_an_overlap_is_refused_with_both_kinds_of_names():
         match=(
             r"Only 1 of the reference's 20 genes are in the query \(5\.0%; `min_gene_overlap=0\.1` is needed\)\. "
             r"Received names such as 'ENSG00000000001', 'G4' \(var_names, the best fit\); "
-            r"the reference uses gene symbols such as 'G0'.*pass `gene_key=`; see `sq\.pp\.check\(query, reference\)`"
+            r"the reference uses gene symbols such as 'G0'.*pass `gene_key=`; see `scq\.pp\.check\(query, reference\)`"
         ),
     ):
         require_overlap(match, 0.1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import InputStateError
 from scquery_ae.input_state import SAMPLE, check_expression, detect_state
 
@@ -133,7 +133,7 @@ def test_every_real_file_is_covered(shared_data):
 def test_whole_numbers_are_counts(make_adata, fmt, dtype):
     state = detect_state(make_adata(50, 30, fmt=fmt, dtype=dtype).X)
     assert state.kind == "counts"
-    assert "all values are whole numbers" in state.evidence
+    assert "all values are whole numbers" in state.reason
 
 
 @pytest.mark.parametrize("fmt", ["csr", "csc", "dense"])
@@ -157,23 +157,23 @@ def test_made_up_states(make_adata, fmt):
 
 
 def test_hand_worked_evidence():
-    assert detect_state(np.array([[1.0, -0.5]])).evidence == "there are negative values (least -0.5)"
-    assert detect_state(np.array([[3.0, 0.0]])).evidence == "all values are whole numbers (largest 3)"
-    assert detect_state(np.array([[3.5, 0.0]])).evidence == (
+    assert detect_state(np.array([[1.0, -0.5]])).reason == "there are negative values (least -0.5)"
+    assert detect_state(np.array([[3.0, 0.0]])).reason == "all values are whole numbers (largest 3)"
+    assert detect_state(np.array([[3.5, 0.0]])).reason == (
         "values are fractions up to 3.5; as natural logarithms, the sums of cells are equal once undone"
     )
     # Counts of 1 to 3, times a half in one cell and a third in the other.
     counts = np.array([[1.0, 2.0, 3.0], [1.0, 0.0, 2.0]]) * [[1 / 2], [1 / 3]]
-    assert detect_state(np.log2(1 + counts)).evidence == (
+    assert detect_state(np.log2(1 + counts)).reason == (
         "values are fractions up to 1.32; as logarithms to base 2, cells hold whole multiples of their least"
     )
-    assert detect_state(np.zeros((2, 2))).evidence == "all sampled values are zero"
-    assert "every cell sums to about 100" in detect_state(np.array([[99.5, 0.5], [40.25, 59.75]])).evidence
-    assert "cells sum to 50 to 100" in detect_state(np.array([[99.5, 0.5], [40.25, 9.75]])).evidence
+    assert detect_state(np.zeros((2, 2))).reason == "all sampled values are zero"
+    assert "every cell sums to about 100" in detect_state(np.array([[99.5, 0.5], [40.25, 59.75]])).reason
+    assert "cells sum to 50 to 100" in detect_state(np.array([[99.5, 0.5], [40.25, 9.75]])).reason
     # 90 and 110 vary by a tenth of their mean.
     alike = detect_state(np.array([[89.5, 0.5], [109.5, 0.5]]))
     assert (alike.kind, alike.certain) == ("normalized", True)
-    assert alike.evidence == "values are fractions up to 109.5, and sums of cells vary by 10% only, as with RPKM"
+    assert alike.reason == "values are fractions up to 109.5, and sums of cells vary by 10% only, as with RPKM"
 
 
 @pytest.mark.parametrize(("spread", "kind"), [(0.19, "normalized"), (0.21, "counts")])
@@ -191,7 +191,7 @@ def test_without_multiples_and_with_sums_that_differ_the_base_is_a_guess_or_unkn
         depth = np.where(np.arange(100) % 2, 1 - spread, 1 + spread)[:, None]
         state = detect_state(np.log1p(values * 500 * depth))
         assert (state.kind, state.certain) == (kind, False)
-        assert f"sums of cells vary by {spread:.0%}" in state.evidence
+        assert f"sums of cells vary by {spread:.0%}" in state.reason
 
 
 def test_stored_zeros_and_booleans_do_not_disturb():
@@ -259,7 +259,7 @@ def unknown_values(query):
 def test_values_of_no_kind_are_refused_until_the_user_says_what_they_are(make_adata, reference):
     query = unknown_values(make_adata(30, 120))
     assert (detect_state(query.X).kind, detect_state(query.X).certain) == ("unknown", False)
-    for call in (sq.tl.query, sq.pp.check):
+    for call in (scq.tl.query, scq.pp.check):
         with pytest.raises(
             InputStateError,
             match=r"cannot tell what the values are: values are fractions and none is above 20; with the logarithm "
@@ -267,7 +267,7 @@ def test_values_of_no_kind_are_refused_until_the_user_says_what_they_are(make_ad
         ):
             call(query, reference)
     assert len(query.obsm) == 0
-    sq.tl.query(query, reference, input_state="counts")
+    scq.tl.query(query, reference, input_state="counts")
     assert query.uns["scquery"]["parameters"]["input_state"] == "counts"
 
 
@@ -279,16 +279,16 @@ def test_a_guess_of_the_base_is_said_to_be_one(make_adata, reference):
     query.X = np.log1p(values / values.sum(axis=1, keepdims=True) * depth * 3000)
     assert not detect_state(query.X).certain
     with pytest.warns(
-        sq.ScqueryWarning,
+        scq.ScqueryWarning,
         match=r"`tl\.query` takes the values for log-normalised, which is a guess: .*the base cannot be told\. Pass "
         r"`input_state=\"counts\"`, \"log1p\" or \"log2p1\"",
     ):
-        sq.tl.query(query, reference)
+        scq.tl.query(query, reference)
     assert query.uns["scquery"]["parameters"]["input_state"] == "log1p"
     # Who says it is not warned, which would be an error here.
-    sq.tl.query(query, reference, input_state="log2p1")
+    scq.tl.query(query, reference, input_state="log2p1")
 
 
 def test_half_precision_is_refused(make_adata):
-    with pytest.raises(sq.InputStateError, match="Received values of type float16; convert them to float32"):
+    with pytest.raises(scq.InputStateError, match="Received values of type float16; convert them to float32"):
         check_expression(make_adata(5, 8).X.toarray().astype(np.float16), [], "f")

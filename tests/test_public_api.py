@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 HEAVY = ("tensorflow", "keras", "jax", "torch", "matplotlib", "scanpy", "faiss", "sklearn", "pymilvus", "dask")
 
@@ -42,24 +42,24 @@ def test_an_import_is_light():
 
 def test_rooms_that_need_no_keras_load_none():
     code = (
-        "import sys, scquery_ae as sq; sq.pp, sq.tl, sq.stats, sq.datasets, sq.Reference, sq.Encoder;"
+        "import sys, scquery_ae as sq; scq.pp, scq.tl, scq.stats, scq.datasets, scq.Reference, scq.Encoder;"
         "print(*[m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
     )
     assert fresh(code) == []
 
 
 def test_dir_and_all_agree_and_every_name_is_there():
-    assert dir(sq) == sorted(sq.__all__)
-    assert len(set(sq.__all__)) == len(sq.__all__)
-    for name in sq.__all__:
-        assert getattr(sq, name) is not None
+    assert dir(scq) == sorted(scq.__all__)
+    assert len(set(scq.__all__)) == len(scq.__all__)
+    for name in scq.__all__:
+        assert getattr(scq, name) is not None
 
 
 def test_all_is_complete():
     from scquery_ae import _HOMES, _MODULES
 
-    assert set(sq.__all__) == {*_HOMES, *_MODULES, "__version__"}
-    assert {"pp", "tl", "pl", "nn", "stats", "datasets", "Encoder", "Reference"} <= set(sq.__all__)
+    assert set(scq.__all__) == {*_HOMES, *_MODULES, "__version__"}
+    assert {"pp", "tl", "pl", "nn", "stats", "datasets", "Encoder", "Reference"} <= set(scq.__all__)
 
 
 @pytest.mark.parametrize("room", ["datasets", "index", "loaders", "pp", "reference", "stats", "tl", "training"])
@@ -92,7 +92,7 @@ def names_in(path):
     return found, listed
 
 
-PACKAGES = sorted(Path(sq.__file__).parent.rglob("__init__.py"))
+PACKAGES = sorted(Path(scq.__file__).parent.rglob("__init__.py"))
 
 
 @pytest.mark.parametrize("path", PACKAGES, ids=lambda path: path.parent.name)
@@ -104,10 +104,10 @@ def test_an_editor_sees_what_is_offered(path):
 
 
 def test_an_editor_finds_each_name_where_it_comes_from():
-    found, _ = names_in(Path(sq.__file__))
+    found, _ = names_in(Path(scq.__file__))
     assert found.pop("__version__") == "here"
-    homes = {name: f"scquery_ae.{home}" for name, home in sq._HOMES.items()}
-    assert found == homes | dict.fromkeys(sq._MODULES, "scquery_ae")
+    homes = {name: f"scquery_ae.{home}" for name, home in scq._HOMES.items()}
+    assert found == homes | dict.fromkeys(scq._MODULES, "scquery_ae")
 
 
 # Editors that use no language server complete with jedi; IPython, which the tests need for the tutorials, brings it.
@@ -117,15 +117,15 @@ def completions(code):
 
 
 def test_editors_complete_the_names():
-    assert completions("import scquery_ae as sq\nsq.") >= set(sq.__all__) - {"__version__"}
-    assert completions("import scquery_ae as sq\nsq.pl.") >= set(sq.pl.__all__)
-    assert completions("import scquery_ae as sq\nsq.Reference.") >= {"add", "merge", "relabel", "remove", "save"}
+    assert completions("import scquery_ae as scq\nsq.") >= set(scq.__all__) - {"__version__"}
+    assert completions("import scquery_ae as scq\nsq.pl.") >= set(scq.pl.__all__)
+    assert completions("import scquery_ae as scq\nsq.Reference.") >= {"add", "merge", "relabel", "remove", "save"}
 
 
 @pytest.mark.parametrize(("room", "function"), FUNCTIONS)
 def test_editors_complete_the_signatures(room, function):
     jedi = pytest.importorskip("jedi")
-    (call,) = jedi.Script(f"import scquery_ae as sq\nsq.{room}.{function.__name__}(").get_signatures()
+    (call,) = jedi.Script(f"import scquery_ae as scq\nsq.{room}.{function.__name__}(").get_signatures()
     assert [parameter.name for parameter in call.params] == list(inspect.signature(function).parameters)
     assert call.docstring(raw=True) == inspect.getdoc(function)
 
@@ -141,22 +141,22 @@ def test_the_users_calls_are_there(name):
             "embedding",
             "explain",
             "history",
-            "hits_by_study",
+            "neighbors_by_batch",
             "on_reference",
-            "preflight",
+            "check",
             "query",
             "reliability",
             "report",
             "risk_coverage",
         },
     }
-    assert expected[name] <= set(getattr(sq, name).__all__)
+    assert expected[name] <= set(getattr(scq, name).__all__)
 
 
 def test_every_module_says_what_it_is_for():
     undocumented = [
         info.name
-        for info in pkgutil.walk_packages(sq.__path__, "scquery_ae.")
+        for info in pkgutil.walk_packages(scq.__path__, "scquery_ae.")
         if not info.name.endswith("__main__") and not importlib.import_module(info.name).__doc__
     ]
     assert undocumented == []
@@ -164,13 +164,13 @@ def test_every_module_says_what_it_is_for():
 
 def test_an_unknown_name_gets_the_list_of_names():
     with pytest.raises(AttributeError, match=r"module 'scquery_ae' has no attribute 'qurey'; it offers .*pp.*tl"):
-        _ = sq.qurey
+        _ = scq.qurey
 
 
 def test_the_version_is_that_of_the_installed_package():
     from importlib.metadata import version
 
-    assert sq.__version__ == version("scquery-ae")
+    assert scq.__version__ == version("scquery-ae")
 
 
 @pytest.mark.parametrize(("room", "function"), FUNCTIONS)

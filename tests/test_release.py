@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -46,7 +46,7 @@ def names_of(requirements):
 
 
 def test_the_installed_package_has_the_version_of_the_project_file():
-    assert sq.__version__ == PROJECT["version"]
+    assert scq.__version__ == PROJECT["version"]
     assert str(Version(PROJECT["version"])) == PROJECT["version"]
 
 

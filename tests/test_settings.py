@@ -1,4 +1,4 @@
-"""``sq.settings.verbosity``: what is said, where it is shown, and that each call says it once."""
+"""``scq.settings.verbosity``: what is said, where it is shown, and that each call says it once."""
 
 import importlib.util
 import io
@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import _logging
 from scquery_ae._logging import HANDLER, logger, shown
 
@@ -38,17 +38,17 @@ def ours():
 
 
 def test_numbers_and_names_are_those_of_scanpy():
-    assert sq.settings.verbosity == 1
+    assert scq.settings.verbosity == 1
     assert ours() == []
     for value, level in LEVELS.items():
         for given in (value, np.int64(value)):
-            sq.settings.verbosity = given
-            assert (sq.settings.verbosity, logger.level) == (value, level)
-            assert type(sq.settings.verbosity) is int
+            scq.settings.verbosity = given
+            assert (scq.settings.verbosity, logger.level) == (value, level)
+            assert type(scq.settings.verbosity) is int
     for name, value in {"error": 0, "warning": 1, "info": 2, "hint": 3, "debug": 3, "INFO": 2}.items():
-        sq.settings.verbosity = name
-        assert (sq.settings.verbosity, logger.level) == (value, LEVELS[value])
-    assert repr(sq.settings) == "Settings(verbosity=2)"
+        scq.settings.verbosity = name
+        assert (scq.settings.verbosity, logger.level) == (value, LEVELS[value])
+    assert repr(scq.settings) == "Settings(verbosity=2)"
 
 
 def test_scanpy_says_the_same_by_the_same_names(monkeypatch):
@@ -58,29 +58,29 @@ def test_scanpy_says_the_same_by_the_same_names(monkeypatch):
     try:
         for name in ("error", "warning", "info", "hint"):
             sc.settings.verbosity = name
-            sq.settings.verbosity = sc.settings.verbosity
-            assert sq.settings.verbosity == int(sc.settings.verbosity)
-            sq.settings.verbosity = name
-            assert sq.settings.verbosity == int(sc.settings.verbosity)
+            scq.settings.verbosity = sc.settings.verbosity
+            assert scq.settings.verbosity == int(sc.settings.verbosity)
+            scq.settings.verbosity = name
+            assert scq.settings.verbosity == int(sc.settings.verbosity)
     finally:
         sc.settings.verbosity = before
 
 
 @pytest.mark.parametrize("value", [-1, 4, True, 2.0, None, "loud", "", [2], np.nan])
 def test_a_wrong_verbosity_is_refused(value):
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     with pytest.raises(
-        sq.ArgumentError,
-        match=r"`sq\.settings\.verbosity` must be 0, 1, 2 or 3, or one of 'error', 'warning', 'info', 'hint', 'debug'"
+        scq.ArgumentError,
+        match=r"`scq\.settings\.verbosity` must be 0, 1, 2 or 3, or one of 'error', 'warning', 'info', 'hint', 'debug'"
         r"\. Received .*; with 2, each call says what it wrote where\.",
     ):
-        sq.settings.verbosity = value
-    assert sq.settings.verbosity == 2
+        scq.settings.verbosity = value
+    assert scq.settings.verbosity == 2
 
 
 def test_a_misspelt_setting_is_refused():
     with pytest.raises(AttributeError, match="verbsoity"):
-        sq.settings.verbsoity = 2
+        scq.settings.verbsoity = 2
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_misspelt_setting_is_refused():
 )
 def test_a_level_that_was_set_by_hand_is_told(level, verbosity):
     logger.setLevel(level)
-    assert sq.settings.verbosity == verbosity
+    assert scq.settings.verbosity == verbosity
 
 
 def test_setting_it_loads_nothing_and_python_alone_says_nothing():
@@ -96,7 +96,7 @@ def test_setting_it_loads_nothing_and_python_alone_says_nothing():
         "import sys, scquery_ae as sq\n"
         "from scquery_ae._logging import logger\n"
         "logger.info('before')\n"
-        "sq.settings.verbosity = 2\n"
+        "scq.settings.verbosity = 2\n"
         "logger.info('after')\n"
         "print(*[m for m in ('numpy', 'pandas', 'anndata', 'scipy', 'keras') if m in sys.modules])\n"
     )
@@ -106,7 +106,7 @@ def test_setting_it_loads_nothing_and_python_alone_says_nothing():
 
 
 def test_lines_go_to_whatever_stderr_is_now(capsys, monkeypatch):
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     logger.debug("unheard")
     logger.info("one of %d", 3)
     assert capsys.readouterr() == ("", "one of 3\n")
@@ -114,13 +114,13 @@ def test_lines_go_to_whatever_stderr_is_now(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", other)
     logger.info("two")
     assert other.getvalue() == "two\n"
-    sq.settings.verbosity = 3
+    scq.settings.verbosity = 3
     logger.debug("three")
     assert other.getvalue() == "two\nthree\n"
-    sq.settings.verbosity = 1
+    scq.settings.verbosity = 1
     logger.info("four")
     logger.warning("five")
-    sq.settings.verbosity = 0
+    scq.settings.verbosity = 0
     logger.warning("six")
     assert other.getvalue() == "two\nthree\nfive\n"
 
@@ -130,13 +130,13 @@ def test_work_goes_on_where_there_is_no_stderr(monkeypatch, gone):
     stream = io.StringIO()
     stream.close()
     monkeypatch.setattr(sys, "stderr", None if gone == "none" else stream)
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     logger.info("unheard")
 
 
 def test_the_handler_is_there_once(capsys):
     for value in (2, 3, "info", 2):
-        sq.settings.verbosity = value
+        scq.settings.verbosity = value
     # As %autoreload does in a notebook.
     fresh = importlib.util.module_from_spec(importlib.util.find_spec("scquery_ae._logging"))
     fresh.__spec__.loader.exec_module(fresh)
@@ -161,7 +161,7 @@ def test_who_set_up_logging_by_hand_sees_each_line_once(capsys, name, order, kin
     made = Rich() if kind == "rich" else logging.StreamHandler(getattr(sys, kind))
     if order == "handler first":
         logging.getLogger(name).addHandler(made)
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     if order == "verbosity first":
         logging.getLogger(name).addHandler(made)
     logger.info("line")
@@ -182,9 +182,9 @@ def test_who_set_up_logging_by_hand_sees_each_line_once(capsys, name, order, kin
 def test_basic_config_sees_each_line_once(capsys):
     # pytest's own handlers would keep it from doing anything.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", force=True)
-    assert sq.settings.verbosity == 1
+    assert scq.settings.verbosity == 1
     logger.info("before it is set")
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     logger.info("line")
     logging.getLogger("another").info("of another package")
     assert capsys.readouterr().err == (
@@ -197,14 +197,14 @@ def test_what_is_kept_elsewhere_is_shown_as_well(capsys, tmp_path):
     kept = [logging.FileHandler(tmp_path / "log.txt"), logging.StreamHandler(stream), logging.NullHandler()]
     for handler in kept:
         logging.getLogger().addHandler(handler)
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     logger.info("line")
     kept[0].close()
     assert (tmp_path / "log.txt").read_text() == stream.getvalue() == capsys.readouterr().err == "line\n"
 
 
 def test_lines_reach_the_handlers_of_the_root(caplog):
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     logger.info("line")
     logger.debug("unheard")
     assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [("scquery_ae", "INFO", "line")]
@@ -216,23 +216,23 @@ def test_a_configuration_that_forgot_the_logger_is_put_right(capsys):
     logging.config.dictConfig({"version": 1})
     root.handlers[:] = handlers
     assert logger.disabled
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     logger.info("line")
     assert capsys.readouterr().err == "line\n"
 
 
 def test_for_the_time_of_a_command(capsys):
     with shown(logging.INFO):
-        assert sq.settings.verbosity == 2
+        assert scq.settings.verbosity == 2
         with shown(logging.INFO):
             logger.info("inside")
         assert len(ours()) == 1
     assert (logger.level, logger.handlers) == (logging.NOTSET, [])
     logger.info("after")
-    sq.settings.verbosity = 3
+    scq.settings.verbosity = 3
     with shown(logging.INFO):
         logger.debug("as much as before")
-    assert sq.settings.verbosity == 3
+    assert scq.settings.verbosity == 3
     assert capsys.readouterr().err == "inside\nas much as before\n"
 
 
@@ -310,52 +310,54 @@ class Listener:
 @pytest.mark.filterwarnings("ignore::scquery_ae.ScqueryWarning")
 def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, caplog, eager):
     listen = Listener(capsys, caplog)
-    sq.settings.verbosity = 2
+    scq.settings.verbosity = 2
     adata = make_adata(90, 40, seed=1)
     slots = ["X", "layers['counts']", "var['highly_variable']", "uns['scquery_transform']", "uns['log1p']"]
-    listen(sq.pp.normalize, adata, n_top_genes=30, batch_key="batch", did="90 cells: 30 model genes", wrote=slots)
+    listen(scq.pp.normalize, adata, n_top_genes=30, batch_key="batch", did="90 cells: 30 model genes", wrote=slots)
     quick = {"epochs": 1, "progress": False}
     slots = ["history['pretrain'] of the encoder", NOTHING]
-    encoder = listen(sq.tl.pretrain, adata, layer_sizes=(8, 4), **quick, did="on 90 cells", wrote=slots)
-    slots = ["obs['scquery_split']", "the encoder's layers, head, discriminant and history['finetune']"]
-    listen(sq.tl.finetune, adata, encoder, label_key="cell_type", **quick, did="on 90 of 90 cells", wrote=slots)
-    listen(sq.tl.embed, adata, encoder, did='90 cells from layers["counts"]', wrote=["obsm['X_scquery']"])
+    encoder = listen(scq.tl.pretrain, adata, layer_sizes=(8, 4), **quick, did="on 90 cells", wrote=slots)
+    slots = ["obs['scquery_split']", "the encoder's layers, classifier, discriminant and history['finetune']"]
+    listen(scq.tl.finetune, adata, encoder, label_key="cell_type", **quick, did="on 90 of 90 cells", wrote=slots)
+    listen(scq.tl.embed, adata, encoder, did='90 cells from layers["counts"]', wrote=["obsm['X_scquery']"])
     n_held_out = int((adata.obs["scquery_split"] == "validation").sum())
     slots = [f"its calibration (held_out, on {n_held_out} cells)", NOTHING]
     did = "built Reference(90 cells, 3 types by 'cell_type'"
-    reference = listen(sq.tl.build_reference, adata, encoder, label_key="cell_type", did=did, wrote=slots)
+    reference = listen(scq.tl.build_reference, adata, encoder, label_key="cell_type", did=did, wrote=slots)
     path = tmp_path / "pbmc.scq"
     listen(reference.save, path, did="saved Reference(90 cells", wrote=[f"wrote {path}"])
 
     query = make_adata(20, 40, seed=2)
     matched = "20 cells from X (counts, 30 of 30 model genes found (100%), matched by var_names"
-    listen(sq.pp.check, query, path, did=f"checked {matched}", wrote=["a report", NOTHING])
-    names = ("label", "confidence", "pvalue", "strangeness", "unknown", "label_set")
+    listen(scq.pp.check, query, path, did=f"checked {matched}", wrote=["a report", NOTHING])
+    names = ("label", "confidence", "pvalue", "novelty", "unknown", "prediction_set")
     slots = [*(f"obs['scquery_{name}']" for name in names), "uns['scquery']"]
     slots += ["obsm['X_scquery']", "obsm['scquery_neighbors']", "obsm['scquery_distances']"]
-    listen(sq.tl.query, query, path, n_neighbors=15, did=f"queried {matched}", wrote=slots)
+    listen(scq.tl.query, query, path, n_neighbors=15, did=f"queried {matched}", wrote=slots)
     assert f": {query.obs['scquery_unknown'].sum()} unknown; " in listen.lines["tl.query"]
 
     (tmp_path / "cells.obo").write_text(OBO)
     slots = ["obs['scquery_label_coarse']"]
     terms = {kind: kind for kind in TYPES}
-    n_sets = query.obs["scquery_label_set"].nunique()
-    did = f"named {n_sets} label sets"
-    listen(sq.tl.coarsen, query, tmp_path / "cells.obo", terms, did=did, wrote=slots)
+    n_sets = query.obs["scquery_prediction_set"].nunique()
+    did = f"named {n_sets} prediction sets"
+    listen(scq.tl.coarsen, query, tmp_path / "cells.obo", terms, did=did, wrote=slots)
     slots = ["another AnnData with X and var['present']", NOTHING]
-    listen(sq.pp.align_genes, query, reference, did="aligned 20 cells: 30 of 30 model genes", wrote=slots)
+    listen(scq.pp.align_genes, query, reference, did="aligned 20 cells: 30 of 30 model genes", wrote=slots)
     slots = ["a table", NOTHING]
-    table = listen(sq.tl.explain, query, reference, "cell3", did="explained cell 'cell3' by its hit '", wrote=slots)
+    table = listen(
+        scq.tl.explain, query, reference, "cell3", did="explained cell 'cell3' by its neighbor '", wrote=slots
+    )
     assert f"'{table.attrs['hit']}' ({table.attrs['label']}) over 30 genes" in listen.lines["tl.explain"]
     arguments = {"label_key": "cell_type", "n_folds": 2, "progress": False}
-    table = listen(sq.tl.audit, adata, encoder, **arguments, did="audited 90 cells: ", wrote=slots)
-    assert f": {table['suspect'].sum()} labels are suspect; " in listen.lines["tl.audit"]
+    table = listen(scq.tl.audit, adata, encoder, **arguments, did="audited 90 cells: ", wrote=slots)
+    assert f": {table['label_issue'].sum()} labels are label_issue; " in listen.lines["tl.audit"]
 
     slots = ["obs, types, embedding, calibration and provenance['steps'] of the reference, now 110 cells of 4 types"]
     query.obs_names = [f"new{i}" for i in range(20)]
     query.obs["cell_type"] = ["type 0"] * 10 + ["new"] * 10
     listen(reference.add, query, did="added 20 cells", wrote=slots)
-    other = sq.Reference.load(path)
+    other = scq.Reference.load(path)
     other.obs.index = [f"other{i}" for i in range(90)]
     slots = [slots[0].replace("110", "200")]
     listen(reference.merge, other, did="merged in 90 cells", wrote=slots)
@@ -363,31 +365,31 @@ def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, c
     listen(reference.remove, other.obs.index, did="removed 90 cells", wrote=slots)
     slots = [slots[0].replace("4 types", "3 types")]
     listen(reference.relabel, {"new": "type 1"}, did="gave 1 types other names", wrote=slots)
-    every = {f"{room}.{name}" for room in ("pp", "tl") for name in getattr(sq, room).__all__ if name.islower()}
+    every = {f"{room}.{name}" for room in ("pp", "tl") for name in getattr(scq, room).__all__ if name.islower()}
     every |= {f"Reference.{name}" for name in ("add", "merge", "relabel", "remove", "save")}
     assert set(listen.lines) == every
 
 
 def test_what_was_done_on_the_way_is_for_those_who_ask_for_more(make_adata, saved_reference, capsys):
     for verbosity, more in ((2, []), (3, ["there are 40 genes, no more than n_top_genes: all are model genes"])):
-        sq.settings.verbosity = verbosity
+        scq.settings.verbosity = verbosity
         adata = make_adata(30, 40, fmt="dense")
         adata.X[0] = 0
-        sq.pp.normalize(adata, n_top_genes=50, drop_empty=True)
+        scq.pp.normalize(adata, n_top_genes=50, drop_empty=True)
         lines = capsys.readouterr().err.splitlines()
         assert lines[:-1] == more
         assert lines[-1].startswith("normalised 29 cells and dropped 1 without counts: 40 model genes; wrote X, ")
-    sq.Reference.load(saved_reference)
+    scq.Reference.load(saved_reference)
     assert capsys.readouterr().err.startswith("opened Reference(240 cells, 3 types by 'cell_type'")
 
 
 def test_copies_and_files_are_told_from_the_cells_themselves(make_adata, tmp_path, capsys):
     adata = make_adata(30, 40)
     adata.write_h5ad(tmp_path / "cells.h5ad")
-    sq.settings.verbosity = 2
-    sq.pp.normalize(adata, copy=True)
+    scq.settings.verbosity = 2
+    scq.pp.normalize(adata, copy=True)
     assert capsys.readouterr().err.endswith("uns['log1p'] of the copy\n")
-    sq.pp.normalize(sq.read_lazy(tmp_path / "cells.h5ad"))
+    scq.pp.normalize(scq.read_lazy(tmp_path / "cells.h5ad"))
     assert capsys.readouterr().err == (
         "read 30 cells, and left X as it is: 40 model genes; wrote var['highly_variable'], uns['scquery_transform']\n"
     )

@@ -40,7 +40,7 @@ MEASURES = {
         ("table.loc[0].min()", 0.4, 1),
         ("np.abs(first[:, :sets][~mask]).max()", 0, 0),
         ("np.count_nonzero(first[:, :sets][mask]) / mask.sum()", 0.8, 1),
-        ("np.count_nonzero(codes, axis=1).max()", 1, 12),
+        ("np.count_nonzero(embeddings, axis=1).max()", 1, 12),
     ],
     "clustering_and_export": [
         ("rows[0.6]['with another seed']", 0.5, 1),
@@ -48,10 +48,14 @@ MEASURES = {
         # B cells and monocytes are found by their markers.
         ("(adata.obs['name'] == 'B')[adata.obs['cell_type'] == 'CD19+ B'].mean()", 0.8, 1),
         ("(adata.obs['name'] == 'monocyte')[adata.obs['cell_type'] == 'CD14+ Monocyte'].mean()", 0.8, 1),
-        ("np.abs(pd.read_csv(folder / 'pbmc.csv', index_col=0)[codes.columns] - codes).to_numpy().max()", 0, 1e-6),
+        (
+            "np.abs(pd.read_csv(folder / 'pbmc.csv', index_col=0)[embeddings.columns] - embeddings).to_numpy().max()",
+            0,
+            1e-6,
+        ),
         # Of the command line: a table of its own, whose first column names the cells.
         (
-            "(pd.read_parquet(folder / 'pbmc_codes.parquet').set_index('cell')[codes.columns] == codes).all(axis=None)",
+            "(pd.read_parquet(folder / 'pbmc_codes.parquet').set_index('cell')[embeddings.columns] == embeddings).all(axis=None)",
             1,
             1,
         ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import changes, say
+from scquery_ae.cli import changes, echo
 from scquery_ae.cli.options import PATH, command, like, matching, read_orthologs, reading, reporting
 
 ADD = "reference.reference.Reference.add"
@@ -39,7 +39,7 @@ def add(
 ) -> None:
     r"""Add labelled cells to a reference, without training.
 
-    Types that are new are named by neighbours from then on. Confidence is calibrated anew.
+    Types that are new are named by neighbors from then on. Confidence is calibrated anew.
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def add(
     asked["orthologs"] = read_orthologs(asked["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
     before = changes.type_counts(loaded)
-    say.note(f"adding {adata.n_obs} cells")
+    echo.note(f"adding {adata.n_obs} cells")
     loaded.add(adata, **asked)
     save_reference(loaded, path, overwrite=in_place or overwrite)
     changes.report("add", loaded, before, path, n_cells=adata.n_obs, as_json=as_json)

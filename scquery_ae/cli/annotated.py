@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scquery_ae._slots import Slots
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.outputs import write
 from scquery_ae.input_state import is_lazy
 from scquery_ae.reference import Reference
@@ -26,7 +26,7 @@ MANY = 2
 def cell_table(adata: AnnData, reference: Reference, prefix: str) -> pd.DataFrame:
     """Return one row a cell: what ``tl.query`` wrote into ``obs``, and the nearest reference cell."""
     slots = Slots(prefix)
-    names = (slots.label, slots.confidence, slots.pvalue, slots.strangeness, slots.unknown, slots.label_set)
+    names = (slots.label, slots.confidence, slots.pvalue, slots.novelty, slots.unknown, slots.prediction_set)
     table: pd.DataFrame = adata.obs[list(names)].copy()
     nearest = np.asarray(adata.obsm[slots.neighbors])[:, 0]
     table[f"{prefix}_nearest"] = reference.obs.index.to_numpy()[nearest]
@@ -93,12 +93,12 @@ def summary(found: dict[str, Any]) -> str:
     matched = f"{genes['n_found']} of {genes['n_genes']} model genes, by {genes['key']}"
     lines = [
         f"{n} cells, {matched}; asked {reference['n_obs']} cells of {reference['name']}",
-        f"{found['n_unknown']} ({say.share(found['n_unknown'], n)}) are unknown to the reference",
+        f"{found['n_unknown']} ({echo.share(found['n_unknown'], n)}) are unknown to the reference",
     ]
-    allowed = found["parameters"]["error_rate"]
+    allowed = found["parameters"]["alpha"]
     if found["n_unknown"] > MANY * allowed * n and found["n_unknown"] > 1:
         lines.append(
-            f"that is more than the {allowed:.1%} that --error-rate allows for cells like the reference's: these\n"
+            f"that is more than the {allowed:.1%} that --alpha allows for cells like the reference's: these\n"
             "cells, or how they were measured, differ from it. Labels may hold all the same; look at them with care"
         )
     lines.append("")
@@ -107,15 +107,15 @@ def summary(found: dict[str, Any]) -> str:
         (
             row["label"],
             str(row["n_cells"]),
-            say.share(row["n_cells"], n),
-            say.share(row["n_unknown"], row["n_cells"]),
+            echo.share(row["n_cells"], n),
+            echo.share(row["n_unknown"], row["n_cells"]),
             f"{row['median_confidence']:.2f}",
         )
         for row in found["types"]
     ]
     if found["n_unlabelled"]:
-        rows.append(("(no label)", str(found["n_unlabelled"]), say.share(found["n_unlabelled"], n), "100.0%", "-"))
-    lines.append(say.table(rows))
+        rows.append(("(no label)", str(found["n_unlabelled"]), echo.share(found["n_unlabelled"], n), "100.0%", "-"))
+    lines.append(echo.table(rows))
     doubtful = sorted(found["types"], key=lambda row: (row["median_confidence"], row["label"]))[:LEAST_CERTAIN]
     named = [f"{row['label']} ({row['median_confidence']:.2f})" for row in doubtful]
     if len(found["types"]) > LEAST_CERTAIN:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scquery_ae._errors import ScqueryError
+from scquery_ae.cli.echo import note
 from scquery_ae.cli.failures import Problem
-from scquery_ae.cli.say import note
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +36,7 @@ def existing(path: Path, what: str) -> Path:
 
 def is_reference(path: Path) -> bool:
     """Whether a path is, by its looks, a saved reference."""
-    from scquery_ae.reference.parts import MANIFEST
+    from scquery_ae.reference.serialize import MANIFEST
 
     if path.is_dir():
         return (path / MANIFEST).is_file()

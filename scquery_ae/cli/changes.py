@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.options import PATH, overwrite, together
 from scquery_ae.cli.outputs import check_reference_output
 
@@ -101,6 +101,6 @@ def report(
             rows.append((row["label"] + mark, str(row["n_before"]), str(row["n_after"])))
     lines = [f"{DONE[command]} {n_cells} cells; the reference has {reference.n_obs} of {len(after)} types"]
     if len(rows) > 1:
-        lines += ["", say.table(rows)]
+        lines += ["", echo.table(rows)]
     lines += ["", f"wrote {path}" if path is not None else "nothing was written (--dry-run)"]
-    say.answer(command, found, "\n".join(lines), as_json=as_json)
+    echo.answer(command, found, "\n".join(lines), as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.failures import Problem, TooFewGenes, spoken
 from scquery_ae.cli.options import (
     PATH,
@@ -28,8 +28,8 @@ CHECK = "pp.check.check"
 @click.argument("reference", type=PATH)
 @matching
 @like(QUERY, "min_gene_overlap", "Least share of the model genes that a query needs.")
-@like(CHECK, "rehearse", "Name the reference's own held-out cells as they would look in this query.")
-@like(CHECK, "random_state", "Seed of the rehearsal.", option="seed")
+@like(CHECK, "simulate", "Name the reference's own held-out cells as they would look in this query.")
+@like(CHECK, "random_state", "Seed of the expected_accuracy.", option="seed")
 @click.option("--strict", is_flag=True, help="Exit with 1 if there is anything to look at.")
 @reading
 @reporting
@@ -38,7 +38,7 @@ def check(
     reference: Path,
     *,
     min_gene_overlap: float,
-    rehearse: bool,
+    simulate: bool,
     seed: int,
     strict: bool,
     as_json: bool,
@@ -64,8 +64,8 @@ def check(
     loaded = load_reference(reference)
     matched["orthologs"] = read_orthologs(matched["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
-    say.note("looking")
-    report = pp.check(adata, loaded, **matched, rehearse=rehearse, random_state=seed)
+    echo.note("looking")
+    report = pp.check(adata, loaded, **matched, simulate=simulate, random_state=seed)
     found, total = report.genes["n_found"], report.genes["n_genes"]
     problems = [spoken(problem) for problem in report.problems]
     plenty = found >= min_gene_overlap * total
@@ -77,7 +77,7 @@ def check(
         "enough_genes": plenty,
         "warnings": click.get_current_context().obj,
     }
-    say.answer("check", result, spoken(str(report)), as_json=as_json)
+    echo.answer("check", result, spoken(str(report)), as_json=as_json)
     if not plenty:
         msg = (
             f"Only {found} of {total} model genes are in {cells} ({found / total:.1%}), and --min-gene-overlap is "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.options import PATH, command, reporting
 
 
@@ -34,8 +34,8 @@ def demo(output: Path, seeds: int, *, as_json: bool) -> None:
     """
     from scquery_ae._demo import run_demo
 
-    say.import_keras()
-    table = run_demo(output, n_seeds=seeds, say=say.note if as_json else partial(click.echo))
+    echo.import_keras()
+    table = run_demo(output, n_seeds=seeds, say=echo.note if as_json else partial(click.echo))
     if as_json:
         outputs = [output / name for name in ("query.h5ad", "pbmc.scq", "query.png")]
-        say.answer("demo", {"rows": table.to_dict("records"), "outputs": outputs}, "", as_json=True)
+        echo.answer("demo", {"rows": table.to_dict("records"), "outputs": outputs}, "", as_json=True)

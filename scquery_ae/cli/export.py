@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.options import PATH, command, like, matching, overwrite, read_orthologs, reading, reporting
 from scquery_ae.cli.outputs import check_outputs
 
@@ -36,7 +36,7 @@ ENDINGS = (".csv", ".csv.gz", ".parquet", ".h5ad")
 @click.option(
     "--umap/--no-umap", default=True, show_default=True, help="Compute a UMAP for the .h5ad where there is none."
 )
-@like("tl.query.query", "n_neighbors", "Neighbours of the UMAP.")
+@like("tl.query.query", "n_neighbors", "Neighbors of the UMAP.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the UMAP.")
 @matching
 @like(EMBED, "min_gene_overlap", "Least share of the model genes that must be there, to embed.")
@@ -63,7 +63,7 @@ def export(
 
     SOURCE is a reference, whose cells are written; or an .h5ad file that query wrote; or, with --reference, any file of
     cells. Tables have a row a cell: its name, the columns asked for, and its position in each dimension (scquery_0,
-    scquery_1, ...), of unit length, so that Euclidean and cosine neighbours agree.
+    scquery_1, ...), of unit length, so that Euclidean and cosine neighbors agree.
 
     \b
     Examples:
@@ -89,7 +89,7 @@ def export(
         loaded = load_reference(reference)
         asked["orthologs"] = read_orthologs(asked["orthologs"])
         adata = read_cells(source, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
-        say.note(f"embedding {adata.n_obs} cells")
+        echo.note(f"embedding {adata.n_obs} cells")
         tl.embed(adata, loaded.encoder, **asked)
     table = table_of(adata, prefix, columns)
     from scquery_ae.cli.annotated import write_table
@@ -108,4 +108,4 @@ def export(
         "warnings": click.get_current_context().obj,
     }
     text = [f"{found['n_obs']} cells in {found['n_dimensions']} dimensions", *(f"wrote {path}" for path in output)]
-    say.answer("export", found, "\n".join(text), as_json=as_json)
+    echo.answer("export", found, "\n".join(text), as_json=as_json)

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from scquery_ae._checks import check_obs_key
 from scquery_ae._slots import Slots
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.failures import Problem
 from scquery_ae.cli.outputs import write
 from scquery_ae.input_state import is_lazy
@@ -20,9 +20,9 @@ from scquery_ae.reference import Reference
 
 def of_reference(reference: Reference, prefix: str) -> AnnData:
     """Return the cells of a reference with their embedding, which is ``X`` too: a reference keeps no expression."""
-    codes = np.array(reference.embedding)
-    names = pd.Index([f"{prefix}_{i}" for i in range(codes.shape[1])])
-    return AnnData(codes.copy(), obs=reference.obs.copy(), var=pd.DataFrame(index=names), obsm={f"X_{prefix}": codes})
+    latent = np.array(reference.embedding)
+    names = pd.Index([f"{prefix}_{i}" for i in range(latent.shape[1])])
+    return AnnData(latent.copy(), obs=reference.obs.copy(), var=pd.DataFrame(index=names), obsm={f"X_{prefix}": latent})
 
 
 def require_embedding(adata: AnnData, source: Path, prefix: str) -> None:
@@ -39,10 +39,10 @@ def require_embedding(adata: AnnData, source: Path, prefix: str) -> None:
 
 def table_of(adata: AnnData, prefix: str, columns: tuple[str, ...]) -> pd.DataFrame:
     """Return one row a cell: columns of ``obs``, and the position in each dimension."""
-    codes = np.asarray(adata.obsm[Slots(prefix).embedding])
+    latent = np.asarray(adata.obsm[Slots(prefix).embedding])
     kept = {name: check_obs_key(adata, name, "columns") for name in columns}
-    names = [f"{prefix}_{i}" for i in range(codes.shape[1])]
-    table = pd.DataFrame(codes, index=adata.obs_names, columns=names)
+    names = [f"{prefix}_{i}" for i in range(latent.shape[1])]
+    table = pd.DataFrame(latent, index=adata.obs_names, columns=names)
     for position, (name, values) in enumerate(kept.items()):
         table.insert(position, name, values.to_numpy())
     table.index.name = "cell"
@@ -71,15 +71,15 @@ def write_for_cellxgene(path: Path, adata: AnnData, prefix: str, *, umap: bool, 
     write(path, shown.write_h5ad)
 
 
-def _umap(codes: np.ndarray, n_neighbors: int, seed: int) -> np.ndarray:
-    say.note("computing a UMAP")
-    with say.hushed():
+def _umap(latent: np.ndarray, n_neighbors: int, seed: int) -> np.ndarray:
+    echo.note("computing a UMAP")
+    with echo.hushed():
         import scanpy as sc
 
         import_module("umap")  # which imports TensorFlow where there is one
 
-    laid = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(len(codes)).astype(str)), obsm={"X": codes})
-    sc.pp.neighbors(laid, n_neighbors=min(n_neighbors, len(codes) - 1), use_rep="X", random_state=seed)
+    laid = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(len(latent)).astype(str)), obsm={"X": latent})
+    sc.pp.neighbors(laid, n_neighbors=min(n_neighbors, len(latent) - 1), use_rep="X", random_state=seed)
     sc.tl.umap(laid, random_state=seed)
     return np.asarray(laid.obsm["X_umap"], dtype=np.float32)
 

@@ -107,11 +107,11 @@ def _termination_unwinds() -> Iterator[None]:
 
 #: What a message says to Python, and what to type instead; options of the command are found by their names.
 _PHRASES = {
-    r"; see `sq\.pp\.check\(query, reference\)`": "; see `scquery-ae check`",
+    r"; see `scq\.pp\.check\(query, reference\)`": "; see `scquery-ae check`",
     r"call `adata\.\w+_names_make_unique\(\)`": "pass `--make-unique`",
     r"`adata\.raw(\.to_adata\(\)|\.X)`": "`raw` (`--use-raw`)",
     r"Pass the same `batch_key`": "Pass `--batch-key`",
-    r"See them with `sq\.tl\.audit`; ": "",
+    r"See them with `scq\.tl\.audit`; ": "",
     r"with `reference\.add\(adata\)`": "with `scquery-ae add`",
     r"build a reference on those that both share": "fit a reference with `--genes-of` these cells",
     r"`(?:adata|query)\.(\w+)": r"`\1",

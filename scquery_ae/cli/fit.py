@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.options import PATH, command, like, overwrite, reading, reporting, together
 from scquery_ae.cli.outputs import check_reference_output, save_reference
 from scquery_ae.cli.signatures import constant
@@ -88,12 +88,12 @@ _training = together(
         "A loss on the embedding beside the classifier's.",
         type=click.Choice(("triplet", "contrastive")),
     ),
-    like(FINETUNE, "batch_invariance", "Strength of unlearning the batches; 0 for none."),
+    like(FINETUNE, "adversarial_weight", "Strength of unlearning the batches; 0 for none."),
     like(
         FINETUNE,
-        "wrong_labels",
+        "label_issues",
         "What to do with labels that the other cells speak against.",
-        type=click.Choice(constant("tl._labels.WRONG_LABELS")),
+        type=click.Choice(constant("tl._labels.LABEL_ISSUES")),
     ),
     like(
         BUILD,
@@ -101,7 +101,7 @@ _training = together(
         "What confidence is calibrated on; the last two fine-tune again.",
         type=click.Choice(constant("tl.build_reference.CALIBRATIONS")),
     ),
-    like(BUILD, "index", "Neighbour search: exact, hnsw, ivf, int8 or pq."),
+    like(BUILD, "index", "Neighbor search: exact, hnsw, ivf, int8 or pq."),
     like(PRETRAIN, "random_state", "Seed; the same seed on the same machine gives the same reference.", option="seed"),
     click.option(
         "--checkpoint",
@@ -142,7 +142,7 @@ def fit(cells: tuple[Path, ...], output: Path, *, overwrite: bool, as_json: bool
     check_labels(adata, options)
     reference = train(adata, options)
     seconds = round(time.monotonic() - started, 1)
-    reference.provenance["fit"] = say.plain(
+    reference.provenance["fit"] = echo.plain(
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": seconds,
@@ -153,7 +153,7 @@ def fit(cells: tuple[Path, ...], output: Path, *, overwrite: bool, as_json: bool
     )
     save_reference(reference, output, overwrite=overwrite)
     found = {"output": output, **found_out(reference), "seconds": seconds}
-    say.answer("fit", found, summary(found), as_json=as_json)
+    echo.answer("fit", found, summary(found), as_json=as_json)
 
 
 def _without_folders(value: Any) -> Any:

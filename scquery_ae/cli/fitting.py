@@ -11,14 +11,14 @@ from anndata import AnnData
 
 from scquery_ae import pp, tl
 from scquery_ae._checks import check_obs_key, check_unique, shown
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.cells import existing, read_cells
 from scquery_ae.cli.failures import Problem, TooFewGenes
 from scquery_ae.genes import match_genes
 from scquery_ae.labels import label_types
 from scquery_ae.loaders import gene_names
 from scquery_ae.loaders.files import read_lazy
-from scquery_ae.reference import Reference, replay
+from scquery_ae.reference import Reference, simulate_query
 
 #: Which options are arguments of which call, beside epochs and seed.
 ARGUMENTS = {
@@ -30,8 +30,8 @@ ARGUMENTS = {
         "gene_masking",
         "class_weight_power",
         "metric_loss",
-        "batch_invariance",
-        "wrong_labels",
+        "adversarial_weight",
+        "label_issues",
         "checkpoint",
     ),
     "build_reference": ("label_key", "batch_key", "calibration", "index"),
@@ -51,7 +51,7 @@ def read_all(paths: Sequence[Path], options: dict[str, Any]) -> AnnData:
             raise Problem(msg)
         for path in paths:
             existing(path, "file of cells")
-        say.note(f"reading {len(paths)} files in blocks")
+        echo.note(f"reading {len(paths)} files in blocks")
         adata = read_lazy(list(paths), join=options["join"], file_key=options["file_key"])
         if options["lazy"] is False:
             adata = adata.to_memory()
@@ -84,7 +84,7 @@ def _shared(adata: AnnData, path: Path) -> AnnData:
             f"received names such as {shown(match.examples)}; name the genes by another column with --gene-key."
         )
         raise TooFewGenes(msg)
-    say.note(f"{match.n_found} of {adata.n_vars} genes are in {path} too")
+    echo.note(f"{match.n_found} of {adata.n_vars} genes are in {path} too")
     return adata[:, match.columns >= 0].copy()
 
 
@@ -112,15 +112,17 @@ def check_labels(adata: AnnData, options: dict[str, Any]) -> None:
             f"({int(labels.notna().sum())} of {adata.n_obs} cells have a label); name another column."
         )
         raise Problem(msg)
-    by_batch = options["calibration"] == "leave_one_batch_out" or options["batch_invariance"]
+    by_batch = options["calibration"] == "leave_one_batch_out" or options["adversarial_weight"]
     if by_batch and batch_key is None:
-        msg = "--calibration leave_one_batch_out and --batch-invariance need a --batch-key: the column of the batches."
+        msg = (
+            "--calibration leave_one_batch_out and --adversarial-weight need a --batch-key: the column of the batches."
+        )
         raise Problem(msg)
     if batch_key is not None:
         batches = check_obs_key(adata, batch_key, "batch_key")
         if by_batch and batches[labels.notna()].nunique() < 2:
             msg = (
-                "--calibration leave_one_batch_out and --batch-invariance need two batches of labelled cells. "
+                "--calibration leave_one_batch_out and --adversarial-weight need two batches of labelled cells. "
                 f"--batch-key {batch_key} gives one; name another column, or leave them out."
             )
             raise Problem(msg)
@@ -133,26 +135,26 @@ def train(adata: AnnData, options: dict[str, Any]) -> Reference:
     for step in ("pretrain", "finetune"):
         chosen[step]["epochs"] = options["epochs"] or options[f"{step}_epochs"]
         chosen[step]["random_state"] = options["seed"]
-    say.note(f"choosing genes among {adata.n_vars}, for {adata.n_obs} cells")
+    echo.note(f"choosing genes among {adata.n_vars}, for {adata.n_obs} cells")
     pp.normalize(adata, **chosen["normalize"])
-    say.import_keras()
+    echo.import_keras()
     encoder = tl.pretrain(adata, **chosen["pretrain"])
     tl.finetune(adata, encoder, **chosen["finetune"])
-    say.note("building the reference")
+    echo.note("building the reference")
     return tl.build_reference(adata, encoder, **chosen["build_reference"])
 
 
 def found_out(reference: Reference) -> dict[str, Any]:
     """Return what to report of a new reference."""
-    rehearsed = replay(reference)
+    simulated = simulate_query(reference)
     held_out = None
-    if rehearsed is not None:
+    if simulated is not None:
         held_out = {
-            "n_cells": sum(rehearsed.n_cells.values()),
-            "accuracy": rehearsed.accuracy,
-            "macro_f1": rehearsed.macro_f1,
+            "n_cells": sum(simulated.n_cells.values()),
+            "accuracy": simulated.accuracy,
+            "macro_f1": simulated.macro_f1,
             "types": [
-                {"label": kind, "n_cells": rehearsed.n_cells[kind], "f1": f1} for kind, f1 in rehearsed.f1.items()
+                {"label": kind, "n_cells": simulated.n_cells[kind], "f1": f1} for kind, f1 in simulated.f1.items()
             ],
         }
     return {
@@ -184,4 +186,4 @@ def summary(found: dict[str, Any]) -> str:
                 ("weak types", "F1 of " + ", ".join(f"{name} {f1:.2f} ({n} cells)" for f1, name, n in weak[:8]))
             )
     rows.append(("time", f"{found['seconds']:.0f} s"))
-    return say.pairs(rows)
+    return echo.pairs(rows)

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from scquery_ae.cli.echo import laid_out
 from scquery_ae.cli.failures import EXIT_CODES, reported
 from scquery_ae.cli.options import verbose
-from scquery_ae.cli.say import laid_out
 
 #: Commands in the order of their use, with what each does.
 COMMANDS = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.options import PATH, command, reporting
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def info(reference: Path, *, as_json: bool) -> None:
 
     loaded = load_reference(reference)
     found = describe(loaded, reference)
-    say.answer("info", found, _text(found), as_json=as_json)
+    echo.answer("info", found, _text(found), as_json=as_json)
 
 
 def describe(reference: Reference, path: Path) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def describe(reference: Reference, path: Path) -> dict[str, Any]:
     codes = reference.label_codes
     n_cells = np.bincount(codes[codes >= 0], minlength=len(reference.types))
     n_held_out = np.bincount(codes[(codes >= 0) & reference.held_out], minlength=len(reference.types))
-    in_head = set(reference.head_columns[reference.head_columns >= 0].tolist())
+    in_classifier = set(reference.classifier_columns[reference.classifier_columns >= 0].tolist())
     genes = [str(gene) for gene in reference.encoder.genes]
     return {
         "path": path,
@@ -60,8 +60,8 @@ def describe(reference: Reference, path: Path) -> dict[str, Any]:
                 "label": kind,
                 "n_cells": int(n_cells[i]),
                 "n_held_out": int(n_held_out[i]),
-                # Types added later are named by their neighbourhood alone.
-                "trained": i in in_head,
+                # Types added later are named by their neighborhood alone.
+                "trained": i in in_classifier,
             }
             for i, kind in enumerate(reference.types)
         ],
@@ -114,5 +114,9 @@ def _text(found: dict[str, Any]) -> str:
         (column["name"], ", ".join(column["values"]) or f"{column['n_values']} values") for column in found["columns"]
     ]
     return "\n\n".join(
-        [say.pairs(rows), f"types, in {found['label_key']}:\n{say.table(types)}", f"annotation:\n{say.pairs(columns)}"]
+        [
+            echo.pairs(rows),
+            f"types, in {found['label_key']}:\n{echo.table(types)}",
+            f"annotation:\n{echo.pairs(columns)}",
+        ]
     )

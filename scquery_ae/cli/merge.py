@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from scquery_ae._errors import ScqueryError
-from scquery_ae.cli import changes, say
+from scquery_ae.cli import changes, echo
 from scquery_ae.cli.failures import Problem, spoken
 from scquery_ae.cli.options import PATH, command, reporting
 
@@ -53,7 +53,7 @@ def merge(
     before, n_before = changes.type_counts(loaded), loaded.n_obs
     for path in others:
         other = load_reference(path)
-        say.note(f"merging in {other.n_obs} cells")
+        echo.note(f"merging in {other.n_obs} cells")
         try:
             loaded.merge(other)
         except ScqueryError as error:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from scquery_ae.cli.echo import heard, laid_out, set_verbose
 from scquery_ae.cli.failures import reported
-from scquery_ae.cli.say import heard, laid_out, set_verbose
 from scquery_ae.cli.signatures import constant, defaults
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scquery_ae._errors import BundleError
+from scquery_ae.cli.echo import note
 from scquery_ae.cli.failures import Problem, spoken
-from scquery_ae.cli.say import note
 
 if TYPE_CHECKING:
     from scquery_ae.reference import Reference

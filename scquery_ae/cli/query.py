@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.failures import Problem
 from scquery_ae.cli.options import (
     PATH,
@@ -30,27 +30,32 @@ from scquery_ae.cli.signatures import constant
 ENDINGS = (".h5ad", ".csv", ".csv.gz", ".parquet")
 PAGES = (".html", ".htm")
 
-#: What a query and its preflight are told of the cells.
+#: What a query and its check are told of the cells.
 MATCHED = ("layer", "gene_key", "input_state", "ignore_case", "orthologs")
 
 _searching = together(
     like(QUERY, "n_neighbors", "Reference cells to find for each cell."),
-    like(QUERY, "error_rate", "Share of cells like the reference's that may be called unknown."),
+    like(QUERY, "alpha", "Share of cells like the reference's that may be called unknown."),
     like(
         QUERY,
-        "control",
+        "corr_method",
         "What the error rate is of: each known cell, or all cells called unknown.",
-        type=click.Choice(constant("stats.conformal.CONTROLS")),
+        type=click.Choice(constant("stats.conformal.CORR_METHODS")),
     ),
-    like(QUERY, "coverage", "Share of label sets that are to hold the true type."),
+    like(QUERY, "coverage", "Share of prediction sets that are to hold the true type."),
     where,
     like(
         QUERY,
-        "exclude_same",
+        "exclude_key",
         "Column of both: reference cells with the cell's own value, say its donor, are not found.",
         metavar="COLUMN",
     ),
-    like(QUERY, "spread_over", "Column of the reference over whose values hits are spread evenly.", metavar="COLUMN"),
+    like(
+        QUERY,
+        "diversify_key",
+        "Column of the reference over whose values neighbors are spread evenly.",
+        metavar="COLUMN",
+    ),
     like(QUERY, "min_gene_overlap", "Least share of the model genes that must be there."),
     like(QUERY, "key_added", "What the names of new columns start with."),
 )
@@ -71,9 +76,9 @@ _searching = together(
     "--report",
     "page",
     type=PATH,
-    help="Write an HTML page about the query to this file, with the preflight: to read, keep and print.",
+    help="Write an HTML page about the query to this file, with the check: to read, keep and print.",
 )
-@click.option("--study-key", metavar="COLUMN", help="Column of the reference with studies, for the page of --report.")
+@click.option("--batch-key", metavar="COLUMN", help="Column of the reference with studies, for the page of --report.")
 @overwrite
 @_searching
 @matching
@@ -85,7 +90,7 @@ def query(
     output: tuple[Path, ...],
     page: Path | None,
     *,
-    study_key: str | None,
+    batch_key: str | None,
     overwrite: bool,
     where: tuple[tuple[str, str], ...],
     as_json: bool,
@@ -104,20 +109,20 @@ def query(
       scquery_label          most probable type
       scquery_confidence     its probability
       scquery_pvalue         how plausible it is that the cell belongs to that type
-      scquery_strangeness    how unlike the cells of that type it is, where p-values tie
-      scquery_unknown        whether that is at most --error-rate
-      scquery_label_set      types that cannot be ruled out, joined by |
+      scquery_novelty    how unlike the cells of that type it is, where p-values tie
+      scquery_unknown        whether that is at most --alpha
+      scquery_prediction_set      types that cannot be ruled out, joined by |
 
     Tables also name the nearest reference cell, its type and its distance: scquery_nearest, scquery_nearest_label,
-    scquery_distance. The .h5ad has the embedding and all hits in obsm.
+    scquery_distance. The .h5ad has the embedding and all neighbors in obsm.
 
     \b
     Examples:
       scquery-ae query mine.h5ad islets.scq
       scquery-ae query mine.h5ad islets.scq -o labels.csv
-      scquery-ae query mine.h5ad islets.scq --report mine.html --study-key study
-      scquery-ae query filtered_feature_bc_matrix/ islets.scq -o mine.h5ad -o mine.parquet --error-rate 0.01
-      scquery-ae query mine.h5ad atlas.scq --where tissue=liver --where tissue=lung --exclude-same donor --json
+      scquery-ae query mine.h5ad islets.scq --report mine.html --batch-key study
+      scquery-ae query filtered_feature_bc_matrix/ islets.scq -o mine.h5ad -o mine.parquet --alpha 0.01
+      scquery-ae query mine.h5ad atlas.scq --where tissue=liver --where tissue=lung --exclude-key donor --json
     """
     from scquery_ae import pl, pp, tl
     from scquery_ae._checks import shown
@@ -130,16 +135,16 @@ def query(
     check_outputs(files, [cells, reference], overwrite=overwrite, endings=ENDINGS)
     if page is not None:
         check_outputs([page], [cells, reference], overwrite=overwrite, endings=PAGES)
-    elif study_key is not None:
-        msg = "--study-key is for the page of --report. Give both or neither."
+    elif batch_key is not None:
+        msg = "--batch-key is for the page of --report. Give both or neither."
         raise click.UsageError(msg)
     loaded = load_reference(reference)
-    if study_key is not None and study_key not in loaded.obs:
-        msg = f"--study-key {study_key} is not a column of the reference. Expected one of {shown(loaded.obs, 20)}."
+    if batch_key is not None and batch_key not in loaded.obs:
+        msg = f"--batch-key {batch_key} is not a column of the reference. Expected one of {shown(loaded.obs, 20)}."
         raise Problem(msg)
     asked["orthologs"] = read_orthologs(asked["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
-    say.note(f"asking {loaded.n_obs} reference cells about {adata.n_obs}")
+    echo.note(f"asking {loaded.n_obs} reference cells about {adata.n_obs}")
     tl.query(adata, loaded, where=values_by_column(where), **asked)
     prefix = asked["key_added"]
     # The call was given what was opened already, and so does not know where from.
@@ -147,9 +152,9 @@ def query(
     adata.uns[prefix]["reference"] = identity
 
     if page is not None:
-        say.note("looking at the query for the page")
-        preflight = pp.check(adata, loaded, **{name: asked[name] for name in MATCHED})
-        told = {"reference": loaded, "preflight": preflight, "study_key": study_key, "key_added": prefix}
+        echo.note("looking at the query for the page")
+        check = pp.check(adata, loaded, **{name: asked[name] for name in MATCHED})
+        told = {"reference": loaded, "check": check, "batch_key": batch_key, "key_added": prefix}
         write(page, lambda draft: pl.report(adata, draft, **told))
     table = cell_table(adata, loaded, prefix)
     # Tables first: they are small, and are there whatever happens to the large file.
@@ -168,7 +173,7 @@ def query(
         "outputs": files if page is None else [*files, page],
         "warnings": click.get_current_context().obj,
     }
-    say.answer("query", found, summary(found), as_json=as_json)
+    echo.answer("query", found, summary(found), as_json=as_json)
 
 
 def _stem(path: Path) -> str:

@@ -46,8 +46,8 @@ def pbmc68k_reduced() -> AnnData:
 
     Examples
     --------
-    >>> import scquery_ae as sq
-    >>> sq.datasets.pbmc68k_reduced().shape
+    >>> import scquery_ae as scq
+    >>> scq.datasets.pbmc68k_reduced().shape
     (700, 765)
     """
     import anndata

@@ -1,4 +1,4 @@
-"""Neighbour search in embeddings; knows neither AnnData nor Keras."""
+"""Neighbor search in embeddings; knows neither AnnData nor Keras."""
 
 from scquery_ae.index.approximate import ApproximateIndex
 from scquery_ae.index.base import NeighborIndex, Neighbors

@@ -1,4 +1,4 @@
-"""What every neighbour search takes and returns."""
+"""What every neighbor search takes and returns."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Neighbors:
             or self.distances.dtype != np.float32
         ):
             msg = (
-                "Neighbours need int64 indices and float32 distances of one shape, (n_queries, n_neighbors). Received "
+                "Neighbors need int64 indices and float32 distances of one shape, (n_queries, n_neighbors). Received "
                 f"{self.indices.dtype} {self.indices.shape} and {self.distances.dtype} {self.distances.shape}."
             )
             raise ArgumentError(msg)
 
     @classmethod
     def from_similarity(cls, similarity: np.ndarray, indices: np.ndarray) -> Neighbors:
-        """Return the neighbours of a search by inner product of unit vectors."""
+        """Return the neighbors of a search by inner product of unit vectors."""
         # Rounding leaves products of unit vectors a little outside [-1, 1].
         return cls(np.asarray(indices, dtype=np.int64), np.clip(1 - similarity, 0, 2).astype(np.float32))
 

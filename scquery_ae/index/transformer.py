@@ -1,4 +1,4 @@
-"""Neighbour search for scanpy and scikit-learn."""
+"""Neighbor search for scanpy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scquery_ae.index.choose import build_index
 
 
 class NeighborsTransformer(TransformerMixin, BaseEstimator):
-    """Cosine neighbours as a sparse graph, in the manner of :class:`sklearn.neighbors.KNeighborsTransformer`.
+    """Cosine neighbors as a sparse graph, in the manner of :class:`sklearn.neighbors.KNeighborsTransformer`.
 
     ``sc.pp.neighbors(adata, use_rep="X_scquery", transformer=NeighborsTransformer(n_neighbors=15))``
 
     Parameters
     ----------
     n_neighbors
-        Neighbours of each row beside itself.
+        Neighbors of each row beside itself.
     index
         Kind of search, as for :func:`scquery_ae.index.build_index`.
     """
@@ -42,10 +42,10 @@ class NeighborsTransformer(TransformerMixin, BaseEstimator):
         """Return cosine distances to the nearest fitted rows, CSR ``(n, n_fitted)``, each row with itself first."""
         # One more, as scikit-learn has it: a row finds itself.
         k = min(self.n_neighbors + 1, self.n_samples_fit_)
-        hits = self.index_.search(_unit(X), k)
-        pointers = np.arange(0, len(hits.indices) * k + 1, k)
-        shape = (len(hits.indices), self.n_samples_fit_)
-        return sparse.csr_matrix((hits.distances.ravel(), hits.indices.ravel(), pointers), shape=shape)
+        neighbors = self.index_.search(_unit(X), k)
+        pointers = np.arange(0, len(neighbors.indices) * k + 1, k)
+        shape = (len(neighbors.indices), self.n_samples_fit_)
+        return sparse.csr_matrix((neighbors.distances.ravel(), neighbors.indices.ravel(), pointers), shape=shape)
 
 
 def _unit(x: Any) -> np.ndarray:

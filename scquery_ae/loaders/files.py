@@ -60,9 +60,9 @@ def read_lazy(
 
     Examples
     --------
-    >>> import scquery_ae as sq
-    >>> adata = sq.read_lazy(["lung.h5ad", "liver.zarr"], file_key="study")  # doctest: +SKIP
-    >>> sq.pp.normalize(adata, batch_key="study")  # doctest: +SKIP
+    >>> import scquery_ae as scq
+    >>> adata = scq.read_lazy(["lung.h5ad", "liver.zarr"], file_key="study")  # doctest: +SKIP
+    >>> scq.pp.normalize(adata, batch_key="study")  # doctest: +SKIP
     """
     import anndata
     import pandas as pd

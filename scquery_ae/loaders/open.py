@@ -109,13 +109,13 @@ def open_cells(
         state = InputState("scaled", f"there are negative values (least {lowest:.3g})")
     if state.kind == "unknown":
         msg = (
-            f"`{function}` cannot tell what the values are: {state.evidence}. Expected counts, or values that "
+            f"`{function}` cannot tell what the values are: {state.reason}. Expected counts, or values that "
             'were normalised and maybe logged. Pass `input_state="counts"` (for any linear scale), "log1p" or "log2p1".'
         )
         raise InputStateError(msg)
     if not state.certain:
         warn(
-            f"`{function}` takes the values for log-normalised, which is a guess: {state.evidence}. "
+            f"`{function}` takes the values for log-normalised, which is a guess: {state.reason}. "
             'Pass `input_state="counts"`, "log1p" or "log2p1" to say what they are.'
         )
     if input_state in BASES and highest > MAX_LOGGED:
@@ -127,7 +127,7 @@ def open_cells(
     if state.kind == "scaled":
         msg = (
             f"`{function}` needs counts or log-normalised values. Received a matrix that looks scaled: "
-            f"{state.evidence}. Scaling cannot be undone; use the values from before it, often in "
+            f"{state.reason}. Scaling cannot be undone; use the values from before it, often in "
             "`adata.raw.to_adata()` or a layer (`layer=`)."
         )
         raise InputStateError(msg)
@@ -165,13 +165,13 @@ def open_training(adata: AnnData, transform: Transform, function: str) -> GeneCo
     if layer is not None and layer not in adata.layers:
         msg = (
             f'`{function}` trains on `adata.layers["{layer}"]`, which is not there. '
-            "Call `sq.pp.normalize(adata)` on the counts first."
+            "Call `scq.pp.normalize(adata)` on the counts first."
         )
         raise NotFittedError(msg)
     if layer is None and "log1p" in adata.uns:
         msg = (
-            f"`{function}` trains on the counts in X, where `sq.pp.normalize` found them, but "
-            '`adata.uns["log1p"]` says that X was logged since. Call `sq.pp.normalize` again on counts.'
+            f"`{function}` trains on the counts in X, where `scq.pp.normalize` found them, but "
+            '`adata.uns["log1p"]` says that X was logged since. Call `scq.pp.normalize` again on counts.'
         )
         raise NotFittedError(msg)
     opened = open_cells(
@@ -186,7 +186,7 @@ def open_training(adata: AnnData, transform: Transform, function: str) -> GeneCo
     if len(opened.match.missing):
         msg = (
             f"`{function}` needs all {transform.n_genes} model genes. {len(opened.match.missing)} that "
-            f"`sq.pp.normalize` chose are not in `adata` any more, such as {shown(opened.match.missing)}; normalise "
+            f"`scq.pp.normalize` chose are not in `adata` any more, such as {shown(opened.match.missing)}; normalise "
             "again after dropping genes."
         )
         raise NotFittedError(msg)
@@ -206,8 +206,8 @@ def fitted_transform(adata: AnnData, function: str) -> Transform:
     stored = adata.uns.get(Slots().transform)
     if stored is None:
         msg = (
-            f'`{function}` needs the normalisation that `sq.pp.normalize` fits (`adata.uns["{Slots().transform}"]`), '
-            "which is not there. Call `sq.pp.normalize(adata)` on the counts first."
+            f'`{function}` needs the normalisation that `scq.pp.normalize` fits (`adata.uns["{Slots().transform}"]`), '
+            "which is not there. Call `scq.pp.normalize(adata)` on the counts first."
         )
         raise NotFittedError(msg)
     try:
@@ -215,7 +215,7 @@ def fitted_transform(adata: AnnData, function: str) -> Transform:
     except (ArgumentError, KeyError, TypeError, ValueError) as error:
         msg = (
             f'`{function}` cannot read the normalisation in `adata.uns["{Slots().transform}"]` ({error!r}). '
-            "Call `sq.pp.normalize(adata)` again."
+            "Call `scq.pp.normalize(adata)` again."
         )
         raise NotFittedError(msg) from error
 

@@ -83,7 +83,7 @@ class ScratchRows:
         positions = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
         values = self._array(0, np.dtype(np.float32))[positions]
         columns = self._array(1, self._index_type)[positions].astype(np.int32)
-        # Each row of each of the two files brings its neighbourhood with it.
+        # Each row of each of the two files brings its neighborhood with it.
         self._touched += max(2 * len(rows) * BROUGHT, 6 * len(positions))
         if self._touched > KEPT_BYTES:
             self._release()

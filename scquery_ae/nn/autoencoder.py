@@ -16,7 +16,7 @@ class Autoencoder(keras.layers.Layer):
     """Base of the layers that :func:`scquery_ae.nn.pretrain_stack` trains, one upon the other.
 
     Calling the layer reconstructs its input; :meth:`encode` and :meth:`decode` give the two halves. A subclass offers
-    ``_encode(x, training)``, ``_decode(code)``, :meth:`code_shape`, :meth:`encoder_layers` and :meth:`dense_weights`.
+    ``_encode(x, training)``, ``_decode(code)``, :meth:`latent_shape`, :meth:`encoder_layers` and :meth:`dense_weights`.
     """
 
     #: Whether the layer brings its own loss (``add_loss``), in place of one on the reconstruction.
@@ -27,9 +27,9 @@ class Autoencoder(keras.layers.Layer):
         return self._decode(self._encode(inputs, training))
 
     def encode(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the code of an array.
+        """Return the embedding of an array.
 
-        Builds the layer if it has not been called before. For a code inside a functional model use
+        Builds the layer if it has not been called before. For a embedding inside a functional model use
         :meth:`encoder_model`.
         """
         inputs = self._eager("encode", inputs)
@@ -38,17 +38,17 @@ class Autoencoder(keras.layers.Layer):
             self.build(inputs.shape)
         return self._encode(inputs, training)
 
-    def decode(self, codes: Any) -> Any:
-        """Return the reconstruction of codes."""
-        codes = self._eager("decode", codes)
+    def decode(self, latent: Any) -> Any:
+        """Return the reconstruction of embeddings."""
+        latent = self._eager("decode", latent)
         if not self.built:
             msg = (
                 f"{type(self).__name__}.decode: the layer does not know the width of its output yet. "
                 "Call the layer, `encode` or `build` first."
             )
             raise ValueError(msg)
-        self._check_shape("decode", codes, self.code_shape((None, *self._input_shape()))[1:])
-        return self._decode(codes)
+        self._check_shape("decode", latent, self.latent_shape((None, *self._input_shape()))[1:])
+        return self._decode(latent)
 
     def encoder_model(self) -> keras.Model:
         """Return the encoder as a Keras model that owns (shares) this layer's variables."""
@@ -56,8 +56,8 @@ class Autoencoder(keras.layers.Layer):
         return EncoderHalf(self)
 
     @property
-    def codes_are_shares(self) -> bool:
-        """Whether all values of codes are in [0, 1], as those of a sigmoid are."""
+    def latent_in_unit_interval(self) -> bool:
+        """Whether all values of embeddings are in [0, 1], as those of a sigmoid are."""
         activation = getattr(self, "activation", keras.activations.linear)
         return bool(keras.activations.serialize(activation) == "sigmoid")
 
@@ -70,8 +70,8 @@ class Autoencoder(keras.layers.Layer):
         msg = f"{type(self).__name__} has no dense weights. Use `encoder_layers()` for a network of Keras layers."
         raise ArgumentError(msg)
 
-    def code_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the code of inputs of a shape, both with the batch axis."""
+    def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the embedding of inputs of a shape, both with the batch axis."""
         raise NotImplementedError
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -138,12 +138,12 @@ class EncoderHalf(keras.Model):
         self.autoencoder = autoencoder
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the code of `inputs`."""
+        """Return the embedding of `inputs`."""
         return self.autoencoder._encode(inputs, training)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the code."""
-        return self.autoencoder.code_shape(input_shape)
+        """Return the shape of the embedding."""
+        return self.autoencoder.latent_shape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         """Return the configuration of the autoencoder beside the model's own."""

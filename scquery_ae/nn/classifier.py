@@ -14,10 +14,10 @@ from scquery_ae.nn.gradient_reversal import GradientReversal
 from scquery_ae.nn.masked_autoencoder import FixedZeros
 from scquery_ae.nn.unit_norm import UnitNorm
 
-#: Codes have length one; the head sees them this many times longer, or its logits could not grow apart.
-CODE_SCALE = 16.0
+#: Codes have length one; the classifier sees them this many times longer, or its logits could not grow apart.
+LATENT_SCALE = 16.0
 
-#: Hidden units of the head that tells batches apart.
+#: Hidden units of the classifier that tells batches apart.
 ADVERSARY_UNITS = 64
 
 
@@ -27,15 +27,15 @@ def build_classifier(
     *,
     masks: Sequence[np.ndarray | None] | None = None,
     dropout: float = 0.0,
-    with_code: bool = False,
-    detach_head: bool = False,
+    with_latent: bool = False,
+    detach_classifier: bool = False,
     n_batches: int = 0,
-    batch_invariance: float = 0.0,
+    adversarial_weight: float = 0.0,
     random_state: int = 0,
 ) -> keras.Model:
     """Return a classifier whose hidden layers start from given weights.
 
-    Input, dense layers with dropout between them, unit-norm code, softmax over the types. All layers are trainable.
+    Input, dense layers with dropout between them, unit-norm embedding, softmax over the types. All layers are trainable.
 
     Parameters
     ----------
@@ -47,20 +47,20 @@ def build_classifier(
         For each layer which of its weights may differ from zero, bool ``(d, units)``; None for all.
     dropout
         Share of each hidden layer's outputs dropped while training, in [0, 1).
-    with_code
-        Make the code an output too, for a loss on it.
-    detach_head
-        Let no gradient of the head reach the code: the head is a probe then.
-    n_batches, batch_invariance
-        Number of batches to be told apart by a second head behind a :class:`~scquery_ae.nn.GradientReversal` of this
-        strength; 0 for none. That head also sees the predicted types (Long et al. 2018): where batches differ in
-        composition, telling the batch from the type is nothing to be held against the code.
+    with_latent
+        Make the embedding an output too, for a loss on it.
+    detach_classifier
+        Let no gradient of the classifier reach the embedding: the classifier is a probe then.
+    n_batches, adversarial_weight
+        Number of batches to be told apart by a second classifier behind a :class:`~scquery_ae.nn.GradientReversal` of this
+        strength; 0 for none. That classifier also sees the predicted types (Long et al. 2018): where batches differ in
+        composition, telling the batch from the type is nothing to be held against the embedding.
     random_state
         Seed of the heads' weights and of the dropout.
 
     Returns
     -------
-    A model whose output is the head's, or with more than one a dictionary of ``"head"``, ``"code"`` and ``"batch"``.
+    A model whose output is the classifier's, or with more than one a dictionary of ``"classifier"``, ``"code"`` and ``"batch"``.
 
     References
     ----------
@@ -78,20 +78,22 @@ def build_classifier(
         )(x)
         if dropout and i < len(layers) - 1:
             x = keras.layers.Dropout(dropout, seed=random_state + i)(x)
-    code = UnitNorm(name="code")(x)
-    scaled = keras.layers.Rescaling(CODE_SCALE, name="scaled_code")(ops.stop_gradient(code) if detach_head else code)
-    outputs = {"head": _softmax(n_types, random_state, "head")(scaled)}
-    if with_code:
-        outputs["code"] = code
+    latent = UnitNorm(name="latent")(x)
+    scaled = keras.layers.Rescaling(LATENT_SCALE, name="scaled_latent")(
+        ops.stop_gradient(latent) if detach_classifier else latent
+    )
+    outputs = {"classifier": _softmax(n_types, random_state, "classifier")(scaled)}
+    if with_latent:
+        outputs["latent"] = latent
     if n_batches:
-        turned = GradientReversal(batch_invariance, name="reversal")(code)
-        turned = keras.layers.Rescaling(CODE_SCALE, name="reversed_code")(turned)
-        seen = keras.layers.Concatenate()([turned, ops.stop_gradient(outputs["head"])])
+        turned = GradientReversal(adversarial_weight, name="reversal")(latent)
+        turned = keras.layers.Rescaling(LATENT_SCALE, name="reversed_latent")(turned)
+        seen = keras.layers.Concatenate()([turned, ops.stop_gradient(outputs["classifier"])])
         hidden = keras.layers.Dense(
             ADVERSARY_UNITS, activation="relu", kernel_initializer=_glorot(random_state + 1), name="adversary"
         )(seen)
         outputs["batch"] = _softmax(n_batches, random_state + 2, "batch")(hidden)
-    model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs["head"], name="classifier")
+    model = keras.Model(inputs, outputs if len(outputs) > 1 else outputs["classifier"], name="classifier")
     for i, (kernel, bias, _) in enumerate(layers):
         model.get_layer(f"encoder_{i}").set_weights([kernel, bias])
     return model
@@ -100,10 +102,10 @@ def build_classifier(
 def read_classifier(
     model: keras.Model, n_layers: int
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
-    """Return the kernels and biases of the hidden layers, and the head's kernel and bias for unit-length codes."""
+    """Return the kernels and biases of the hidden layers, and the classifier's kernel and bias for unit-length embeddings."""
     hidden = [tuple(model.get_layer(f"encoder_{i}").get_weights()) for i in range(n_layers)]
-    kernel, bias = model.get_layer("head").get_weights()
-    return hidden, kernel * np.float32(CODE_SCALE), bias
+    kernel, bias = model.get_layer("classifier").get_weights()
+    return hidden, kernel * np.float32(LATENT_SCALE), bias
 
 
 def _softmax(units: int, seed: int, name: str) -> keras.layers.Layer:

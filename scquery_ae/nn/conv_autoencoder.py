@@ -24,13 +24,13 @@ class ConvAutoencoder(TiedAutoencoder):
     Parameters
     ----------
     filters
-        Channels of the code.
+        Channels of the embedding.
     kernel_size, strides
         A positive integer, or one for each spatial axis.
     padding
         ``"valid"``, or ``"same"``: zeros around the input, as many behind as before it or one more.
     activation
-        Applied to the code.
+        Applied to the embedding.
     output_activation
         Applied to the reconstruction.
     use_bias
@@ -135,8 +135,8 @@ class ConvAutoencoder(TiedAutoencoder):
         biases = [self.encoder_bias] if self.use_bias else []
         return [ordinary_layer(layer, (None, *self._shape), [self.kernel, *biases])]
 
-    def code_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the code, ``(n, *lengths, filters)``."""
+    def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the embedding, ``(n, *lengths, filters)``."""
         lengths = [
             None if n is None else self._code_length(n, axis) for axis, n in enumerate(input_shape[1 : self.rank + 1])
         ]

@@ -31,16 +31,16 @@ class DenseLayerAutoencoder(TiedAutoencoder):
     Parameters
     ----------
     layer_sizes
-        Width of each encoder layer, from the input inwards; the last is the width of the code.
+        Width of each encoder layer, from the input inwards; the last is the width of the embedding.
     activation
-        Applied after every encoder layer, the code included, and after every decoder layer but the last.
+        Applied after every encoder layer, the embedding included, and after every decoder layer but the last.
     output_activation
         Applied to the reconstruction. ``None`` is linear, for real-valued data; ``"sigmoid"`` suits
         data in [0, 1].
     use_bias
         Whether layers have biases, ``2 n`` vectors in all.
     unit_norm
-        Scale each code to unit Euclidean length. A code of zeros stays zero, with a finite gradient.
+        Scale each embedding to unit Euclidean length. A embedding of zeros stays zero, with a finite gradient.
     tied
         Whether the decoder uses the encoder's kernels. False gives it kernels of its own, of the transposed shapes: the
         baseline that tying is measured against.
@@ -172,8 +172,8 @@ class DenseLayerAutoencoder(TiedAutoencoder):
         name = keras.activations.serialize(self.activation)
         return [(kernel, bias, name) for kernel, bias in zip(kernels, biases, strict=True)]
 
-    def code_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the code, ``(..., layer_sizes[-1])``."""
+    def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the embedding, ``(..., layer_sizes[-1])``."""
         return (*input_shape[:-1], self.layer_sizes[-1])
 
     def get_config(self) -> dict[str, Any]:

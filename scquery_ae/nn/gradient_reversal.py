@@ -1,4 +1,4 @@
-"""A layer that turns gradients round, for codes from which something must not be told."""
+"""A layer that turns gradients round, for embeddings from which something must not be told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scquery_ae._checks import check_number
 class GradientReversal(keras.layers.Layer):
     """Identity forwards; backwards, the gradient times ``-strength``.
 
-    What comes after it is trained to tell something from the code, what comes before it to prevent that.
+    What comes after it is trained to tell something from the embedding, what comes before it to prevent that.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class GradientReversal(keras.layers.Layer):
 class StrengthRamp(keras.callbacks.Callback):
     """Raise the strength of reversal layers from 0 to its full value over the epochs.
 
-    ``2 / (1 + exp(-10 p)) - 1`` of the strength at progress p, as Ganin et al. did: the first epochs shape the code by
+    ``2 / (1 + exp(-10 p)) - 1`` of the strength at progress p, as Ganin et al. did: the first epochs shape the embedding by
     the types, before what tells batches apart has learnt anything worth reversing.
     """
 

@@ -34,7 +34,7 @@ def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSe
             raise ArgumentError(msg)
         if depth and own.loss == "cross_entropy" and not (inside_unit or machine):
             msg = (
-                f'`loss="cross_entropy"` needs values in [0, 1], but layer {depth + 1} restores codes of another '
+                f'`loss="cross_entropy"` needs values in [0, 1], but layer {depth + 1} restores embeddings of another '
                 'range. Use `activation="sigmoid"` in the layer below, or `loss="squared_error"` here.'
             )
             raise ArgumentError(msg)
@@ -47,7 +47,7 @@ def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSe
                 'corruption: it can learn to copy. Use a smaller layer, or `corruption="masking"`.'
             )
         if isinstance(entry, Autoencoder):
-            inside_unit, width = entry.codes_are_shares, 0
+            inside_unit, width = entry.latent_in_unit_interval, 0
         else:
             inside_unit, width = own.module == "rbm" or own.activation == "sigmoid", entry
 

@@ -43,7 +43,7 @@ class LayerSettings:
     corruption: str | Corruption
     corruption_level: float
     corrupted_weight: float
-    untouched_weight: float
+    uncorrupted_weight: float
     epochs: int
     patience: int
     batch_size: int
@@ -55,13 +55,13 @@ class LayerSettings:
         _check_activation("output_activation", self.output_activation)
         get_loss(self.loss, self.output_activation)
         get_corruption(self.corruption, self.corruption_level)
-        for name in ("corrupted_weight", "untouched_weight"):
+        for name in ("corrupted_weight", "uncorrupted_weight"):
             check_number(name, getattr(self, name), 0, np.inf, closed="left")
-        if self.corrupted_weight + self.untouched_weight > LARGEST_WEIGHT:
-            msg = f"`corrupted_weight` and `untouched_weight` may add up to {LARGEST_WEIGHT:g}. Received more."
+        if self.corrupted_weight + self.uncorrupted_weight > LARGEST_WEIGHT:
+            msg = f"`corrupted_weight` and `uncorrupted_weight` may add up to {LARGEST_WEIGHT:g}. Received more."
             raise ArgumentError(msg)
-        if not self.corrupted_weight + self.untouched_weight > 0:
-            msg = "`corrupted_weight` and `untouched_weight` are both 0: nothing would be learnt. Set one above 0."
+        if not self.corrupted_weight + self.uncorrupted_weight > 0:
+            msg = "`corrupted_weight` and `uncorrupted_weight` are both 0: nothing would be learnt. Set one above 0."
             raise ArgumentError(msg)
         for name in ("epochs", "patience", "batch_size"):
             check_integer(name, getattr(self, name))
@@ -70,7 +70,7 @@ class LayerSettings:
     @property
     def emphasis(self) -> tuple[float, float] | None:
         """Weights of corrupted and of untouched elements; None where both are 1."""
-        weights = (self.corrupted_weight, self.untouched_weight)
+        weights = (self.corrupted_weight, self.uncorrupted_weight)
         return None if weights == (1, 1) else weights
 
     def describe(self) -> dict[str, Any]:

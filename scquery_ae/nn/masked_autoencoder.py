@@ -54,7 +54,7 @@ class MaskedAutoencoder(TiedAutoencoder):
     free_units
         Further units that see all features, for what no group explains.
     activation
-        Applied to the code.
+        Applied to the embedding.
     output_activation
         Applied to the reconstruction.
     use_bias
@@ -140,7 +140,7 @@ class MaskedAutoencoder(TiedAutoencoder):
         return (*self.group_names, *(f"free_{i}" for i in range(self.free_units)))
 
     def unit(self, name: str) -> int:
-        """Return which unit, a column of the code, bears a name."""
+        """Return which unit, a column of the embedding, bears a name."""
         if name not in self.unit_names:
             msg = f"There is no unit called {name!r}. Expected a group, such as {self.unit_names[:5]}."
             raise MissingKeyError(msg)
@@ -203,8 +203,8 @@ class MaskedAutoencoder(TiedAutoencoder):
         bias = ops.convert_to_numpy(self.encoder_bias) if self.use_bias else np.zeros(kernel.shape[1], np.float32)
         return [(kernel, bias, keras.activations.serialize(self.activation))]
 
-    def code_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the code, ``(..., n_groups + free_units)``."""
+    def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the embedding, ``(..., n_groups + free_units)``."""
         return (*input_shape[:-1], len(self.unit_names))
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Losses that place codes by their types: contrastive (Siamese) and batch-hard triplets."""
+"""Losses that place embeddings by their types: contrastive (Siamese) and batch-hard triplets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ METRIC_LOSSES = ("contrastive", "triplet")
 
 
 class _MetricLoss(keras.losses.Loss):
-    """A loss over the pairs of a batch: the truth is types, int ``(n,)``, the prediction codes ``(n, units)``.
+    """A loss over the pairs of a batch: the truth is types, int ``(n,)``, the prediction embeddings ``(n, units)``.
 
     Parameters
     ----------
@@ -89,10 +89,10 @@ class TripletLoss(_MetricLoss):
         return ops.where(complete, ops.relu(farthest + ops.max(shortfall, axis=1)), ops.zeros_like(farthest))
 
 
-def distances(codes: Any) -> Any:
-    """Return Euclidean distances of all pairs, ``(n, n)``; of equal codes zero, with gradient zero."""
-    # By differences: squares less products would leave equal codes a thousandth apart.
-    squared = ops.sum(ops.square(codes[:, None] - codes[None, :]), axis=-1)
+def distances(latent: Any) -> Any:
+    """Return Euclidean distances of all pairs, ``(n, n)``; of equal embeddings zero, with gradient zero."""
+    # By differences: squares less products would leave equal embeddings a thousandth apart.
+    squared = ops.sum(ops.square(latent[:, None] - latent[None, :]), axis=-1)
     # The slope of a root is infinite at zero.
     positive = squared > 0
     return ops.where(positive, ops.sqrt(ops.where(positive, squared, ops.ones_like(squared))), ops.zeros_like(squared))

@@ -29,13 +29,13 @@ def pretrain_stack(
     counts: Any = None,
     module: str | Sequence[str] = "tied",
     activation: str | Sequence[str] = "relu",
-    code_activation: str = "linear",
+    latent_activation: str = "linear",
     output_activation: str | Sequence[str | None] | None = None,
     loss: str | Sequence[str] = "squared_error",
     corruption: str | Corruption | Sequence[str | Corruption] = "masking",
     corruption_level: float | Sequence[float] = 0.3,
     corrupted_weight: float | Sequence[float] = 1.0,
-    untouched_weight: float | Sequence[float] = 1.0,
+    uncorrupted_weight: float | Sequence[float] = 1.0,
     epochs: int | Sequence[int] = 30,
     patience: int | Sequence[int] = 3,
     batch_size: int | Sequence[int] = 128,
@@ -69,19 +69,19 @@ def pretrain_stack(
         with the standard deviation of the data, pooled over features. They are trained on clean rows: their sampling is
         noise enough. To compare with, without training: ``"pca"`` starts from principal components, ``"random"`` from
         random weights.
-    activation, code_activation
-        Of the hidden layers, and of the last, whose output is the code; a sequence given as `activation` holds that of
-        the last layer too, and `code_activation` has no say. Boltzmann machines have sigmoids.
+    activation, latent_activation
+        Of the hidden layers, and of the last, whose output is the embedding; a sequence given as `activation` holds that of
+        the last layer too, and `latent_activation` has no say. Boltzmann machines have sigmoids.
     output_activation
         Of reconstructions; None for the one that belongs to the loss.
     loss
         ``"squared_error"`` with a linear reconstruction; ``"cross_entropy"`` with a sigmoid one, for values in [0, 1];
         ``"poisson"`` or ``"negative_binomial"`` (with a dispersion for each feature) for `counts`, in the first layer:
-        given alone, the other layers restore codes under squared error.
+        given alone, the other layers restore embeddings under squared error.
     corruption, corruption_level
         ``"masking"`` or ``"salt_and_pepper"`` with a share in [0, 1), ``"gaussian"`` with a standard deviation,
         ``"none"``, or a :class:`~scquery_ae.nn.Corruption` of your own.
-    corrupted_weight, untouched_weight
+    corrupted_weight, uncorrupted_weight
         Weights in the loss of the elements that the noise changed, and of those that it did not: 1 and 0 ask for the
         former alone ("full emphasis" of Vincent et al.).
     epochs, patience
@@ -116,7 +116,7 @@ def pretrain_stack(
     """
     entries = check_layers(layer_sizes)
     hidden = len(entries) - 1
-    activations = [*[activation] * hidden, code_activation] if isinstance(activation, str) else activation
+    activations = [*[activation] * hidden, latent_activation] if isinstance(activation, str) else activation
     losses = [loss, *["squared_error"] * hidden] if isinstance(loss, str) and loss in COUNT_LOSSES else loss
     settings = settings_by_layer(
         len(entries),
@@ -128,7 +128,7 @@ def pretrain_stack(
             "corruption": corruption,
             "corruption_level": corruption_level,
             "corrupted_weight": corrupted_weight,
-            "untouched_weight": untouched_weight,
+            "uncorrupted_weight": uncorrupted_weight,
             "epochs": epochs,
             "patience": patience,
             "batch_size": batch_size,
@@ -163,7 +163,7 @@ def pretrain_stack(
         spread = pooled_std(rows) if own.module == "rbm" and not binary else None
         layer = make_layer(entry, own, depth=depth, visible_std=spread, seed=random_state)
         layer.build((None, *rows.shape[1:]))
-        title = f"pretrain layer {depth + 1}/{len(entries)} ({layer.code_shape((None, *rows.shape[1:]))[-1]} units)"
+        title = f"pretrain layer {depth + 1}/{len(entries)} ({layer.latent_shape((None, *rows.shape[1:]))[-1]} units)"
         history = train_layer(
             layer,
             own,
@@ -179,5 +179,5 @@ def pretrain_stack(
         stack.history.append(history)
         if depth + 1 < len(entries):
             rows, counts = encoded_rows(rows, layer), None
-            binary = layer.codes_are_shares
+            binary = layer.latent_in_unit_interval
     return stack

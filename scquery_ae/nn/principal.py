@@ -24,7 +24,7 @@ def principal_weights(rows: Rows, units: int) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     Orthonormal kernel, float32 ``(d, units)``, signs such that each column's largest entry is positive, and bias,
-    ``(units,)``: codes have mean zero.
+    ``(units,)``: embeddings have mean zero.
 
     Raises
     ------

@@ -22,7 +22,7 @@ class RestrictedBoltzmannMachine(Autoencoder):
     r"""Restricted Boltzmann machine with Bernoulli hidden units, trained by contrastive divergence.
 
     Used as an autoencoder layer is: calling it reconstructs the input by one mean-field step up and down, and its
-    hidden probabilities are the code. While training it adds its own loss, the difference of free energy of the data
+    hidden probabilities are the embedding. While training it adds its own loss, the difference of free energy of the data
     and of the end of `n_steps` steps of Gibbs sampling from them, whose gradient is that of contrastive divergence:
     compile the model with ``loss=None``.
 
@@ -166,8 +166,8 @@ class RestrictedBoltzmannMachine(Autoencoder):
         return np.asarray(-x.shape[1] * np.logaddexp(0, -gap), dtype=np.float32)
 
     @property
-    def codes_are_shares(self) -> bool:
-        """Whether all values of codes are in [0, 1]: they are probabilities."""
+    def latent_in_unit_interval(self) -> bool:
+        """Whether all values of embeddings are in [0, 1]: they are probabilities."""
         return True
 
     def encoder_layers(self) -> list[keras.layers.Layer]:
@@ -181,7 +181,7 @@ class RestrictedBoltzmannMachine(Autoencoder):
         self._require_built("dense_weights")
         return [(ops.convert_to_numpy(self.kernel), ops.convert_to_numpy(self.hidden_bias), "sigmoid")]
 
-    def code_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """Return the shape of the hidden probabilities, ``(..., units)``."""
         return (*input_shape[:-1], self.units)
 

@@ -65,8 +65,8 @@ class EncodedRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of rows, and the shape of a code of the layer."""
-        return (self.base.shape[0], *self.layer.code_shape(self.base.shape)[1:])
+        """Number of rows, and the shape of a embedding of the layer."""
+        return (self.base.shape[0], *self.layer.latent_shape(self.base.shape)[1:])
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Return the encodings of the rows at `indices`."""
@@ -89,12 +89,12 @@ def encoded_rows(base: Rows, layer: Any) -> Rows:
     rows = EncodedRows(base, layer)
     if 4 * math.prod(rows.shape) > KEPT_BYTES:
         return rows
-    codes = np.empty(rows.shape, dtype=np.float32)
+    latent = np.empty(rows.shape, dtype=np.float32)
     start = 0
     for chunk in chunks(rows):
-        codes[start : start + len(chunk)] = chunk
+        latent[start : start + len(chunk)] = chunk
         start += len(chunk)
-    return MatrixRows(codes)
+    return MatrixRows(latent)
 
 
 def as_rows(x: Any) -> Rows:

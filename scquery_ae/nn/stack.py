@@ -38,13 +38,13 @@ class PretrainedStack:
         return [weights for layer in self.layers for weights in layer.dense_weights()]
 
     def encode(self, x: Any) -> np.ndarray:
-        """Return the codes of rows under the whole stack, ``(n, units of the last layer)``."""
+        """Return the embeddings of rows under the whole stack, ``(n, units of the last layer)``."""
         return np.concatenate(list(chunks(self._encoded(as_rows(x)))))
 
     def encoder(self, *, name: str = "encoder") -> keras.Sequential:
         """Return a network of ordinary Keras layers that starts from copies of the stack's weights.
 
-        Put a head on it and train it as any other: the stack stays as it is.
+        Put a classifier on it and train it as any other: the stack stays as it is.
         """
         first = self.layers[0]
         inputs = keras.Input(first._input_shape())

@@ -16,7 +16,7 @@ class TiedAutoencoder(Autoencoder):
     Parameters
     ----------
     activation
-        Applied to the code.
+        Applied to the embedding.
     output_activation
         Applied to the reconstruction.
     use_bias

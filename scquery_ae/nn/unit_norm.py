@@ -1,4 +1,4 @@
-"""Unit-length codes, safe at zero."""
+"""Unit-length embeddings, safe at zero."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def check_columns(adata: AnnData, columns: Sequence[str], function: str) -> None
     absent = [column for column in columns if column not in adata.obs]
     if absent:
         msg = (
-            f"`{function}` needs the columns that `sq.tl.query` writes. Not in `adata.obs`: {shown(absent)}. "
-            "Call `sq.tl.query(adata, reference)` first, or give the `key_added` that it was called with."
+            f"`{function}` needs the columns that `scq.tl.query` writes. Not in `adata.obs`: {shown(absent)}. "
+            "Call `scq.tl.query(adata, reference)` first, or give the `key_added` that it was called with."
         )
         raise MissingKeyError(msg)
     for column in columns:

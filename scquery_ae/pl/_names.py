@@ -138,13 +138,13 @@ def spread(centres: np.ndarray, sizes: np.ndarray, frame: np.ndarray, *, steps: 
         places = np.clip(places, low, high)
         offset = places[:, None] - places[None]
         overlap = reach - np.abs(offset)
-        hit = (overlap > 1e-6).all(axis=2)
-        np.fill_diagonal(hit, val=False)
-        if not hit.any():
+        neighbor = (overlap > 1e-6).all(axis=2)
+        np.fill_diagonal(neighbor, val=False)
+        if not neighbor.any():
             break
         direction = np.where(offset == 0, first[:, :, None], np.sign(offset))
         along = overlap == overlap.min(axis=2, keepdims=True)
-        push = np.where(hit[:, :, None] & along, direction * (overlap / 2 + nudge), 0)
+        push = np.where(neighbor[:, :, None] & along, direction * (overlap / 2 + nudge), 0)
         # The mean of a crowded box's pushes, not their sum: sums overshoot and swing.
         places += push.sum(axis=1) / np.maximum((push != 0).sum(axis=1), 1)
     return np.clip(places, low, high)

@@ -13,7 +13,7 @@ from scquery_ae.ontology import CellOntology
 
 
 def by_confusion(counts: np.ndarray) -> np.ndarray:
-    """Return an order of types in which those that are taken for each other are neighbours, ``(n,)``.
+    """Return an order of types in which those that are taken for each other are neighbors, ``(n,)``.
 
     Average linkage of one minus the mean of the two shares taken for the other, leaves in their optimal order.
 
@@ -27,7 +27,7 @@ def by_confusion(counts: np.ndarray) -> np.ndarray:
 
 
 def by_ontology(types: Sequence[str], ontology: CellOntology, terms: Mapping[str, str] | None) -> np.ndarray:
-    """Return an order of types in which relatives in an ontology are neighbours; those without a term come last.
+    """Return an order of types in which relatives in an ontology are neighbors; those without a term come last.
 
     Average linkage of the steps between terms, leaves in their optimal order.
 

@@ -15,12 +15,12 @@ from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae._slots import Slots
 from scquery_ae.pl._answers import check_columns, is_unknown, numbers, texts
 from scquery_ae.pl._report_figures import lean
-from scquery_ae.pl.hits_by_study import hits_of
+from scquery_ae.pl.neighbors_by_batch import hits_of
 
 RECORDED_NOT = "not recorded"
 
 #: What a report of ``pp.check`` has.
-_CHECKED = ("genes", "counts", "detected", "rehearsal", "problems", "lines")
+_CHECKED = ("genes", "counts", "detected", "expected_accuracy", "problems", "lines")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Answers:
         Label as text, missing where there is none, ``(n_obs,)``.
     confidence, pvalue
         Float64 ``(n_obs,)``.
-    strangeness
+    novelty
         Float64 ``(n_obs,)``; None if it is not there.
     unknown
         Bool ``(n_obs,)``.
-    label_set
+    prediction_set
         Text, missing where there is none, ``(n_obs,)``; None if it is not there, or types cannot be told apart in it.
-    hits
+    neighbors
         ``(n_obs, n_neighbors)``; None if they are not there.
     recorded
         What ``uns`` says of the query; empty if it is not there.
@@ -59,10 +59,10 @@ class Answers:
     label: pd.Series
     confidence: np.ndarray
     pvalue: np.ndarray
-    strangeness: np.ndarray | None
+    novelty: np.ndarray | None
     unknown: np.ndarray
-    label_set: pd.Series | None
-    hits: np.ndarray | None
+    prediction_set: pd.Series | None
+    neighbors: np.ndarray | None
     recorded: Mapping[str, Any]
     n_genes: int
 
@@ -147,8 +147,8 @@ def read_answers(adata: AnnData, slots: Slots, columns: list[str]) -> Answers:
     colours = {f"{column}_colors": adata.uns[f"{column}_colors"] for column in kept if f"{column}_colors" in adata.uns}
     recorded = adata.uns.get(slots.uns)
     sets = None
-    if slots.label_set in adata.obs and not holds_bar(label):
-        sets = texts(check_obs_key(adata, slots.label_set, "key_added"))
+    if slots.prediction_set in adata.obs and not holds_bar(label):
+        sets = texts(check_obs_key(adata, slots.prediction_set, "key_added"))
     return Answers(
         cells=lean(adata.obs[kept], obsm, colours),
         slots=slots,
@@ -156,17 +156,17 @@ def read_answers(adata: AnnData, slots: Slots, columns: list[str]) -> Answers:
         label=label,
         confidence=confidence,
         pvalue=pvalue,
-        strangeness=numbers(adata, slots.strangeness, "pl.report") if slots.strangeness in adata.obs else None,
+        novelty=numbers(adata, slots.novelty, "pl.report") if slots.novelty in adata.obs else None,
         unknown=is_unknown(adata, slots),
-        label_set=sets,
-        hits=obsm.get(slots.neighbors),
+        prediction_set=sets,
+        neighbors=obsm.get(slots.neighbors),
         recorded=recorded if isinstance(recorded, Mapping) else {},
         n_genes=adata.n_vars,
     )
 
 
 def holds_bar(names: pd.Series) -> bool:
-    """Whether the sign that stands between the types of a label set occurs."""
+    """Whether the sign that stands between the types of a prediction set occurs."""
     return any("|" in name for name in names.dropna().unique())
 
 
@@ -189,10 +189,10 @@ def read_reference(reference: Any, answers: Answers, label_key: str | None) -> S
     if not isinstance(obs, pd.DataFrame) or not (is_reference or isinstance(reference, AnnData)):
         msg = (
             "`reference` must be the reference that was queried, or the AnnData of its cells. "
-            f"Received {type(reference).__name__}; open a saved one with `sq.Reference.load(path)`."
+            f"Received {type(reference).__name__}; open a saved one with `scq.Reference.load(path)`."
         )
         raise ArgumentError(msg)
-    if answers.hits is not None:
+    if answers.neighbors is not None:
         hits_of(answers.cells, answers.slots.neighbors, len(obs), "pl.report")
     if is_reference and answers.types and set(answers.types) != set(map(str, reference.types)):
         other = sorted(set(answers.types) ^ set(map(str, reference.types)))
@@ -218,12 +218,12 @@ def reference_column(obs: pd.DataFrame, key: Any, argument: str) -> pd.Series:
     return column
 
 
-def check_preflight(preflight: Any) -> Any:
-    """Return `preflight` if it is a report of ``pp.check``."""
-    if not all(hasattr(preflight, name) for name in _CHECKED):
+def check_preflight(check: Any) -> Any:
+    """Return `check` if it is a report of ``pp.check``."""
+    if not all(hasattr(check, name) for name in _CHECKED):
         msg = (
-            "`preflight` must be the report of `sq.pp.check(adata, reference)`. "
-            f"Received {type(preflight).__name__}; make one and give it."
+            "`check` must be the report of `scq.pp.check(adata, reference)`. "
+            f"Received {type(check).__name__}; make one and give it."
         )
         raise ArgumentError(msg)
-    return preflight
+    return check

@@ -83,7 +83,7 @@ def lean(obs: pd.DataFrame, obsm: dict[str, np.ndarray], uns: dict[str, Any] | N
 
 
 def shared_plane(query: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return two sets of codes in the two principal components of both together, and their share of the variance.
+    """Return two sets of embeddings in the two principal components of both together, and their share of the variance.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def shared_plane(query: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, 
         Codes, ``(n, n_latent)`` each, ``n_latent >= 2``. The plane is laid through at most 50,000 of each, evenly
         spaced.
     """
-    fitted = [codes[np.unique(np.linspace(0, len(codes) - 1, _FITTED).astype(int))] for codes in (query, reference)]
-    both = np.concatenate([np.asarray(codes, dtype=np.float64) for codes in fitted])
+    fitted = [latent[np.unique(np.linspace(0, len(latent) - 1, _FITTED).astype(int))] for latent in (query, reference)]
+    both = np.concatenate([np.asarray(latent, dtype=np.float64) for latent in fitted])
     both = both[np.isfinite(both).all(axis=1)]
     mean = both.mean(axis=0)
     _, lengths, axes = np.linalg.svd(both - mean, full_matrices=False)
@@ -101,5 +101,5 @@ def shared_plane(query: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, 
     plane = plane * np.sign(plane[np.arange(len(plane)), np.abs(plane).argmax(axis=1)])[:, None]
     total = float(np.square(lengths).sum())
     share = float(np.square(lengths[:2]).sum()) / total if total else 0.0
-    mine, theirs = ((codes - mean.astype(np.float32)) @ plane.T.astype(np.float32) for codes in (query, reference))
+    mine, theirs = ((latent - mean.astype(np.float32)) @ plane.T.astype(np.float32) for latent in (query, reference))
     return mine, theirs, share

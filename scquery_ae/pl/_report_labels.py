@@ -106,9 +106,9 @@ def certainty(answers: Answers) -> Section:
         return section
     medians = {kind: quantiles(answers.confidence[answers.of(kind)])[1] for kind in counts.index}
     order = sorted(medians, key=lambda kind: (-np.nan_to_num(medians[kind], nan=-1), str(kind)))
-    sets = answers.label_set
+    sets = answers.prediction_set
     columns = ["Type", "Cells", "Median confidence", f"Confidence below {_LOW:g}"]
-    columns += ["One type in the label set", "Cannot be told from"] * (sets is not None)
+    columns += ["One type in the prediction set", "Cannot be told from"] * (sets is not None)
     rows = []
     for kind in order:
         mine = answers.of(kind)
@@ -130,15 +130,17 @@ def certainty(answers: Answers) -> Section:
         section.parts.append(Table(f"The {_ENDS} least certain types, the least on top", columns, last, numeric))
     told = f"A type of fewer than {_FEW} cells is marked: its median says little."
     if sets is not None and holds_bar(sets):
-        told += " The last column names the types that most often stand beside it in label sets, and in how many cells."
+        told += " The last column names the types that most often stand beside it in prediction sets, and in how many cells."
     elif sets is not None:
-        told += " All label sets hold one type: the reference is right more often than the coverage asks of the sets."
+        told += (
+            " All prediction sets hold one type: the reference is right more often than the coverage asks of the sets."
+        )
     section.parts.append(Text(told))
     return section
 
 
 def _rivals(sets: pd.Series, kind: str) -> tuple[str, str]:
-    """Return how many label sets hold one type, and which others stand beside it most often."""
+    """Return how many prediction sets hold one type, and which others stand beside it most often."""
     members = [str(text).split("|") for text in sets.dropna()]
     others = pd.Series([other for group in members for other in group if other != kind], dtype=object).value_counts()
     named = listed([f"{other} ({n:,})" for other, n in others.head(2).items()]) if len(others) else "-"

@@ -1,4 +1,4 @@
-"""Sections of a report about the query as a whole: what was asked, the preflight, how to cite, versions."""
+"""Sections of a report about the query as a whole: what was asked, the check, how to cite, versions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scquery_ae.pl._report_parts import (
     probability,
 )
 from scquery_ae.pl._report_words import how_to_cite
-from scquery_ae.pl.preflight import preflight as draw_preflight
+from scquery_ae.pl.check import check as draw_preflight
 
 #: Types that a sentence names.
 _NAMED = 4
@@ -40,7 +40,7 @@ _METHODS = {
 _PACKAGES = ("scquery-ae", "anndata", "numpy", "pandas", "matplotlib")
 
 
-def summary(answers: Answers, source: Source | None, found: Any, study_key: str | None) -> Section:
+def summary(answers: Answers, source: Source | None, found: Any, batch_key: str | None) -> Section:
     """Return what to know first, and what to be careful with."""
     n, n_unknown, counts = answers.n_obs, int(answers.unknown.sum()), answers.counts
     said = []
@@ -50,9 +50,9 @@ def summary(answers: Answers, source: Source | None, found: Any, study_key: str 
         said.append(f"{cells(n)} got {labels}; most frequent: {named}, unknown cells among them.")
         confident = answers.confidence[answers.label.notna().to_numpy()]
         said.append(f"The median confidence is {probability(float(np.nanmedian(confident)))}.")
-    rate = answers.parameters.get("error_rate")
+    rate = answers.parameters.get("alpha")
     allowed = ""
-    if rate is not None and answers.parameters.get("control", "cell") == "cell":
+    if rate is not None and not answers.parameters.get("corr_method"):
         allowed = f"; up to {per_cent(rate, 1)} were to be expected if all were like the reference's"
     are = "is" if n_unknown == 1 else "are"
     said.append(f"{cells(n_unknown)} ({per_cent(n_unknown, n)}) {are} unknown to the reference{allowed}.")
@@ -60,16 +60,16 @@ def summary(answers: Answers, source: Source | None, found: Any, study_key: str 
     if genes is not None:
         said.append(f"{genes[0]:,} of the {genes[1]:,} genes that it reads ({per_cent(*genes)}) were there.")
     parts: list[Part] = [Items(said)]
-    careful = _cautions(answers, source, found, study_key)
+    careful = _cautions(answers, source, found, batch_key)
     if careful:
         parts += [Text("Look at this before you believe it:"), Items(careful, warns=True)]
     return Section("summary", "In short", parts)
 
 
-def _cautions(answers: Answers, source: Source | None, found: Any, study_key: str | None) -> list[str]:
-    n_unknown, rate = int(answers.unknown.sum()), answers.parameters.get("error_rate")
+def _cautions(answers: Answers, source: Source | None, found: Any, batch_key: str | None) -> list[str]:
+    n_unknown, rate = int(answers.unknown.sum()), answers.parameters.get("alpha")
     careful = []
-    each = answers.parameters.get("control", "cell") == "cell"
+    each = not answers.parameters.get("corr_method")
     if rate is not None and each and n_unknown > max(1, _MANY * rate * answers.n_obs):
         careful.append(
             "Many more cells are unknown than the error rate allows for cells like the reference's: these cells, or "
@@ -87,23 +87,23 @@ def _cautions(answers: Answers, source: Source | None, found: Any, study_key: st
     if source is not None and source.method == "none":
         careful.append("The reference has no held-out cells: confidence and p-values mean little.")
     if found is not None:
-        careful += [f"The preflight says: {problem}." for problem in found.problems]
-        if found.rehearsal is not None and found.rehearsal.macro_f1 < _WEAK_F1:
+        careful += [f"The check says: {problem}." for problem in found.problems]
+        if found.expected_accuracy is not None and found.expected_accuracy.macro_f1 < _WEAK_F1:
             careful.append(
-                "In the rehearsal the reference named its own cells, seen through these genes and this depth, with a "
-                f"macro-F1 of {found.rehearsal.macro_f1:.2f} only."
+                "In the expected_accuracy the reference named its own cells, seen through these genes and this depth, with a "
+                f"macro-F1 of {found.expected_accuracy.macro_f1:.2f} only."
             )
-    alone = [] if source is None or study_key is None else _of_one_study(answers, source, study_key)
+    alone = [] if source is None or batch_key is None else _of_one_study(answers, source, batch_key)
     if alone:
         careful.append(
-            f"In the reference, all cells of {listed(alone)} are of one {study_key} each: these labels rest on it."
+            f"In the reference, all cells of {listed(alone)} are of one {batch_key} each: these labels rest on it."
         )
     return careful
 
 
-def _of_one_study(answers: Answers, source: Source, study_key: str) -> list[str]:
+def _of_one_study(answers: Answers, source: Source, batch_key: str) -> list[str]:
     """Return labels whose cells are all of one study, where the reference has several."""
-    studies = reference_column(source.obs, study_key, "study_key")
+    studies = reference_column(source.obs, batch_key, "batch_key")
     if source.labels is None or studies.nunique() < 2:
         return []
     held = studies.groupby(source.labels.to_numpy(), observed=True).nunique()
@@ -138,7 +138,7 @@ def asked(answers: Answers, source: Source | None) -> Section:
         parts.append(
             Hint(
                 "The reference's name and hash are recorded only if it is queried by its path: save it, and call "
-                '`sq.tl.query(adata, "islets.scq")`.'
+                '`scq.tl.query(adata, "islets.scq")`.'
             )
         )
     if source is None:
@@ -176,21 +176,25 @@ def _step(step: Any) -> str:
     return f"{verb} ({', '.join(rest)})" if rest else verb
 
 
-def preflight(answers: Answers, found: Any) -> Section:
-    """Return what the preflight found."""
-    section = Section("preflight", "Preflight: what the query was going to meet")
+def check(answers: Answers, found: Any) -> Section:
+    """Return what the check found."""
+    section = Section("check", "Preflight: what the query was going to meet")
     if found is None:
         section.parts.append(
-            Hint("Left out: make one with `found = sq.pp.check(adata, reference)` and give it as `preflight=found`.")
+            Hint("Left out: make one with `found = scq.pp.check(adata, reference)` and give it as `check=found`.")
         )
         return section
     n = len(found.problems)
     verdict = f"{n} {'thing' if n == 1 else 'things'} to look at" if n else "nothing stands in the way"
     share = per_cent(int(found.genes["n_found"]), int(found.genes["n_genes"]))
-    rehearsed = "" if found.rehearsal is None else f" Below, F1 by type; macro-F1 {found.rehearsal.macro_f1:.2f}."
+    simulated = (
+        ""
+        if found.expected_accuracy is None
+        else f" Below, F1 by type; macro-F1 {found.expected_accuracy.macro_f1:.2f}."
+    )
     section.parts += [
         Text(
-            "Before a query, the preflight compares its genes and depth with the reference's, and rehearses: cells of "
+            "Before a query, the check compares its genes and depth with the reference's, and rehearses: cells of "
             "the reference itself, held out of training, are named with these genes and at this depth. The F1 of a "
             "type is 1 where all its cells and no others are found. Expect no more than that."
         ),
@@ -198,25 +202,25 @@ def preflight(answers: Answers, found: Any) -> Section:
             draw_preflight,
             found,
             alt=f"Bars for the share of model genes found ({share}), counts and genes detected a cell in units of the "
-            f"reference; {verdict}.{rehearsed}",
+            f"reference; {verdict}.{simulated}",
             caption=f"Preflight: {verdict}.",
         ),
-        pairs_table("The preflight in words", [(word.capitalize(), said) for word, said in found.lines()]),
+        pairs_table("The check in words", [(word.capitalize(), said) for word, said in found.lines()]),
     ]
     if found.n_obs != answers.n_obs:
         section.parts.append(
-            Hint(f"The preflight is of {cells(found.n_obs)}, this page of {answers.n_obs:,}: it may be of others.")
+            Hint(f"The check is of {cells(found.n_obs)}, this page of {answers.n_obs:,}: it may be of others.")
         )
     return section
 
 
-def citing(answers: Answers, source: Source | None, study_key: str | None) -> Section:
+def citing(answers: Answers, source: Source | None, batch_key: str | None) -> Section:
     """Return how to cite."""
     identity, parameters = answers.part("reference"), answers.parameters
     which = f" {identity['name']}" if identity.get("name") else ""
     made = "" if source is None else f" of {cells(len(source.obs))}"
     digest = f" (SHA-256 {identity['sha256']})" if identity.get("sha256") else ""
-    words = (("n_neighbors", "{:g} neighbours"), ("error_rate", "error rate {:g}"), ("coverage", "label sets at {:g}"))
+    words = (("n_neighbors", "{:g} neighbors"), ("alpha", "error rate {:g}"), ("coverage", "prediction sets at {:g}"))
     rules = [word.format(parameters[name]) for name, word in words if name in parameters]
     used = str(answers.recorded.get("version") or _version("scquery-ae"))
     n_unknown = int(answers.unknown.sum())
@@ -226,8 +230,8 @@ def citing(answers: Answers, source: Source | None, study_key: str | None) -> Se
         f"{'was' if n_unknown == 1 else 'were'} called unknown."
     )
     studies = ""
-    if source is not None and study_key is not None:
-        studies = f". Its cells are of {listed(list(texts(source.obs[study_key]).dropna().value_counts().index), 30)}"
+    if source is not None and batch_key is not None:
+        studies = f". Its cells are of {listed(list(texts(source.obs[batch_key]).dropna().value_counts().index), 30)}"
     return Section("cite", "How to cite", how_to_cite(method, used, studies))
 
 
@@ -242,7 +246,7 @@ def record(answers: Answers, when: str) -> Section:
     versions.append(("Page made with Python", python_version()))
     told: Part = Hint("The parameters of the query are not recorded.")
     if parameters:
-        told = pairs_table("Parameters of sq.tl.query", parameters)
+        told = pairs_table("Parameters of scq.tl.query", parameters)
     return Section("record", "Parameters and versions", [told, pairs_table("Date and versions", versions)])
 
 

@@ -49,7 +49,7 @@ def _strangest(answers: Answers, labelled: np.ndarray) -> Table:
     columns = ["Cell", "Label", "Confidence", "p-value"]
     picked = np.flatnonzero(answers.unknown & labelled)
     # P-values tie at the least that the held-out cells of a type allow.
-    strange = np.zeros(answers.n_obs) if answers.strangeness is None else answers.strangeness
+    strange = np.zeros(answers.n_obs) if answers.novelty is None else answers.novelty
     picked = picked[np.lexsort((-strange[picked], answers.pvalue[picked]))][:_STRANGEST]
     rows = [
         [
@@ -60,9 +60,9 @@ def _strangest(answers: Answers, labelled: np.ndarray) -> Table:
         ]
         for i in picked
     ]
-    caption = "The strangest cells, lowest p-value first"
-    if answers.strangeness is not None:
-        columns.append("Strangeness")
+    caption = "The most novel cells, lowest p-value first"
+    if answers.novelty is not None:
+        columns.append("Novelty")
         rows = [[*row, number(strange[i], 1)] for row, i in zip(rows, picked, strict=True)]
-        caption += ", then by strangeness"
+        caption += ", then by novelty"
     return Table(caption, columns, rows, range(2, len(columns)))

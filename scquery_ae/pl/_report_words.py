@@ -46,9 +46,9 @@ _BIBTEX = """\
 
 
 def how_to_read(parameters: Mapping[str, Any]) -> list[Part]:
-    """Return what confidence, p-value, unknown and label set promise, and when not to believe them."""
-    rate, coverage = parameters.get("error_rate"), parameters.get("coverage")
-    if parameters.get("control") == "fdr" and rate is not None:
+    """Return what confidence, p-value, unknown and prediction set promise, and when not to believe them."""
+    rate, coverage = parameters.get("alpha"), parameters.get("coverage")
+    if parameters.get("corr_method") and rate is not None:
         unknown = (
             "The p-value is too low to be chance, judged over all cells together: of the cells called unknown, about "
             f"{rate:.1%} should be known ones after all."
@@ -81,7 +81,7 @@ def how_to_read(parameters: Mapping[str, Any]) -> list[Part]:
                 ),
                 ("Unknown", unknown),
                 (
-                    "Label set",
+                    "Prediction set",
                     f"The types that cannot be ruled out: the true one is among them in {sets} of the cells.",
                 ),
             ]
@@ -98,7 +98,7 @@ def how_to_read(parameters: Mapping[str, Any]) -> list[Part]:
                 "a high p-value is taken as proof. A low one can be believed, a high one cannot: a new type that is "
                 "close to a known one passes as it. To a reference without NK cells, they look like good CD8 T cells;",
                 "few of the genes that the reference reads were found, or cells are much shallower than its own. What "
-                "the preflight rehearses is then the best that can be hoped for, not a forecast;",
+                "the check rehearses is then the best that can be hoped for, not a forecast;",
                 "the type has few cells in the reference (fewer than about twenty held out), or comes from one study "
                 "alone;",
                 "the answer matters. Look at marker genes of the type, in these cells.",

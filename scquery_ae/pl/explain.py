@@ -1,4 +1,4 @@
-"""``pl.explain``: the genes behind a hit."""
+"""``pl.explain``: the genes behind a neighbor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def explain(
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Figure | None:
-    """Plot the genes that bring a query cell and its hit together, and those that set them apart.
+    """Plot the genes that bring a query cell and its neighbor together, and those that set them apart.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def explain(
     check_integer("n_genes", n_genes)
     columns = getattr(table, "columns", ())
     if "similarity" not in columns or "distance" not in columns:
-        msg = f"`pl.explain` needs the table of `sq.tl.explain`. Received {type(table).__name__}."
+        msg = f"`pl.explain` needs the table of `scq.tl.explain`. Received {type(table).__name__}."
         raise ArgumentError(msg)
     for column in ("similarity", "distance"):
         if not pd.api.types.is_numeric_dtype(table[column]) or pd.api.types.is_complex_dtype(table[column]):
@@ -80,7 +80,7 @@ def explain(
             panel.xaxis.set_major_formatter("{x:.2g}")
         attrs = table.attrs
         if attrs:
-            text = f"{attrs['cell']} and {attrs['hit']} ({attrs['label']}), similarity {attrs['similarity']:.2f}"
+            text = f"{attrs['cell']} and {attrs['neighbor']} ({attrs['label']}), similarity {attrs['similarity']:.2f}"
             heading(figure, grid, ax, text)
         shown = finish(figure, show=show, save=path, owned=ax is None)
     return None if shown else figure

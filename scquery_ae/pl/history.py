@@ -88,7 +88,7 @@ def _records(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[flo
     record: Any = getattr(encoder, "history", None)
     if not isinstance(record, Mapping):
         msg = (
-            f"`pl.history` needs an encoder, as `sq.tl.pretrain` returns it. Received {type(encoder).__name__}; "
+            f"`pl.history` needs an encoder, as `scq.tl.pretrain` returns it. Received {type(encoder).__name__}; "
             "a reference's is `reference.encoder`."
         )
         raise ArgumentError(msg)
@@ -110,12 +110,12 @@ def _records(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[flo
         n_in, n_out = layer.kernel.shape
         records.append((f"Pretraining, layer {depth}\n{n_in} to {n_out}", "denoising loss", losses))
     if finetuned:
-        types = "" if encoder.head is None else f"\n{len(encoder.head.types)} cell types"
+        types = "" if encoder.classifier is None else f"\n{len(encoder.classifier.types)} cell types"
         records.append((f"Fine-tuning{types}", "classification loss", finetuned))
     if not any(losses.get("loss") for _, _, losses in records):
         msg = (
             f"The encoder has no training history. Expected losses in `encoder.history`, received {dict(record)!r}. "
-            "Train one: `encoder = sq.tl.pretrain(adata)`."
+            "Train one: `encoder = scq.tl.pretrain(adata)`."
         )
         raise NotFittedError(msg)
     return records

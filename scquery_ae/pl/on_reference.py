@@ -15,14 +15,14 @@ from scquery_ae.pl._answers import check_columns, is_unknown
 from scquery_ae.pl._cells import Values, check_look, coordinates, draw_cells, numbers_or_categories
 from scquery_ae.pl._colors import UNKNOWN, category_colours
 from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
-from scquery_ae.pl.hits_by_study import hits_of
+from scquery_ae.pl.neighbors_by_batch import hits_of
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from matplotlib.axes import Axes
 
-_PLACES = ("hits", "basis")
+_PLACES = ("neighbors", "basis")
 #: Square points that cells share.
 _AREA = 20_000
 
@@ -33,7 +33,7 @@ def on_reference(
     *,
     color: str | None = None,
     basis: str = "X_umap",
-    place: str = "hits",
+    place: str = "neighbors",
     size: float | None = None,
     cmap: str = "viridis",
     vmin: float | None = None,
@@ -47,7 +47,7 @@ def on_reference(
 ) -> Axes | None:
     """Plot query cells, coloured, over the cells of the reference, light grey, in one embedding.
 
-    Nothing is embedded anew: a query cell stands at the mean place of its hits. A cell unlike any other therefore
+    Nothing is embedded anew: a query cell stands at the mean place of its neighbors. A cell unlike any other therefore
     stands among those that it resembles most; whether it does is for ``scquery_unknown`` to say, whose cells are dark
     grey. For places of their own, embed both together (concatenate, then ``sc.pp.neighbors(both,
     use_rep="X_scquery")`` and ``sc.tl.umap(both)``), put each part's places back into its ``obsm``, and give
@@ -64,7 +64,7 @@ def on_reference(
     basis
         Key of ``obsm``; ``"umap"`` also finds ``"X_umap"``.
     place
-        ``"hits"`` for the mean place of a cell's hits, ``"basis"`` for ``adata.obsm[basis]``, which must then have been
+        ``"neighbors"`` for the mean place of a cell's neighbors, ``"basis"`` for ``adata.obsm[basis]``, which must then have been
         computed together with the reference's.
     size
         Area of a query cell in square points; None to go by the number of cells.
@@ -93,7 +93,7 @@ def on_reference(
     MissingKeyError
         If the cells were not queried, `color` is not in ``obs`` or `basis` not in ``obsm``.
     ArgumentError
-        If `reference` has fewer cells than the hits point to, or an argument is out of its range.
+        If `reference` has fewer cells than the neighbors point to, or an argument is out of its range.
     """
     path = check_save(save, "on_reference")
     check_show(show)
@@ -118,7 +118,7 @@ def on_reference(
         color = slots.label
     own = numbers_or_categories(check_obs_key(adata, color, "color"), color)
     axis, ground = coordinates(reference, basis, "reference")
-    if place == "hits":
+    if place == "neighbors":
         mine = ground[hits_of(adata, slots.neighbors, len(ground), "pl.on_reference")].mean(axis=1)
     else:
         _, mine = coordinates(adata, basis)

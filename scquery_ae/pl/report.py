@@ -36,8 +36,8 @@ def report(
     path: str | PathLike[str],
     *,
     reference: Reference | AnnData | None = None,
-    preflight: CheckReport | None = None,
-    study_key: str | None = None,
+    check: CheckReport | None = None,
+    batch_key: str | None = None,
     groupby: str | None = None,
     truth_key: str | None = None,
     label_key: str | None = None,
@@ -48,7 +48,7 @@ def report(
 ) -> Path:
     """Write a query as one HTML page: for a biologist to read, a lab book to keep, a printer to print.
 
-    What was asked and of which reference, the preflight, how to read the numbers and when not to believe them, the
+    What was asked and of which reference, the check, how to read the numbers and when not to believe them, the
     composition with confidence, most and least certain types, unknown cells, reference and query together, the nearest
     studies, how to cite, parameters and versions. The page is one file, asks for nothing from any network and runs no
     script. What needs an argument that was not given is left out, with a sentence saying how to get it.
@@ -61,9 +61,9 @@ def report(
         File to write, ``.html``, in a folder that is there.
     reference
         The reference that was queried, or the AnnData of its cells, all and in their order.
-    preflight
+    check
         Report of :func:`scquery_ae.pp.check` on the same cells.
-    study_key
+    batch_key
         Column of the reference's ``obs``: studies, or donors, protocols, tissues.
     groupby
         Column of ``adata.obs`` with samples, donors or conditions whose composition is drawn.
@@ -73,7 +73,7 @@ def report(
         Column of the reference's ``obs`` with its types; None for that of a :class:`scquery_ae.Reference`.
     basis
         Key of the ``obsm`` of `reference`, an AnnData, to show both in; query cells stand at the mean place of their
-        hits. None for ``"X_umap"`` if it is there, otherwise the first two principal components of both embeddings
+        neighbors. None for ``"X_umap"`` if it is there, otherwise the first two principal components of both embeddings
         together. No UMAP is computed.
     title
         Title of the page; None for a name made from the reference's.
@@ -91,7 +91,7 @@ def report(
     MissingKeyError
         If the cells were not queried, or a column is not there.
     ArgumentError
-        If `path` cannot be written to or is there already, or `reference` or `preflight` is none or not of this query.
+        If `path` cannot be written to or is there already, or `reference` or `check` is none or not of this query.
     StorageError
         If writing fails, say for want of space.
     """
@@ -107,31 +107,31 @@ def report(
         if column is not None:
             check_obs_key(adata, column, name)
             columns.append(column)
-    found = None if preflight is None else check_preflight(preflight)
+    found = None if check is None else check_preflight(check)
     answers = read_answers(adata, slots, columns)
     source = None if reference is None else read_reference(reference, answers, label_key)
-    for name, wanted in (("study_key", study_key), ("label_key", label_key), ("basis", basis)):
+    for name, wanted in (("batch_key", batch_key), ("label_key", label_key), ("basis", basis)):
         if wanted is not None and source is None:
             msg = f"`{name}` is about the reference. Received {wanted!r} without one; give it as `reference=`."
             raise ArgumentError(msg)
-    if source is not None and study_key is not None:
-        reference_column(source.obs, study_key, "study_key")
+    if source is not None and batch_key is not None:
+        reference_column(source.obs, batch_key, "batch_key")
 
     # Seconds are enough, and the offset says where.
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
     name = str(answers.part("reference").get("name") or "")
     shown: list[Section] = [
-        _report_sections.summary(answers, source, found, study_key),
+        _report_sections.summary(answers, source, found, batch_key),
         _report_sections.asked(answers, source),
-        _report_sections.preflight(answers, found),
+        _report_sections.check(answers, found),
         Section("read", "How to read these numbers, and when not to believe them", how_to_read(answers.parameters)),
         _report_labels.makeup(answers, source, groupby),
         _report_labels.certainty(answers),
         _report_unknown.unknowns(answers),
         _report_beside.together(answers, source, basis),
-        _report_beside.studies(answers, source, study_key),
+        _report_beside.studies(answers, source, batch_key),
         _report_labels.against_truth(answers, truth_key),
-        _report_sections.citing(answers, source, study_key),
+        _report_sections.citing(answers, source, batch_key),
         _report_sections.record(answers, when),
     ]
     page = _template().render(

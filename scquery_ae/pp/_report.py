@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from scquery_ae._checks import shown
-from scquery_ae.reference import ReplayResult
+from scquery_ae.reference import ExpectedAccuracy
 
 
 @dataclass(frozen=True, repr=False)
@@ -22,7 +22,7 @@ class CheckReport:
         Gene report: ``n_genes``, ``n_found``, ``key``, ``guessed``, ``missing``, ``ambiguous``.
     important_missing
         Missing genes with the largest weights in the encoder.
-    source, input_state, evidence
+    source, input_state, reason
         Which matrix would be read, what it holds, and why.
     counts, reference_counts
         Median over cells of the counts in the model genes, here and in the reference. For a query that is not counts
@@ -33,7 +33,7 @@ class CheckReport:
         ``"human"``, ``"mouse"`` or ``""``, told from how genes are written.
     empty
         Names of cells without any value in the model genes.
-    rehearsal
+    expected_accuracy
         How well the reference names its own held-out cells through the query's genes and depth; None if it was not
         asked for, or there are no such cells.
     problems
@@ -45,7 +45,7 @@ class CheckReport:
     important_missing: tuple[str, ...]
     source: str
     input_state: str
-    evidence: str
+    reason: str
     counts: float
     reference_counts: float
     detected: float
@@ -53,7 +53,7 @@ class CheckReport:
     species: str
     reference_species: str
     empty: tuple[str, ...]
-    rehearsal: ReplayResult | None
+    expected_accuracy: ExpectedAccuracy | None
     problems: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class CheckReport:
         key = self.genes["key"] + (" (the best fit)" if self.genes["guessed"] else "")
         lines = [
             ("cells", f"{self.n_obs}, read from {self.source}"),
-            ("values", f"{self.input_state}: {self.evidence}"),
+            ("values", f"{self.input_state}: {self.reason}"),
             ("genes", f"{found} of {total} model genes ({found / total:.0%}), matched by {key}"),
         ]
         if self.important_missing:
@@ -75,11 +75,11 @@ class CheckReport:
             ("depth", f"{self.counts:.4g} in the model genes of a median cell; reference {self.reference_counts:.4g}"),
             ("detected", f"{self.detected:.4g} model genes in a median cell; reference {self.reference_detected:.4g}"),
         ]
-        if self.rehearsal is not None:
-            result = self.rehearsal
+        if self.expected_accuracy is not None:
+            result = self.expected_accuracy
             lines.append(
                 (
-                    "rehearsal",
+                    "expected_accuracy",
                     f"macro-F1 {result.macro_f1:.2f}, accuracy {result.accuracy:.2f} on the reference's own held-out "
                     "cells seen through these genes and this depth",
                 )

@@ -13,7 +13,7 @@ from scquery_ae._logging import logger
 from scquery_ae.genes import GeneMatch, likely_species
 from scquery_ae.loaders import OpenedCells, open_cells
 from scquery_ae.pp._report import CheckReport
-from scquery_ae.reference import Reference, open_reference, replay
+from scquery_ae.reference import Reference, open_reference, simulate_query
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,12 +31,12 @@ def check(
     input_state: str = "auto",
     ignore_case: bool = False,
     orthologs: Mapping[str, str] | None = None,
-    rehearse: bool = True,
+    simulate: bool = True,
     random_state: int = 0,
 ) -> CheckReport:
     """Look at a query the way :func:`scquery_ae.tl.query` will, and report what it would meet.
 
-    Nothing is changed. Too few genes are reported, not refused. The rehearsal shows the reference's own held-out cells
+    Nothing is changed. Too few genes are reported, not refused. The expected_accuracy shows the reference's own held-out cells
     through the query's genes, and at its depth, and says how well their types are then told apart. What else sets the
     query apart (its laboratory, protocol, species) is not in it: take it for the best that can be hoped for.
 
@@ -48,10 +48,10 @@ def check(
         A reference, or the path of a saved one.
     layer, gene_key, input_state, ignore_case, orthologs
         As for :func:`scquery_ae.tl.query`.
-    rehearse
-        Whether to rehearse.
+    simulate
+        Whether to simulate.
     random_state
-        Seed of the thinning in the rehearsal.
+        Seed of the thinning in the expected_accuracy.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def check(
     ArgumentError
         If an argument is out of its range.
     """
-    check_flag("rehearse", rehearse)
+    check_flag("simulate", simulate)
     check_integer("random_state", random_state, 0)
     loaded, _ = open_reference(reference, "pp.check")
     opened = open_cells(
@@ -88,9 +88,9 @@ def check(
     share = 1.0 if present is None else float(loaded.encoder.transform.fraction[present].sum())
     expected = loaded.depth["counts"] * share
     result = None
-    if rehearse and opened.match.n_found and seen.any():
+    if simulate and opened.match.n_found and seen.any():
         depth = counts if opened.state.kind == "counts" else None
-        result = replay(loaded, present=present, depth=depth, random_state=random_state)
+        result = simulate_query(loaded, present=present, depth=depth, random_state=random_state)
     empty = tuple(str(name) for name in adata.obs_names[~seen])
     species = likely_species(opened.match.sample), likely_species(loaded.encoder.genes)
     # Who translates the names knows of it.
@@ -101,7 +101,7 @@ def check(
         important_missing=_important_missing(opened.match, loaded),
         source=opened.source,
         input_state=opened.state.kind,
-        evidence=opened.state.evidence,
+        reason=opened.state.reason,
         counts=counts,
         reference_counts=expected,
         detected=float(np.median(n_detected)),
@@ -109,7 +109,7 @@ def check(
         species=species[0],
         reference_species=species[1],
         empty=empty,
-        rehearsal=result,
+        expected_accuracy=result,
         problems=tuple(_problems(adata, opened, counts, expected, empty, told)),
     )
     logger.info(

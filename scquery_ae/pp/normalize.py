@@ -102,9 +102,9 @@ def normalize(
 
     Examples
     --------
-    >>> import scquery_ae as sq
-    >>> adata = sq.datasets.pbmc68k_reduced()
-    >>> sq.pp.normalize(adata, n_top_genes=500)
+    >>> import scquery_ae as scq
+    >>> adata = scq.datasets.pbmc68k_reduced()
+    >>> scq.pp.normalize(adata, n_top_genes=500)
     >>> int(adata.var["highly_variable"].sum())
     500
     """
@@ -209,7 +209,7 @@ def _check_counts(matrix: Any, lowest: float, input_state: str, *, logged: bool)
     if state.kind != "counts":
         fix = _UNDO.get(state.kind, "")
         msg = (
-            f"`pp.normalize` needs counts. Received a matrix that looks {_WORDS[state.kind]}: {state.evidence}. Use "
+            f"`pp.normalize` needs counts. Received a matrix that looks {_WORDS[state.kind]}: {state.reason}. Use "
             f"the raw counts, often in `adata.raw.X` or a layer (`layer=`); or, if none exist, {fix}pass "
             '`input_state="counts"`.'
         )

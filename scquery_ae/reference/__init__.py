@@ -5,19 +5,19 @@ from scquery_ae.reference.bundle import digest
 from scquery_ae.reference.calibration import Calibration
 from scquery_ae.reference.novelty import Novelty
 from scquery_ae.reference.reference import Reference, open_reference
-from scquery_ae.reference.replay import ReplayCells, ReplayResult, replay
 from scquery_ae.reference.search import SearchFilter
+from scquery_ae.reference.simulate import ExpectedAccuracy, SimulationCells, simulate_query
 
 __all__ = [
     "Annotation",
     "Calibration",
     "EmbeddedCells",
+    "ExpectedAccuracy",
     "Novelty",
     "Reference",
-    "ReplayCells",
-    "ReplayResult",
     "SearchFilter",
+    "SimulationCells",
     "digest",
     "open_reference",
-    "replay",
+    "simulate_query",
 ]

@@ -15,20 +15,20 @@ class EmbeddedCells:
 
     Attributes
     ----------
-    codes
-        Unit-length codes, float32 ``(n, n_latent)``.
+    latent
+        Unit-length embeddings, float32 ``(n, n_latent)``.
     projected
         Principal components, float32 ``(n, n_components)``.
-    evidence
-        What the genes themselves say for each of the head's types, float32 ``(n, n_head_types)``; ``(n, 0)`` where the
+    decision
+        What the genes themselves say for each of the classifier's types, float32 ``(n, n_classifier_types)``; ``(n, 0)`` where the
         encoder has no discriminant.
     totals
         Counts in the model genes, float64 ``(n,)``.
     """
 
-    codes: np.ndarray
+    latent: np.ndarray
     projected: np.ndarray
-    evidence: np.ndarray
+    decision: np.ndarray
     totals: np.ndarray
 
 
@@ -45,10 +45,10 @@ class Annotation:
     probabilities
         Calibrated probability of each type, float64 ``(n, n_types)``.
     pvalues
-        Conformal p-value of being an ordinary cell of the type that the code speaks for, float64 ``(n,)``.
-    strangeness
+        Conformal p-value of being an ordinary cell of the type that the embedding speaks for, float64 ``(n,)``.
+    novelty
         How unlike the cells of its type each is, among those of all types; larger is stranger, float64 ``(n,)``.
-    label_sets
+    prediction_sets
         Types that cannot be ruled out, bool ``(n, n_types)``.
     neighbors
         The nearest reference cells.
@@ -58,6 +58,6 @@ class Annotation:
     labels: np.ndarray
     probabilities: np.ndarray
     pvalues: np.ndarray
-    strangeness: np.ndarray
-    label_sets: np.ndarray
+    novelty: np.ndarray
+    prediction_sets: np.ndarray
     neighbors: Neighbors

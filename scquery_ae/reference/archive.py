@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from scquery_ae._errors import BundleError
-from scquery_ae.reference.parts import MANIFEST, PART_FILE
+from scquery_ae.reference.serialize import MANIFEST, PART_FILE
 
 SUFFIX = ".zip"
 #: More members than any bundle has.

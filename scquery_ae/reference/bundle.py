@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from safetensors import SafetensorError
 
 from scquery_ae._errors import BundleError
-from scquery_ae.reference import archive, parts, staging
-from scquery_ae.reference.parts import MANIFEST, PART_FILE
+from scquery_ae.reference import archive, serialize, write_atomically
+from scquery_ae.reference.serialize import MANIFEST, PART_FILE
 
 if TYPE_CHECKING:
     from scquery_ae.reference.reference import Reference
@@ -45,8 +45,8 @@ def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -
         replacing = check(target, overwrite=overwrite)
         made = [folder for folder in target.parents if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
-        with staging.beside(target) as folder:
-            entries = {name: _write_part(folder, name, save) for name, save in parts.writers(reference).items()}
+        with write_atomically.beside(target) as folder:
+            entries = {name: _write_part(folder, name, save) for name, save in serialize.writers(reference).items()}
             manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "parts": entries}
             _write_durably(folder / MANIFEST, json.dumps(manifest, indent=2).encode())
             _read_back(folder, entries)
@@ -84,7 +84,7 @@ def _moved(folder: Path, target: Path, *, overwrite: bool) -> bool:
 def _replace(target: Path, folder: Path, files: set[str]) -> None:
     """Put new files beside the old ones, the manifest last, and drop what it no longer names."""
     # One writer at a time: each drops what its own manifest does not name.
-    with staging.held(target):
+    with write_atomically.held(target):
         stale = _own_files(target)
         try:
             for name in files:
@@ -115,12 +115,12 @@ def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
     while True:
         manifest = read_manifest(root)
         try:
-            return build(**parts.load(_verified_files(root, manifest)))
+            return build(**serialize.load(_verified_files(root, manifest)))
         except BundleError:
             # A writer may have put another reference in place meanwhile, and dropped the files of this one.
             if read_manifest(root) == manifest:
                 raise
-        except parts.UNREADABLE as error:
+        except serialize.UNREADABLE as error:
             if read_manifest(root) == manifest:
                 msg = f"{root} is damaged: its parts do not fit together ({error}). Copy it again from its source."
                 raise BundleError(msg) from error
@@ -173,10 +173,10 @@ def digest(path: str | PathLike[str]) -> str:
 
 def _verified_files(root: Path, manifest: dict[str, Any]) -> dict[str, Path]:
     files = {}
-    for name in parts.SUFFIXES:
+    for name in serialize.SUFFIXES:
         if name in manifest["parts"]:
             files[name] = _verified(root, name, manifest["parts"][name])
-        elif name in parts.REQUIRED:
+        elif name in serialize.REQUIRED:
             msg = f"{root} is damaged: its manifest has no part {name!r}. Copy it again from its source."
             raise BundleError(msg)
     return files
@@ -235,7 +235,7 @@ def _may_replace(target: Path, *, overwrite: bool) -> bool:
 
 
 def _write_part(folder: Path, name: str, save: Callable[[Path], None]) -> dict[str, Any]:
-    suffix = parts.SUFFIXES[name]
+    suffix = serialize.SUFFIXES[name]
     draft = folder / f"draft.{suffix}"
     try:
         save(draft)
@@ -255,8 +255,8 @@ def _write_part(folder: Path, name: str, save: Callable[[Path], None]) -> dict[s
 def _read_back(folder: Path, entries: dict[str, Any]) -> None:
     """Make sure that parts can be read before they replace any: NumPy misses a disk that fills at the very end."""
     try:
-        parts.load({name: folder / entry["file"] for name, entry in entries.items()})
-    except parts.UNREADABLE as error:
+        serialize.load({name: folder / entry["file"] for name, entry in entries.items()})
+    except serialize.UNREADABLE as error:
         msg = f"what was written cannot be read back ({error}), as on a full disk"
         raise OSError(msg) from error
 

@@ -1,4 +1,4 @@
-"""Cells as a reference sees them: codes, components and what their genes say."""
+"""Cells as a reference sees them: embeddings, components and what their genes say."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def embedded_blocks(encoder: Encoder, cells: GeneColumns, size: int) -> Iterator
     """Yield cells as an encoder sees them, `size` at a time, in one pass over their counts."""
     n_obs, chunks = cells.shape[0], cells.chunks()
     n_components = 0 if encoder.components is None else encoder.components.shape[1]
-    n_evidence = 0 if encoder.discriminant is None else len(encoder.discriminant.means)
+    n_decision = 0 if encoder.discriminant is None else len(encoder.discriminant.means)
     for first in range(0, max(n_obs, 1), max(size, 1)):
         n = min(size, n_obs - first)
-        codes = np.empty((n, encoder.n_latent), dtype=np.float32)
+        latent = np.empty((n, encoder.n_latent), dtype=np.float32)
         projected = np.empty((n, n_components), dtype=np.float32)
-        evidence = np.empty((n, n_evidence), dtype=np.float32)
+        decision = np.empty((n, n_decision), dtype=np.float32)
         totals = np.empty(n)
         start = 0
         while start < n:
             chunk = next(chunks)
             rows = slice(start, start + chunk.shape[0])
             logged = encoder.transform.log_normalize(chunk, cells.present)
-            codes[rows] = encoder.encode_logged(logged, cells.present)
+            latent[rows] = encoder.encode_logged(logged, cells.present)
             projected[rows] = encoder.project(logged, cells.present)
             totals[rows] = row_sums(chunk)
-            evidence[rows] = encoder.evidence(logged, totals[rows], cells.present)
+            decision[rows] = encoder.decision(logged, totals[rows], cells.present)
             start = rows.stop
-        yield EmbeddedCells(codes, projected, evidence, totals)
+        yield EmbeddedCells(latent, projected, decision, totals)

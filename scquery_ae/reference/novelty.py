@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scquery_ae.dense import Head
+from scquery_ae.dense import Classifier
 from scquery_ae.stats import TypeGaussians
 
 #: Ways of being strange that are looked at.
@@ -22,29 +22,31 @@ class Novelty:
 
     Attributes
     ----------
-    codes
+    latent
         The types in the embedding.
     components
         The types in principal components, which no label has shaped.
     """
 
-    codes: TypeGaussians
+    latent: TypeGaussians
     components: TypeGaussians
 
     @classmethod
-    def fit(cls, codes: np.ndarray, projected: np.ndarray, labels: np.ndarray, n_types: int) -> Novelty:
+    def fit(cls, latent: np.ndarray, projected: np.ndarray, labels: np.ndarray, n_types: int) -> Novelty:
         """Fit to cells in both spaces; -1 for cells without a label."""
-        return cls(TypeGaussians.fit(codes, labels, n_types), TypeGaussians.fit(projected, labels, n_types))
+        return cls(TypeGaussians.fit(latent, labels, n_types), TypeGaussians.fit(projected, labels, n_types))
 
-    def strangeness(self, head: Head, codes: np.ndarray, projected: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def nonconformity(
+        self, classifier: Classifier, latent: np.ndarray, projected: np.ndarray, labels: np.ndarray
+    ) -> np.ndarray:
         """Return how strange cells are for the types that they are given, ``(n, 3)``, larger is stranger.
 
-        Minus the head's greatest probability, and the Mahalanobis distances to the type in both spaces.
+        Minus the classifier's greatest probability, and the Mahalanobis distances to the type in both spaces.
         """
         return np.stack(
             [
-                -head(codes).max(axis=1),
-                self.codes.distances(codes, labels),
+                -classifier(latent).max(axis=1),
+                self.latent.distances(latent, labels),
                 self.components.distances(projected, labels),
             ],
             axis=1,

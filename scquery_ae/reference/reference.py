@@ -21,16 +21,16 @@ from scquery_ae.input_state import is_lazy
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import GeneColumns, open_cells
 from scquery_ae.loaders.dask_blocks import map_blocks
-from scquery_ae.reference import bundle, living
+from scquery_ae.reference import bundle, editing
 from scquery_ae.reference.annotation import Annotation, EmbeddedCells
-from scquery_ae.reference.calibration import Calibration, placed
+from scquery_ae.reference.calibration import Calibration, latent_types
 from scquery_ae.reference.embedding import embed_block, embedded_blocks
-from scquery_ae.reference.fit_checks import check_fit
+from scquery_ae.reference.members import leave_one_out_members, member_probabilities
 from scquery_ae.reference.novelty import N_KINDS, Novelty
-from scquery_ae.reference.opinions import opinions_on, opinions_without_self
-from scquery_ae.reference.replay import ReplayCells, median_depth
 from scquery_ae.reference.search import SearchFilter, filtered_search
-from scquery_ae.reference.storable import storable
+from scquery_ae.reference.simulate import SimulationCells, median_depth
+from scquery_ae.reference.to_storable import to_storable
+from scquery_ae.reference.validate import validate
 from scquery_ae.stats import centroid_probabilities, type_sums, unit_rows
 
 if TYPE_CHECKING:
@@ -52,29 +52,29 @@ class Reference:
     encoder
         Fine-tuned encoder.
     embedding
-        Unit-length codes of the cells, float32 ``(n_obs, n_latent)``; memory-mapped after :meth:`load`.
+        Unit-length embeddings of the cells, float32 ``(n_obs, n_latent)``; memory-mapped after :meth:`load`.
     obs
         Their annotation, one row a cell.
     label_key
         Column of `obs` with the cell types.
     types
         The cell types it can name.
-    head_columns
-        For each type of the encoder's head its position in `types`, int ``(n_head_types,)``.
+    classifier_columns
+        For each type of the encoder's classifier its position in `types`, int ``(n_classifier_types,)``.
     held_out
         Cells that training did not see, bool ``(n_obs,)``.
     novelty
         Where the types lie in the embedding and in the encoder's principal components.
     projected
         The cells in the components, float32 ``(n_obs, n_components)``; memory-mapped after :meth:`load`.
-    evidence
-        What the genes of each cell say for each of the head's types, float32 ``(n_obs, n_head_types)``; memory-mapped
+    decision
+        What the genes of each cell say for each of the classifier's types, float32 ``(n_obs, n_classifier_types)``; memory-mapped
         after :meth:`load`. None, and ``(n_obs, 0)`` then, where the encoder has no discriminant.
     added
         Cells that came after training, bool ``(n_obs,)``; None for none.
     calibration
         Fitted on held-out cells.
-    replay_cells
+    simulation_cells
         Counts of some held-out cells, for :func:`scquery_ae.pp.check`.
     depth
         Counts in the model genes and number of model genes detected, median over the cells.
@@ -91,25 +91,25 @@ class Reference:
     obs: pd.DataFrame
     label_key: str
     types: tuple[str, ...]
-    head_columns: np.ndarray
+    classifier_columns: np.ndarray
     held_out: np.ndarray
     novelty: Novelty
     projected: np.ndarray
     calibration: Calibration
-    replay_cells: ReplayCells
+    simulation_cells: SimulationCells
     depth: dict[str, float]
     index_kind: str = "auto"
     index: NeighborIndex | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
-    evidence: np.ndarray = None  # type: ignore[assignment]
+    decision: np.ndarray = None  # type: ignore[assignment]
     added: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        if self.evidence is None:
-            self.evidence = np.zeros((len(self.obs), 0), dtype=np.float32)
+        if self.decision is None:
+            self.decision = np.zeros((len(self.obs), 0), dtype=np.float32)
         if self.added is None:
             self.added = np.zeros(len(self.obs), dtype=bool)
-        check_fit(self)
+        validate(self)
         self.refresh()
 
     def refresh(self) -> None:
@@ -121,12 +121,12 @@ class Reference:
 
     @cached_property
     def type_sums(self) -> np.ndarray:
-        """Sum of the codes of each type, float32 ``(n_types, n_latent)``."""
+        """Sum of the embeddings of each type, float32 ``(n_types, n_latent)``."""
         return type_sums(self.embedding, self.label_codes, len(self.types))
 
     @cached_property
     def centroids(self) -> np.ndarray:
-        """Unit-length mean code of each type, float32 ``(n_types, n_latent)``."""
+        """Unit-length mean embedding of each type, float32 ``(n_types, n_latent)``."""
         return unit_rows(self.type_sums)
 
     @property
@@ -147,7 +147,7 @@ class Reference:
     def embed(self, cells: GeneColumns) -> EmbeddedCells:
         """Return cells as the reference sees them, in one pass over their counts; a Dask array block by block."""
         if is_lazy(cells.matrix):
-            lean = replace(self.encoder, head=None, history={}, parameters={}, pretrained=None)
+            lean = replace(self.encoder, classifier=None, history={}, parameters={}, pretrained=None)
             return EmbeddedCells(**map_blocks(embed_block, cells, lean))
         return EmbeddedCells(**embed_block(self.encoder, cells))
 
@@ -172,7 +172,7 @@ class Reference:
         rules: SearchFilter = NO_FILTER,
         share: float = 1.0,
     ) -> Annotation:
-        """Search for the neighbours of some cells and say what types they are.
+        """Search for the neighbors of some cells and say what types they are.
 
         Parameters
         ----------
@@ -181,33 +181,33 @@ class Reference:
         n_neighbors
             Hits per cell, ``1 <= n_neighbors <= n_obs``.
         coverage
-            Share of label sets that are to hold the true type, in (0, 1).
+            Share of prediction sets that are to hold the true type, in (0, 1).
         rules
             What the search is cut to.
         share
             Share of the model genes that the cells have.
         """
         check_number("coverage", coverage, 0, 1, closed="neither")
-        neighbors = filtered_search(self.search_index, self.obs, cells.codes, n_neighbors, rules)
-        near = centroid_probabilities(cells.codes, self.centroids)
-        opinions = opinions_on(self, cells, neighbors, near)
-        probabilities = self.calibration.probabilities(opinions, share)
+        neighbors = filtered_search(self.search_index, self.obs, cells.latent, n_neighbors, rules)
+        near = centroid_probabilities(cells.latent, self.centroids)
+        members = member_probabilities(self, cells, neighbors, near)
+        probabilities = self.calibration.probabilities(members, share)
         labels = probabilities.argmax(axis=1)
-        places = placed(opinions)
-        strangeness = self.strangeness(cells, places)
+        places = latent_types(members)
+        measures = self.nonconformity(cells, places)
         return Annotation(
             types=self.types,
             labels=labels,
             probabilities=probabilities,
-            pvalues=self.calibration.pvalues(self.calibration.nonconformity(strangeness, places), places),
-            strangeness=self.calibration.ranking(strangeness, places),
-            label_sets=self.calibration.label_sets(probabilities, coverage),
+            pvalues=self.calibration.pvalues(self.calibration.nonconformity(measures, places), places),
+            novelty=self.calibration.novelty(measures, places),
+            prediction_sets=self.calibration.prediction_sets(probabilities, coverage),
             neighbors=neighbors,
         )
 
-    def strangeness(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
-        """Return how strange cells are for the types that they are given; see :meth:`Novelty.strangeness`."""
-        return self.novelty.strangeness(self.encoder.fitted_head, cells.codes, cells.projected, labels)
+    def nonconformity(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
+        """Return how strange cells are for the types that they are given; see :meth:`Novelty.nonconformity`."""
+        return self.novelty.nonconformity(self.encoder.fitted_classifier, cells.latent, cells.projected, labels)
 
     def calibrate(self) -> None:
         """Fit the calibration to the held-out cells, each searched among all others."""
@@ -216,14 +216,14 @@ class Reference:
         if not len(rows) or np.count_nonzero(labels >= 0) < 2:
             self.calibration = Calibration.empty(len(self.types), N_KINDS)
             return
-        cells = EmbeddedCells(self.embedding[rows], self.projected[rows], self.evidence[rows], np.ones(len(rows)))
-        opinions = opinions_without_self(self, cells, rows)
-        given = placed(opinions)
-        strangeness = self.strangeness(cells, given)
+        cells = EmbeddedCells(self.embedding[rows], self.projected[rows], self.decision[rows], np.ones(len(rows)))
+        members = leave_one_out_members(self, cells, rows)
+        given = latent_types(members)
+        measures = self.nonconformity(cells, given)
         # Without the cell the mean of its type would lie n / (n - 1) times as far away.
         n = np.bincount(labels[labels >= 0], minlength=len(self.types))[given]
-        strangeness[:, 1:] *= np.where(given == labels[rows], n / np.maximum(n - 1, 1), 1)[:, None]
-        self.calibration = Calibration.fit(opinions, strangeness, labels[rows], "held_out")
+        measures[:, 1:] *= np.where(given == labels[rows], n / np.maximum(n - 1, 1), 1)[:, None]
+        self.calibration = Calibration.fit(members, measures, labels[rows], "held_out")
 
     def add(
         self,
@@ -239,8 +239,8 @@ class Reference:
     ) -> None:
         """Embed labelled cells and add them; nothing is trained, and calibration is done anew.
 
-        The cells count as held out, since training has not seen them. Types that the head does not know are named by
-        the neighbourhood alone.
+        The cells count as held out, since training has not seen them. Types that the classifier does not know are named by
+        the neighborhood alone.
 
         Parameters
         ----------
@@ -276,15 +276,15 @@ class Reference:
             orthologs=orthologs,
             min_gene_overlap=min_gene_overlap,
         )
-        obs = storable(adata.obs)
-        obs[self.label_key] = storable(labels.to_frame(self.label_key))[self.label_key]
+        obs = to_storable(adata.obs)
+        obs[self.label_key] = to_storable(labels.to_frame(self.label_key))[self.label_key]
         every = np.ones(len(obs), dtype=bool)
         own = label_codes(obs[self.label_key], label_types(obs[self.label_key]))
-        living.add_cells(
+        editing.add_cells(
             self,
             self.embed(opened.cells),
             obs,
-            ReplayCells.choose(opened.cells, adata.obs_names.to_numpy(), own, every),
+            SimulationCells.choose(opened.cells, adata.obs_names.to_numpy(), own, every),
             median_depth(*opened.cells.depth()),
         )
 
@@ -307,7 +307,7 @@ class Reference:
         """
         if where is not None:
             check_mapping("where", where, "columns of `obs` to the values of the cells to remove")
-        living.remove_cells(self, names, where)
+        editing.remove_cells(self, names, where)
 
     def relabel(self, names: Mapping[str, str]) -> None:
         """Give types other names; types that get the same name become one. Calibration is done anew.
@@ -324,7 +324,7 @@ class Reference:
         ArgumentError
             If fewer than two types would be left.
         """
-        living.rename_types(self, check_mapping("names", names, "types to their new names"))
+        editing.rename_types(self, check_mapping("names", names, "types to their new names"))
 
     def merge(self, other: Reference) -> None:
         """Add all cells of another reference that the same encoder made; calibration is done anew.
@@ -337,7 +337,7 @@ class Reference:
         if not isinstance(other, Reference):
             msg = f"`Reference.merge` needs another reference. Received {type(other).__name__}; load it from its path."
             raise ArgumentError(msg)
-        living.merge_references(self, other)
+        editing.merge_references(self, other)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the reference as a ``.scq`` directory, whole or not at all.

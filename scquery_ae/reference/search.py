@@ -1,4 +1,4 @@
-"""Which reference cells a search may find, and how hits are spread."""
+"""Which reference cells a search may find, and how neighbors are spread."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class SearchFilter:
     excluded
         For columns of the reference's ``obs``, one value a query: cells that have it are not found, such as those of
         the query's own donor; a missing value excludes none.
-    spread_over
-        Column of the reference's ``obs`` over whose values hits are spread: no value gives more hits than its share,
+    diversify_key
+        Column of the reference's ``obs`` over whose values neighbors are spread: no value gives more neighbors than its share,
         as long as the others have any.
     """
 
     where: Mapping[str, Any] = field(default_factory=dict)
     excluded: Mapping[str, np.ndarray] = field(default_factory=dict)
-    spread_over: str | None = None
+    diversify_key: str | None = None
 
 
 def filtered_search(
-    index: NeighborIndex, obs: pd.DataFrame, codes: np.ndarray, n_neighbors: int, rules: SearchFilter
+    index: NeighborIndex, obs: pd.DataFrame, latent: np.ndarray, n_neighbors: int, rules: SearchFilter
 ) -> Neighbors:
     """Return the nearest cells that the rules let through.
 
@@ -58,23 +58,23 @@ def filtered_search(
             raise ArgumentError(msg)
         allowed &= having
     if not rules.excluded:
-        return _spread(index, obs, codes, n_neighbors, allowed, rules.spread_over)
+        return _spread(index, obs, latent, n_neighbors, allowed, rules.diversify_key)
 
     # Columns are compared as text.
     keys = pd.DataFrame(
         {key: pd.Series(values, dtype=object).map(str, na_action="ignore") for key, values in rules.excluded.items()}
     )
     groups = keys.groupby(list(keys.columns), dropna=False, sort=False).indices
-    indices = np.empty((len(codes), n_neighbors), dtype=np.int64)
-    distances = np.empty((len(codes), n_neighbors), dtype=np.float32)
+    indices = np.empty((len(latent), n_neighbors), dtype=np.int64)
+    distances = np.empty((len(latent), n_neighbors), dtype=np.float32)
     for group, rows in groups.items():
         mine = allowed.copy()
         for key, value in zip(keys.columns, group if isinstance(group, tuple) else (group,), strict=True):
             # Cells of which no one knows the donor share it with none.
             if not pd.isna(value):
                 mine &= (column_of(obs, key) != value).to_numpy()
-        hits = _spread(index, obs, codes[rows], n_neighbors, mine, rules.spread_over)
-        indices[rows], distances[rows] = hits.indices, hits.distances
+        neighbors = _spread(index, obs, latent[rows], n_neighbors, mine, rules.diversify_key)
+        indices[rows], distances[rows] = neighbors.indices, neighbors.distances
     return Neighbors(indices, distances)
 
 
@@ -96,7 +96,7 @@ def column_of(obs: pd.DataFrame, key: str) -> pd.Series:
 
 
 def _spread(
-    index: NeighborIndex, obs: pd.DataFrame, codes: np.ndarray, n_neighbors: int, allowed: np.ndarray, key: str | None
+    index: NeighborIndex, obs: pd.DataFrame, latent: np.ndarray, n_neighbors: int, allowed: np.ndarray, key: str | None
 ) -> Neighbors:
     among = None if allowed.all() else np.flatnonzero(allowed)
     if among is not None and len(among) < n_neighbors:
@@ -106,7 +106,7 @@ def _spread(
         )
         raise ArgumentError(msg)
     if key is None:
-        return index.search(codes, n_neighbors, among=among)
+        return index.search(latent, n_neighbors, among=among)
     check_neighbors(n_neighbors, int(allowed.sum()))
     column = column_of(obs, key).to_numpy()
     values = np.unique(column[allowed])
@@ -114,10 +114,10 @@ def _spread(
     found = []
     for value in values:
         rows = np.flatnonzero(allowed & (column == value))
-        hits = index.search(codes, min(n_neighbors, len(rows)), among=rows)
+        neighbors = index.search(latent, min(n_neighbors, len(rows)), among=rows)
         # Those within the share come before all others, wherever the others lie.
-        late = np.arange(hits.indices.shape[1]) >= share
-        found.append((hits.indices, hits.distances, np.broadcast_to(late, hits.indices.shape)))
+        late = np.arange(neighbors.indices.shape[1]) >= share
+        found.append((neighbors.indices, neighbors.distances, np.broadcast_to(late, neighbors.indices.shape)))
     indices, distances, late = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     chosen = np.lexsort((distances, late))[:, :n_neighbors]
     nearest = np.take_along_axis(distances, chosen, axis=1)

@@ -2,14 +2,14 @@
 
 from scquery_ae.stats.calibration import Combination, expected_calibration_error, fit_combination
 from scquery_ae.stats.centroids import centroid_probabilities, type_centroids, type_sums, unit_rows
-from scquery_ae.stats.conformal import CONTROLS, conformal_pvalues, reject, set_threshold
+from scquery_ae.stats.conformal import CORR_METHODS, conformal_pvalues, reject, set_threshold
 from scquery_ae.stats.discriminant import GeneDiscriminant
 from scquery_ae.stats.novelty import Standardization, TypeGaussians
 from scquery_ae.stats.retrieval import average_flexible_precision, average_precision, mean_by_type
 from scquery_ae.stats.votes import vote_probabilities
 
 __all__ = [
-    "CONTROLS",
+    "CORR_METHODS",
     "Combination",
     "GeneDiscriminant",
     "Standardization",

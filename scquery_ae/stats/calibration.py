@@ -1,4 +1,4 @@
-"""From several opinions on a cell to one calibrated probability."""
+"""From several predictors on a cell to one calibrated probability."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEMPERATURES = (0.2, 5.0)
 
 @dataclass(frozen=True)
 class Combination:
-    """The mean of some opinions, sharpened or softened by a temperature.
+    """The mean of some predictors, sharpened or softened by a temperature.
 
     Weights are given and not fitted: held-out cells come from the reference's own batches and hold few of the rare
     types, so what they would choose does not carry over to a query.
@@ -37,17 +37,17 @@ class Combination:
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature, 0, np.inf, closed="neither")
 
-    def __call__(self, opinions: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
+    def __call__(self, members: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
         """Return the probability of each type, ``(n, n_types)``; rows sum to 1.
 
         Parameters
         ----------
-        opinions
+        members
             Probabilities, each ``(n, n_types)``.
         weights
             One for each opinion, not all zero; None for equal ones.
         """
-        checked = _checked(opinions)
+        checked = _checked(members)
         mixed = np.average(checked, axis=0, weights=_checked_weights(weights, len(checked)))
         mixed = (1 - FLOOR) * mixed + FLOOR / mixed.shape[1]
         logits = np.log(mixed) / self.temperature
@@ -57,13 +57,13 @@ class Combination:
 
 
 def fit_combination(
-    opinions: Sequence[np.ndarray], truth: np.ndarray, weights: Sequence[float] | None = None
+    members: Sequence[np.ndarray], truth: np.ndarray, weights: Sequence[float] | None = None
 ) -> Combination:
     """Choose the temperature that gives held-out points the least log loss.
 
     Parameters
     ----------
-    opinions
+    members
         Probabilities of held-out points, each ``(m, n_types)``.
     truth
         Their types, int ``(m,)``.
@@ -78,20 +78,20 @@ def fit_combination(
     ----------
     Guo et al., On calibration of modern neural networks, ICML (2017).
     """
-    checked = _checked(opinions)
+    checked = _checked(members)
     truth = check_array("truth", truth, checked[0].shape[:1], whole=True)
     if not len(truth):
         return Combination()
     if truth.min() < 0 or truth.max() >= checked[0].shape[1]:
         msg = (
-            f"`truth` must be positions among the {checked[0].shape[1]} types of the opinions. "
+            f"`truth` must be positions among the {checked[0].shape[1]} types of the predictors. "
             f"Received values from {truth.min()} to {truth.max()}."
         )
         raise ArgumentError(msg)
     rows = np.arange(len(truth))
 
     def loss(temperature: float) -> float:
-        return float(-np.log(Combination(temperature)(opinions, weights)[rows, truth]).mean())
+        return float(-np.log(Combination(temperature)(members, weights)[rows, truth]).mean())
 
     return Combination(best_temperature(loss, TEMPERATURES))
 
@@ -104,19 +104,19 @@ def best_temperature(loss: Callable[[float], float], between: tuple[float, float
     return float(np.exp(found.x))
 
 
-def _checked(opinions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return opinions as probabilities of one shape, each ``(n, n_types)``."""
+def _checked(members: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return predictors as probabilities of one shape, each ``(n, n_types)``."""
     arrays: list[np.ndarray] = []
-    if not isinstance(opinions, list | tuple | np.ndarray) or getattr(opinions, "ndim", 1) == 0:
-        msg = f"`opinions` must be a sequence of arrays, each (n, n_types). Received {type(opinions).__name__}."
+    if not isinstance(members, list | tuple | np.ndarray) or getattr(members, "ndim", 1) == 0:
+        msg = f"`members` must be a sequence of arrays, each (n, n_types). Received {type(members).__name__}."
         raise ArgumentError(msg)
-    for opinion in opinions:
-        arrays.append(check_array("opinions", opinion, arrays[0].shape if arrays else (None, None)))
+    for opinion in members:
+        arrays.append(check_array("members", opinion, arrays[0].shape if arrays else (None, None)))
         if not ((arrays[-1] >= 0) & (arrays[-1] <= 1 + 1e-4)).all():
-            msg = "`opinions` must be probabilities, in [0, 1]. Received others, or missing ones."
+            msg = "`members` must be probabilities, in [0, 1]. Received others, or missing ones."
             raise ArgumentError(msg)
     if not arrays or not arrays[0].shape[1]:
-        msg = "`opinions` must hold at least one array (n, n_types), of at least one type. Received none."
+        msg = "`members` must hold at least one array (n, n_types), of at least one type. Received none."
         raise ArgumentError(msg)
     return arrays
 

@@ -11,7 +11,8 @@ from scquery_ae._array_checks import check_array
 from scquery_ae._checks import check_choice, check_number
 from scquery_ae._errors import ArgumentError
 
-CONTROLS = ("cell", "fdr")
+#: Corrections for testing many cells at once.
+CORR_METHODS = ("benjamini-hochberg",)
 
 #: Types with fewer calibration cells share one pool: p-values cannot fall below 1 / (n + 1).
 MIN_GROUP = 20
@@ -54,33 +55,33 @@ def conformal_pvalues(
     return result
 
 
-def reject(pvalues: np.ndarray, error_rate: float, *, control: str = "cell") -> np.ndarray:
+def reject(pvalues: np.ndarray, alpha: float, *, corr_method: str | None = None) -> np.ndarray:
     """Return which points to call unknown, bool ``(n,)``.
 
     Parameters
     ----------
     pvalues
         Of belonging to the reference, ``(n,)``.
-    error_rate
-        With ``control="cell"``, the share of known points that may be called unknown. With ``"fdr"``, the share of
-        known points among those that are called unknown (Benjamini-Hochberg over all points).
-    control
-        ``"cell"`` or ``"fdr"``.
+    alpha
+        Level of the test. Without a correction, the expected fraction of known points that are called unknown; with
+        one, the expected fraction of known points among those called unknown (the false discovery rate).
+    corr_method
+        Correction for multiple testing: None, or ``"benjamini-hochberg"`` over all points.
 
     References
     ----------
     Benjamini & Hochberg, Journal of the Royal Statistical Society B 57, 289 (1995).
     Bates et al., Annals of Statistics 51, 149 (2023): with conformal p-values it holds too.
     """
-    check_choice("control", control, CONTROLS)
-    check_number("error_rate", error_rate, 0, 1)
+    check_choice("corr_method", corr_method, CORR_METHODS, optional=True)
+    check_number("alpha", alpha, 0, 1)
     pvalues = check_array("pvalues", pvalues, (None,))
     if not ((pvalues >= 0) & (pvalues <= 1)).all():
         msg = "`pvalues` must be in [0, 1]. Received others, or missing ones; give those of `conformal_pvalues`."
         raise ArgumentError(msg)
-    if control == "cell" or not len(pvalues):
-        return np.asarray(pvalues <= error_rate)
-    return np.asarray(false_discovery_control(pvalues) <= error_rate)
+    if corr_method is None or not len(pvalues):
+        return np.asarray(pvalues <= alpha)
+    return np.asarray(false_discovery_control(pvalues) <= alpha)
 
 
 def set_threshold(true_probabilities: np.ndarray, coverage: float) -> float:

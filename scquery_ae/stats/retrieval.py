@@ -10,15 +10,15 @@ from scquery_ae._errors import ArgumentError
 
 
 def average_precision(relevant: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Return the average precision of ranked lists of k hits, ``(n_queries,)``.
+    """Return the average precision of ranked lists of k neighbors, ``(n_queries,)``.
 
-    The precision at each relevant hit, averaged over the relevant hits that a perfect search would have shown:
+    The precision at each relevant neighbor, averaged over the relevant neighbors that a perfect search would have shown:
     ``sum_i precision_i * relevant_i / min(n_relevant, k)``. A query with nothing to find gets NaN.
 
     Parameters
     ----------
     relevant
-        Whether each hit has the query's type, ``(n_queries, k)``, nearest first.
+        Whether each neighbor has the query's type, ``(n_queries, k)``, nearest first.
     n_relevant
         Reference cells of each query's type, ``(n_queries,)``.
 
@@ -42,9 +42,9 @@ def average_precision(relevant: np.ndarray, n_relevant: np.ndarray) -> np.ndarra
 
 
 def average_flexible_precision(similarity: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Return the average flexible precision of ranked lists of k hits, ``(n_queries,)`` in [0, 1].
+    """Return the average flexible precision of ranked lists of k neighbors, ``(n_queries,)`` in [0, 1].
 
-    As :func:`average_precision`, with hits that are right in part: a hit of a type close to the query's counts by how
+    As :func:`average_precision`, with neighbors that are right in part: a neighbor of a type close to the query's counts by how
     close it is. ``sum_i p_i s_i / sum_i p*_i s*_i`` with ``s_i`` the similarity of hit i, ``p_i`` the mean of the first
     i, and stars for the best list that the reference could have given. With similarities of 0 and 1 it is the
     average precision.
@@ -52,7 +52,7 @@ def average_flexible_precision(similarity: np.ndarray, best: np.ndarray) -> np.n
     Parameters
     ----------
     similarity
-        How close the type of each hit is to the query's, in [0, 1], ``(n_queries, k)``, nearest first.
+        How close the type of each neighbor is to the query's, in [0, 1], ``(n_queries, k)``, nearest first.
     best
         The k greatest similarities in the reference of each query's type, ``(n_queries, k)``, in any order.
 

@@ -1,4 +1,4 @@
-"""Labels from neighbours."""
+"""Labels from neighbors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ BANDWIDTH_HIT = 3
 
 
 def vote_probabilities(distances: np.ndarray, labels: np.ndarray, n_types: int) -> np.ndarray:
-    """Return how the neighbours of each query vote, ``(n_queries, n_types)``, rows summing to 1.
+    """Return how the neighbors of each query vote, ``(n_queries, n_types)``, rows summing to 1.
 
-    A hit at distance d weighs ``exp(-d / h)``, with h the distance of the query's third nearest labelled hit. A
+    A hit at distance d weighs ``exp(-d / h)``, with h the distance of the query's third nearest labelled neighbor. A
     type with two or three close cells is thus not outvoted by the crowd behind them.
 
     Parameters
@@ -21,13 +21,13 @@ def vote_probabilities(distances: np.ndarray, labels: np.ndarray, n_types: int) 
     distances
         Ascending in each row, ``(n_queries, n_neighbors)``.
     labels
-        Type of each hit, int of the same shape, in ``[0, n_types)``; -1 for an unlabelled cell, which does not vote.
+        Type of each neighbor, int of the same shape, in ``[0, n_types)``; -1 for an unlabelled cell, which does not vote.
     n_types
         Number of types.
 
     Returns
     -------
-    Shares, float64. A query without a labelled hit gets equal shares.
+    Shares, float64. A query without a labelled neighbor gets equal shares.
     """
     distances = check_array("distances", distances, (None, None), finite=True)
     distances = distances + 0.0  # also where they are booleans

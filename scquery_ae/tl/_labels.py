@@ -9,7 +9,7 @@ import numpy as np
 from scquery_ae._checks import check_obs_key, shown
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae.labels import label_codes, label_types
-from scquery_ae.training import suspect_labels
+from scquery_ae.training import find_label_issues
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scquery_ae.encoder import Encoder
     from scquery_ae.loaders import CellRows
 
-WRONG_LABELS = ("auto", "keep", "drop")
+LABEL_ISSUES = ("auto", "keep", "drop")
 
 
 def known_label_codes(adata: AnnData, label_key: str, types: tuple[str, ...]) -> np.ndarray:
@@ -42,39 +42,39 @@ def batch_codes(adata: AnnData, batch_key: str | None) -> np.ndarray | None:
     return np.unique(names, return_inverse=True)[1]
 
 
-def suspects_to_drop(
-    encoder: Encoder, rows: CellRows, labels: np.ndarray, n_types: int, wrong_labels: str, random_state: int
+def label_issues_to_drop(
+    encoder: Encoder, rows: CellRows, labels: np.ndarray, n_types: int, label_issues: str, random_state: int
 ) -> np.ndarray:
     """Return which labels to drop, bool ``(n,)``, and warn where it was not asked for."""
     if encoder.components is None:
         return np.zeros(len(labels), dtype=bool)
-    suspicion = suspect_labels(encoder.project(rows.logged), labels, n_types, random_state)
-    if wrong_labels == "auto":
-        if not suspicion.widespread:
+    found = find_label_issues(encoder.project(rows.logged), labels, n_types, random_state)
+    if label_issues == "auto":
+        if not found.widespread:
             return np.zeros(len(labels), dtype=bool)
         warn(
-            f"Many labels seem to be wrong: {int(suspicion.suspect.sum())} of {int((labels >= 0).sum())} are suspect, "
-            f"and next to nothing speaks for {suspicion.n_absurd}. Cells with suspect labels count as unlabelled. "
-            'See them with `sq.tl.audit`; `wrong_labels="keep"` learns from all, and "drop" does without the warning.'
+            f"Many labels seem to be wrong: {int(found.label_issue.sum())} of {int((labels >= 0).sum())} are label_issue, "
+            f"and next to nothing speaks for {found.n_contradicted}. Cells with label issues count as unlabelled. "
+            'See them with `scq.tl.audit`; `label_issues="keep"` learns from all, and "drop" does without the warning.'
         )
-    return suspicion.suspect
+    return found.label_issue
 
 
-def split_column(labelled: np.ndarray, held_out: np.ndarray, suspect: np.ndarray, index: pd.Index) -> pd.Series:
+def split_column(labelled: np.ndarray, held_out: np.ndarray, label_issue: np.ndarray, index: pd.Index) -> pd.Series:
     """Return what fine-tuning did with each cell, as :func:`read_split` reads it."""
     import pandas as pd
 
-    codes = np.where(labelled, held_out.astype(int), np.where(suspect, 2, -1))
-    names = ["train", "validation", "suspect"] if suspect.any() else ["train", "validation"]
+    codes = np.where(labelled, held_out.astype(int), np.where(label_issue, 2, -1))
+    names = ["train", "validation", "label_issue"] if label_issue.any() else ["train", "validation"]
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(names)), index=index)
 
 
 def read_split(adata: AnnData, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return which cells fine-tuning held out, and which it left aside for a suspect label, bool ``(n,)``."""
+    """Return which cells fine-tuning held out, and which it left aside for a label issue, bool ``(n,)``."""
     if split not in adata.obs:
         warn(
             f'`adata.obs["{split}"]` is not there, so no cells are known to be held out from training: confidence is '
-            "not calibrated and nothing will be called unknown. Use the AnnData that `sq.tl.finetune` was called on."
+            "not calibrated and nothing will be called unknown. Use the AnnData that `scq.tl.finetune` was called on."
         )
         return np.zeros(adata.n_obs, dtype=bool), np.zeros(adata.n_obs, dtype=bool)
     column = check_obs_key(adata, split, "key_added").astype(object)
@@ -84,4 +84,4 @@ def read_split(adata: AnnData, split: str) -> tuple[np.ndarray, np.ndarray]:
             "Fine-tuning held no cells out: confidence is not calibrated and nothing will be called unknown. "
             "Fine-tune with a `validation_fraction` above 0."
         )
-    return held_out, np.asarray(column == "suspect")
+    return held_out, np.asarray(column == "label_issue")

@@ -12,29 +12,29 @@ from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import CellRows
 from scquery_ae.reference import Novelty
-from scquery_ae.reference.calibration import placed
-from scquery_ae.reference.opinions import CALIBRATION_HITS, neighborhood
+from scquery_ae.reference.calibration import latent_types
+from scquery_ae.reference.members import CALIBRATION_NEIGHBORS, neighborhood
 from scquery_ae.stats import centroid_probabilities, type_centroids
 from scquery_ae.training import Objective, crossfit
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Opinions on labelled cells, each from an encoder and neighbours of the other folds.
+    """predictors on labelled cells, each from an encoder and neighbors of the other folds.
 
     Attributes
     ----------
     rows
         Which cells, int ``(m,)``.
-    opinions
-        Probabilities of each type by head, neighbourhood and genes, each ``(m, n_types)``.
-    strangeness
-        As of :meth:`scquery_ae.reference.Reference.strangeness`, ``(m, 3)``; ``(m, 0)`` where it was not asked for.
+    members
+        Probabilities of each type by classifier, neighborhood and genes, each ``(m, n_types)``.
+    nonconformity
+        As of :meth:`scquery_ae.reference.Reference.nonconformity`, ``(m, 3)``; ``(m, 0)`` where it was not asked for.
     """
 
     rows: np.ndarray
-    opinions: tuple[np.ndarray, ...]
-    strangeness: np.ndarray
+    members: tuple[np.ndarray, ...]
+    nonconformity: np.ndarray
 
 
 def out_of_fold(
@@ -58,9 +58,9 @@ def out_of_fold(
     labels, folds, batches
         Type, fold and batch of each, int ``(n,)``; -1 for none.
     projected
-        All cells in the encoder's principal components, ``(n, n_components)``, for their strangeness.
+        All cells in the encoder's principal components, ``(n, n_components)``, for their novelty.
     """
-    types = encoder.fitted_head.types
+    types = encoder.fitted_classifier.types
     settings, objective, fraction = finetune_settings(encoder)
     parts = []
     fitted = crossfit(
@@ -77,26 +77,26 @@ def out_of_fold(
     )
     for inside, other in fitted:
         rows, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
-        codes = other.encode_logged(cells.logged)
-        searched = np.ascontiguousarray(codes[rest])
-        hits = ExactIndex(searched).search(codes[rows], min(CALIBRATION_HITS, len(rest)))
-        opinions = (
-            other.classify(codes[rows]),
+        latent = other.encode_logged(cells.logged)
+        searched = np.ascontiguousarray(latent[rest])
+        neighbors = ExactIndex(searched).search(latent[rows], min(CALIBRATION_NEIGHBORS, len(rest)))
+        members = (
+            other.classify(latent[rows]),
             neighborhood(
-                hits,
-                labels[rest][hits.indices],
-                centroid_probabilities(codes[rows], type_centroids(searched, labels[rest], len(types))),
+                neighbors,
+                labels[rest][neighbors.indices],
+                centroid_probabilities(latent[rows], type_centroids(searched, labels[rest], len(types))),
             ),
-            other.fitted_discriminant.probabilities(other.evidence(cells.logged[rows], cells.totals[rows])),
+            other.fitted_discriminant.probabilities(other.decision(cells.logged[rows], cells.totals[rows])),
         )
         strange = np.zeros((len(rows), 0))
         if projected is not None:
-            given = placed(opinions)
+            given = latent_types(members)
             novelty = Novelty.fit(searched, projected[rest], labels[rest], len(types))
-            strange = novelty.strangeness(other.fitted_head, codes[rows], projected[rows], given)
-        parts.append((rows, *opinions, strange))
-    rows, *judged, strangeness = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return OutOfFold(rows, tuple(judged), strangeness)
+            strange = novelty.nonconformity(other.fitted_classifier, latent[rows], projected[rows], given)
+        parts.append((rows, *members, strange))
+    rows, *judged, nonconformity = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return OutOfFold(rows, tuple(judged), nonconformity)
 
 
 def finetune_settings(encoder: Encoder) -> tuple[dict[str, Any], Objective, float]:
@@ -104,13 +104,13 @@ def finetune_settings(encoder: Encoder) -> tuple[dict[str, Any], Objective, floa
     if "finetune" not in encoder.parameters:
         msg = (
             "The encoder does not say how it was fine-tuned (`encoder.parameters`), so that it cannot be done again. "
-            "Fine-tune it with `sq.tl.finetune`."
+            "Fine-tune it with `scq.tl.finetune`."
         )
         raise NotFittedError(msg)
     recorded = dict(encoder.parameters["finetune"])
     fraction = recorded.pop("validation_fraction")
-    names = ("metric_loss", "metric_weight", "margin", "batch_invariance")
+    names = ("metric_loss", "metric_weight", "margin", "adversarial_weight")
     objective = Objective(**{name: recorded.pop(name) for name in names})
-    for name in ("label_key", "batch_key", "wrong_labels"):
+    for name in ("label_key", "batch_key", "label_issues"):
         recorded.pop(name)
     return recorded, objective, fraction

@@ -89,8 +89,8 @@ class Answers:
 
     Attributes
     ----------
-    codes
-        Unit-length codes, float32 ``(n, n_latent)``.
+    latent
+        Unit-length embeddings, float32 ``(n, n_latent)``.
     seen
         Whether a cell has a count in the model genes, bool ``(n,)``: nothing is known of one that has none.
     labels
@@ -98,24 +98,24 @@ class Answers:
     confidence
         Its probability, float32 ``(n,)``; 0 for a cell that was not seen.
     pvalues
-        Of being an ordinary cell of the type near which its code lies, float64 ``(n,)``, since one may equal an error
+        Of being an ordinary cell of the type near which its embedding lies, float64 ``(n,)``, since one may equal an error
         rate; 0 for a cell that was not seen.
-    strangeness
+    novelty
         What the p-values are made of, float32 ``(n,)``, larger is stranger; NaN for a cell that was not seen.
-    label_sets
+    prediction_sets
         Types that cannot be ruled out, likeliest first, object ``(n,)``: tuples of positions, one for all cells of a
         block that have the same.
     indices, distances
         The nearest reference cells, int64 and float32 ``(n, n_neighbors)``.
     """
 
-    codes: np.ndarray
+    latent: np.ndarray
     seen: np.ndarray
     labels: np.ndarray
     confidence: np.ndarray
     pvalues: np.ndarray
-    strangeness: np.ndarray
-    label_sets: np.ndarray
+    novelty: np.ndarray
+    prediction_sets: np.ndarray
     indices: np.ndarray
     distances: np.ndarray
 
@@ -123,13 +123,13 @@ class Answers:
     def empty(cls, n: int, n_latent: int, n_neighbors: int) -> Answers:
         """Return arrays for `n` cells, to be filled."""
         return cls(
-            codes=np.empty((n, n_latent), dtype=np.float32),
+            latent=np.empty((n, n_latent), dtype=np.float32),
             seen=np.empty(n, dtype=bool),
             labels=np.empty(n, dtype=np.int32),
             confidence=np.empty(n, dtype=np.float32),
             pvalues=np.empty(n, dtype=np.float64),
-            strangeness=np.empty(n, dtype=np.float32),
-            label_sets=np.empty(n, dtype=object),
+            novelty=np.empty(n, dtype=np.float32),
+            prediction_sets=np.empty(n, dtype=object),
             indices=np.empty((n, n_neighbors), dtype=np.int64),
             distances=np.empty((n, n_neighbors), dtype=np.float32),
         )
@@ -138,20 +138,20 @@ class Answers:
         """Fill in what was found of some cells, from row `start` on."""
         rows = slice(start, start + len(cells.totals))
         seen = cells.totals > 0
-        self.codes[rows] = cells.codes
+        self.latent[rows] = cells.latent
         self.seen[rows] = seen
         self.labels[rows] = np.where(seen, found.labels, -1)
         self.confidence[rows] = np.where(seen, found.probabilities.max(axis=1), 0)
         self.pvalues[rows] = np.where(seen, found.pvalues, 0)
-        self.strangeness[rows] = np.where(seen, found.strangeness, np.nan)
-        self.label_sets[rows] = _ordered_sets(found)
+        self.novelty[rows] = np.where(seen, found.novelty, np.nan)
+        self.prediction_sets[rows] = _ordered_sets(found)
         self.indices[rows] = found.neighbors.indices
         self.distances[rows] = found.neighbors.distances
 
 
 def _ordered_sets(found: Annotation) -> np.ndarray:
-    """Return the members of each label set, likeliest first, object ``(n,)``."""
-    sizes = found.label_sets.sum(axis=1)
+    """Return the members of each prediction set, likeliest first, object ``(n,)``."""
+    sizes = found.prediction_sets.sum(axis=1)
     # Members are a prefix of the order, since a set holds all types above a threshold. In single precision, for what
     # differs by rounding is not ordered by it.
     order = np.argsort(-found.probabilities.astype(np.float32), axis=1, kind="stable")[:, : sizes.max(initial=0)]

@@ -1,4 +1,4 @@
-"""``tl.audit``: cells whose labels their neighbours do not believe."""
+"""``tl.audit``: cells whose labels their neighbors do not believe."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-#: A label is suspect where another type is this much more probable.
-SUSPECT_GAP = 0.4
+#: A label is label_issue where another type is this much more probable.
+LABEL_ISSUE_GAP = 0.4
 
 
 def audit(
@@ -37,7 +37,7 @@ def audit(
 ) -> pd.DataFrame:
     """Rank labelled cells by how little an encoder that has not seen their labels believes them.
 
-    Fine-tuning is repeated once a fold, and head, neighbourhood and genes of the other folds judge the cells
+    Fine-tuning is repeated once a fold, and classifier, neighborhood and genes of the other folds judge the cells
     of each.
 
     Parameters
@@ -59,8 +59,8 @@ def audit(
 
     Returns
     -------
-    One row a labelled cell, the most suspect first: ``label``, ``suggested`` (the most probable type), ``p_label`` and
-    ``p_suggested`` (calibrated), and ``suspect``, whether another type is more probable by more than .4.
+    One row a labelled cell, the most label_issue first: ``label``, ``suggested`` (the most probable type), ``p_label`` and
+    ``p_suggested`` (calibrated), and ``label_issue``, whether another type is more probable by more than .4.
 
     Raises
     ------
@@ -83,21 +83,21 @@ def audit(
     if not isinstance(encoder, Encoder):
         msg = f"`tl.audit` needs a fine-tuned encoder. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
-    types = encoder.fitted_head.types
+    types = encoder.fitted_classifier.types
     opened = open_training(adata, encoder.transform, "tl.audit")
-    codes = known_label_codes(adata, label_key, types)
-    if n_folds > (codes >= 0).sum():
-        msg = f"`n_folds={n_folds}` is more than the {int((codes >= 0).sum())} labelled cells. Ask for fewer."
+    latent = known_label_codes(adata, label_key, types)
+    if n_folds > (latent >= 0).sum():
+        msg = f"`n_folds={n_folds}` is more than the {int((latent >= 0).sum())} labelled cells. Ask for fewer."
         raise ArgumentError(msg)
     batches = batch_codes(adata, batch_key)
     if batches is not None and batches.max() + 1 < n_folds:
         msg = f"`n_folds={n_folds}` is more than the {batches.max() + 1} batches of {batch_key!r}. Ask for fewer."
         raise ArgumentError(msg)
-    folds = make_folds(codes, batches, n_folds, random_state)
+    folds = make_folds(latent, batches, n_folds, random_state)
     cells = CellRows.read(opened, encoder.transform)
-    judged = out_of_fold(encoder, cells, codes, folds, batches, progress=progress)
-    given = codes[judged.rows]
-    probabilities = fit_combination(judged.opinions, given, weights())(judged.opinions, weights())
+    judged = out_of_fold(encoder, cells, latent, folds, batches, progress=progress)
+    given = latent[judged.rows]
+    probabilities = fit_combination(judged.members, given, weights())(judged.members, weights())
     best = probabilities.argmax(axis=1)
     everyone = np.arange(len(given))
     p_label, p_best = probabilities[everyone, given], probabilities[everyone, best]
@@ -108,13 +108,13 @@ def audit(
             "suggested": named[best],
             "p_label": p_label,
             "p_suggested": p_best,
-            "suspect": p_best - p_label > SUSPECT_GAP,
+            "label_issue": p_best - p_label > LABEL_ISSUE_GAP,
         },
         index=adata.obs_names[judged.rows],
     )
     logger.info(
-        "audited %d cells: %d labels are suspect; returned a table, and wrote nothing into the AnnData",
+        "audited %d cells: %d labels are label_issue; returned a table, and wrote nothing into the AnnData",
         len(table),
-        int(table["suspect"].sum()),
+        int(table["label_issue"].sum()),
     )
     return table.iloc[np.argsort(p_label - p_best, kind="stable")]

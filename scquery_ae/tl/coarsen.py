@@ -1,4 +1,4 @@
-"""``tl.coarsen``: one name for each label set, coarser where the cell's type cannot be told."""
+"""``tl.coarsen``: one name for each prediction set, coarser where the cell's type cannot be told."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def coarsen(
     *,
     key_added: str = "scquery",
 ) -> None:
-    """Name each label set by the closest common ancestor of its types in the Cell Ontology.
+    """Name each prediction set by the closest common ancestor of its types in the Cell Ontology.
 
     A set of CD4 and CD8 T cells becomes "mature alpha-beta T cell": the answer gets coarser, not wrong. Sets of one
     type keep its name.
@@ -62,20 +62,20 @@ def coarsen(
         raise ArgumentError(msg)
     loaded = ontology if isinstance(ontology, CellOntology) else CellOntology.read(ontology)
     slots = check_slots(key_added)
-    sets = check_obs_key(adata, slots.label_set, "key_added").astype(object).map(str, na_action="ignore")
+    sets = check_obs_key(adata, slots.prediction_set, "key_added").astype(object).map(str, na_action="ignore")
     known = {str(kind): loaded.find(term) for kind, term in terms.items()}
     stored = adata.uns.get(slots.uns)
     types: Any = stored.get("types") if isinstance(stored, Mapping) else None
     if not is_several(types):
         msg = (
-            f'`tl.coarsen` needs `adata.uns["{slots.uns}"]` as `sq.tl.query` writes it. Received none; query the cells '
+            f'`tl.coarsen` needs `adata.uns["{slots.uns}"]` as `scq.tl.query` writes it. Received none; query the cells '
             "again."
         )
         raise MissingKeyError(msg)
     names = {text: _name(text, [str(kind) for kind in types], known, loaded) for text in sets.dropna().unique()}
     coarse = sets.map(names, na_action="ignore").astype("category")
     written = write_results(adata, obs={slots.label_coarse: coarse})
-    logger.info("named %d label sets; wrote %s", len(names), written)
+    logger.info("named %d prediction sets; wrote %s", len(names), written)
 
 
 def _name(text: str, types: list[str], known: Mapping[str, str], ontology: CellOntology) -> str:
@@ -89,13 +89,13 @@ def _name(text: str, types: list[str], known: Mapping[str, str], ontology: CellO
 
 
 def split_set(text: str, types: list[str]) -> list[str]:
-    """Return the types that a label set names, also where their own names hold the separator."""
+    """Return the types that a prediction set names, also where their own names hold the separator."""
     found: list[str] = []
     rest = text
     while rest:
         fitting = [kind for kind in types if rest == kind or rest.startswith(f"{kind}|")]
         if not fitting:
-            msg = f"The label set {text!r} names no types of the reference, such as {shown(types)}. Query again."
+            msg = f"The prediction set {text!r} names no types of the reference, such as {shown(types)}. Query again."
             raise ArgumentError(msg)
         longest = max(fitting, key=len)
         found.append(longest)

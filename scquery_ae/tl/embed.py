@@ -1,4 +1,4 @@
-"""``tl.embed``: codes of cells in ``obsm``."""
+"""``tl.embed``: embeddings of cells in ``obsm``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import open_cells
-from scquery_ae.tl._saved_codes import embed_in_steps
+from scquery_ae.tl._saved_embedding import embed_in_steps
 from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def embed(
     None. Writes
 
     ``obsm["X_scquery"]`` : float32, ``(n_obs, n_latent)``
-        Codes of unit length: Euclidean and cosine neighbours agree.
+        Codes of unit length: Euclidean and cosine neighbors agree.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def embed(
         If `checkpoint` cannot be written to, or a worker of Dask cannot read its cells.
     """
     if not isinstance(encoder, Encoder):
-        msg = f"`tl.embed` needs an encoder, as `sq.tl.pretrain` returns it. Received {type(encoder).__name__}."
+        msg = f"`tl.embed` needs an encoder, as `scq.tl.pretrain` returns it. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
     slot = check_slots(key_added).embedding
     folder = None if checkpoint is None else check_folder("checkpoint", checkpoint)
@@ -97,8 +97,8 @@ def embed(
         min_gene_overlap=min_gene_overlap,
     )
     if folder is None:
-        codes = encoder.embed(opened.cells)
+        latent = encoder.embed(opened.cells)
     else:
-        codes = embed_in_steps(encoder, opened.cells, adata.obs_names, folder)
-    written = write_results(adata, obsm={slot: codes})
+        latent = embed_in_steps(encoder, opened.cells, adata.obs_names, folder)
+    written = write_results(adata, obsm={slot: latent})
     logger.info("embedded %d cells from %s (%s); wrote %s", adata.n_obs, opened.source, opened.match, written)

@@ -1,4 +1,4 @@
-"""``tl.explain``: which genes bring a query cell and its hit together, and which set them apart."""
+"""``tl.explain``: which genes bring a query cell and its neighbor together, and which set them apart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def explain(
     reference: Reference | str | PathLike[str],
     cell: str | int,
     *,
-    hit: str | int = 0,
+    neighbor: str | int = 0,
     layer: str | None = None,
     gene_key: str | None = None,
     input_state: str = "auto",
@@ -34,9 +34,9 @@ def explain(
 ) -> pd.DataFrame:
     """Take the similarity of a query cell and a reference cell apart into genes.
 
-    The code of the hit is sent back through the encoder's transposed kernels, as the tied decoder does, to weights of
+    The embedding of the neighbor is sent back through the encoder's transposed kernels, as the tied decoder does, to weights of
     the genes; times the query cell's values (against their mean in the reference) they add up to the cosine similarity
-    of the two, but for a part that stems from biases. The same of the difference of the two codes adds up to their
+    of the two, but for a part that stems from biases. The same of the difference of the two embeddings adds up to their
     distance. With activations that are linear by pieces (the default) this is exact. Genes that the cell lacks count
     too, against their mean; and of markers that say the same, training may weigh one and leave another.
 
@@ -48,7 +48,7 @@ def explain(
         A reference, or the path of a saved one.
     cell
         Name or row of the query cell.
-    hit
+    neighbor
         Name of the reference cell, or its rank among the cell's nearest, 0 for the nearest.
     layer, gene_key, input_state, ignore_case, orthologs
         As for :func:`scquery_ae.tl.query`.
@@ -57,7 +57,7 @@ def explain(
     -------
     One row a model gene that the query has, those that bring the two together first: ``value`` (log-normalised, less
     the mean in the reference), ``similarity`` and ``distance`` (parts of the two), and in ``attrs`` the ``cell``, the
-    ``hit``, its ``label`` and the whole ``similarity``.
+    ``neighbor``, its ``label`` and the whole ``similarity``.
 
     Raises
     ------
@@ -94,19 +94,17 @@ def explain(
     if embedded.totals[0] == 0:
         msg = f"The cell {adata.obs_names[row]!r} has no count in the model genes: there is nothing to explain."
         raise ArgumentError(msg)
-    if isinstance(hit, str):
-        target = _position(hit, list(loaded.obs.index), "hit")
+    if isinstance(neighbor, str):
+        target = _position(neighbor, list(loaded.obs.index), "neighbor")
     else:
-        if not is_integer(hit) or not 0 <= hit < loaded.n_obs:
-            msg = (
-                f"`hit` must be the name of a reference cell or a rank from 0 to {loaded.n_obs - 1}. Received {hit!r}."
-            )
+        if not is_integer(neighbor) or not 0 <= neighbor < loaded.n_obs:
+            msg = f"`neighbor` must be the name of a reference cell or a rank from 0 to {loaded.n_obs - 1}. Received {neighbor!r}."
             raise ArgumentError(msg)
-        target = int(loaded.search_index.search(embedded.codes, int(hit) + 1).indices[0, -1])
+        target = int(loaded.search_index.search(embedded.latent, int(neighbor) + 1).indices[0, -1])
     present = opened.match.columns >= 0
     logged = encoder.transform.log_normalize(one.load(), opened.cells.present)
     values = np.where(present, logged.toarray()[0] - encoder.transform.mean, 0).astype(np.float32)
-    own, other = embedded.codes[0], np.asarray(loaded.embedding[target])
+    own, other = embedded.latent[0], np.asarray(loaded.embedding[target])
     table = pd.DataFrame(
         {
             "value": values,
@@ -118,14 +116,14 @@ def explain(
     table = table.sort_values("similarity", ascending=False, kind="stable")
     table.attrs = {
         "cell": str(adata.obs_names[row]),
-        "hit": str(loaded.obs.index[target]),
+        "neighbor": str(loaded.obs.index[target]),
         "label": str(loaded.obs[loaded.label_key].iloc[target]),
         "similarity": float(own @ other),
     }
     logger.info(
-        "explained cell %r by its hit %r (%s) over %d genes; returned a table, and wrote nothing into the AnnData",
+        "explained cell %r by its neighbor %r (%s) over %d genes; returned a table, and wrote nothing into the AnnData",
         table.attrs["cell"],
-        table.attrs["hit"],
+        table.attrs["neighbor"],
         table.attrs["label"],
         len(table),
     )

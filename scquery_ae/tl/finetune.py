@@ -11,11 +11,11 @@ from scquery_ae._array_checks import check_margin
 from scquery_ae._checks import (
     check_choice,
     check_flag,
+    check_fraction_range,
     check_integer,
     check_number,
     check_obs_key,
     check_rate,
-    check_share_range,
     check_slots,
     plain,
     shown,
@@ -25,7 +25,7 @@ from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
-from scquery_ae.tl._labels import WRONG_LABELS, batch_codes, split_column, suspects_to_drop
+from scquery_ae.tl._labels import LABEL_ISSUES, batch_codes, label_issues_to_drop, split_column
 from scquery_ae.tl._write import write_results
 from scquery_ae.training import MOST_FINETUNING, Objective, default_batch_size, finetune_encoder, stratified_split
 
@@ -47,20 +47,20 @@ def finetune(
     metric_loss: str | None = None,
     metric_weight: float = 0.5,
     margin: float | pd.DataFrame = 0.5,
-    batch_invariance: float = 0.0,
+    adversarial_weight: float = 0.0,
     dropout: float = 0.0,
     epochs: int = 30,
     patience: int = 5,
     batch_size: int | None = None,
     learning_rate: float = 1e-3,
     validation_fraction: float = 0.1,
-    wrong_labels: str = "auto",
+    label_issues: str = "auto",
     checkpoint: str | PathLike[str] | None = None,
     key_added: str = "scquery",
     random_state: int = 0,
     progress: bool = True,
 ) -> None:
-    """Train a pretrained encoder, with a softmax head on top, to tell cell types apart.
+    """Train a pretrained encoder, with a softmax classifier on top, to tell cell types apart.
 
     All layers are trained. Some labelled cells of each type are held out: training stops by them, and
     :func:`scquery_ae.tl.build_reference` calibrates its confidence on them.
@@ -75,7 +75,7 @@ def finetune(
         Column of ``obs`` with the cell types. Cells with a missing label are passed over.
     batch_key
         Column of ``obs`` with the batches; held-out cells of each type are spread over them, and
-        `batch_invariance` needs it.
+        `adversarial_weight` needs it.
     class_weight_power
         A type with n cells weighs ``n ** -class_weight_power`` a cell in the loss: 0 follows the
         frequencies, 1 gives all types equal weight.
@@ -87,17 +87,17 @@ def finetune(
         In half of the batches, a share of the genes drawn from 0 to this, or from a range ``(low, high)`` in [0, 1), is
         missing for the whole batch, so that a query with fewer genes is nothing new.
     metric_loss
-        A loss on the code beside the head's: ``"triplet"`` (batch-hard) or ``"contrastive"`` (Siamese). Batches then
+        A loss on the embedding beside the classifier's: ``"triplet"`` (batch-hard) or ``"contrastive"`` (Siamese). Batches then
         hold equally many cells of each of their types.
     metric_weight
-        Weight of the metric loss, in (0, 1], the head's loss having the rest. With 1 the metric loss alone shapes the
-        code, and the head learns to read it.
+        Weight of the metric loss, in (0, 1], the classifier's loss having the rest. With 1 the metric loss alone shapes the
+        code, and the classifier learns to read it.
     margin
-        Of the metric loss, between codes of length one: a number, or a table of types by types with one for each pair,
+        Of the metric loss, between embeddings of length one: a number, or a table of types by types with one for each pair,
         such as that of :meth:`scquery_ae.ontology.CellOntology.margins`.
-    batch_invariance
-        Strength, at least 0, of a second head that learns to tell the batches of `batch_key` from the code, and whose
-        gradient is turned round so that the code unlearns it; 0 for none. Try .2 to .5 first: much stronger
+    adversarial_weight
+        Strength, at least 0, of a second classifier that learns to tell the batches of `batch_key` from the embedding, and whose
+        gradient is turned round so that the embedding unlearns it; 0 for none. Try .2 to .5 first: much stronger
         ones can leave the batch as readable as it was. Good where batches hold the same types.
     dropout
         Share of hidden values dropped while training, in [0, 1).
@@ -110,8 +110,8 @@ def finetune(
         Of the Adam optimiser.
     validation_fraction
         Share of the labelled cells held out, in [0, 1). A type never loses its last cell.
-    wrong_labels
-        What to do with suspect labels, those that trees on principal components hold for clearly less probable than
+    label_issues
+        What to do with label issues, those that trees on principal components hold for clearly less probable than
         another, taught by other cells. ``"drop"``: the cells count as unlabelled. ``"keep"``: learn from
         all. ``"auto"``: drop them where so many labels are absurd that labels must have been mixed up, as they are not
         where types merely shade into each other; a warning says so.
@@ -121,16 +121,16 @@ def finetune(
     key_added
         Prefix of the slot written.
     random_state
-        Seed of the split, the head's weights, the order and the noise.
+        Seed of the split, the classifier's weights, the order and the noise.
     progress
         Show a progress bar on a terminal or in a notebook.
 
     Returns
     -------
-    None. Changes `encoder` (layers, head, discriminant, ``encoder.history["finetune"]``), and writes
+    None. Changes `encoder` (layers, classifier, discriminant, ``encoder.history["finetune"]``), and writes
 
     ``obs["scquery_split"]`` : categorical
-        ``"train"`` or ``"validation"``; ``"suspect"`` for cells whose label was dropped; missing for cells without one.
+        ``"train"`` or ``"validation"``; ``"label_issue"`` for cells whose label was dropped; missing for cells without one.
 
     Raises
     ------
@@ -150,17 +150,17 @@ def finetune(
     check_flag("progress", progress)
     check_rate("label_smoothing", label_smoothing)
     check_rate("corruption_level", corruption_level)
-    masked_from, masked_to = check_share_range("gene_masking", gene_masking)
+    masked_from, masked_to = check_fraction_range("gene_masking", gene_masking)
     if metric_loss is not None:
         check_choice("metric_loss", metric_loss, ("triplet", "contrastive"))
     check_number("metric_weight", metric_weight, 0, 1)
     if metric_weight == 0:
-        msg = "`metric_weight` must be in (0, 1]. Received 0; leave `metric_loss` out for the head's loss alone."
+        msg = "`metric_weight` must be in (0, 1]. Received 0; leave `metric_loss` out for the classifier's loss alone."
         raise ArgumentError(msg)
-    check_number("batch_invariance", batch_invariance, 0, np.inf, closed="left")
+    check_number("adversarial_weight", adversarial_weight, 0, np.inf, closed="left")
     check_rate("dropout", dropout)
     check_rate("validation_fraction", validation_fraction)
-    check_choice("wrong_labels", wrong_labels, WRONG_LABELS)
+    check_choice("label_issues", label_issues, LABEL_ISSUES)
     check_number("class_weight_power", class_weight_power, 0, 1)
     learning_rate = check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
     for name, number in (("epochs", epochs), ("patience", patience)):
@@ -169,13 +169,13 @@ def finetune(
         check_integer("batch_size", batch_size)
     check_integer("random_state", random_state, 0)
     if not isinstance(encoder, Encoder):
-        msg = f"`tl.finetune` needs the encoder of `sq.tl.pretrain`. Received {type(encoder).__name__}."
+        msg = f"`tl.finetune` needs the encoder of `scq.tl.pretrain`. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
     cells = open_training(adata, encoder.transform, "tl.finetune")
     labels = check_obs_key(adata, label_key, "label_key")
     types = label_types(labels)
-    codes = label_codes(labels, types)
-    labelled = codes >= 0
+    latent = label_codes(labels, types)
+    labelled = latent >= 0
     if len(types) < 2:
         msg = (
             f"`label_key={label_key!r}` must give at least two cell types. Received {len(types)} "
@@ -184,23 +184,23 @@ def finetune(
         raise ArgumentError(msg)
     margins = _margins(margin, types)
     batches = batch_codes(adata, batch_key)
-    if batch_invariance and (batches is None or len(np.unique(batches[labelled])) < 2):
+    if adversarial_weight and (batches is None or len(np.unique(batches[labelled])) < 2):
         msg = (
-            "`batch_invariance` needs a `batch_key` with at least two batches of labelled cells. "
+            "`adversarial_weight` needs a `batch_key` with at least two batches of labelled cells. "
             f"Received {batch_key!r}{'' if batches is None else ' with one'}; name the column of the batches."
         )
         raise ArgumentError(msg)
     rows = CellRows.read(cells, encoder.transform)
-    suspect = np.zeros(adata.n_obs, dtype=bool)
-    if wrong_labels != "keep":
-        suspect = suspects_to_drop(encoder, rows, codes, len(types), wrong_labels, random_state)
-        codes[suspect] = -1
-        labelled &= ~suspect
+    label_issue = np.zeros(adata.n_obs, dtype=bool)
+    if label_issues != "keep":
+        label_issue = label_issues_to_drop(encoder, rows, latent, len(types), label_issues, random_state)
+        latent[label_issue] = -1
+        labelled &= ~label_issue
     if batch_size is None:
         batch_size = default_batch_size(int(labelled.sum()), MOST_FINETUNING)
     held_out = np.zeros(adata.n_obs, dtype=bool)
     held_out[labelled] = stratified_split(
-        codes[labelled], validation_fraction, random_state, None if batches is None else batches[labelled]
+        latent[labelled], validation_fraction, random_state, None if batches is None else batches[labelled]
     )
 
     settings = plain(
@@ -223,13 +223,13 @@ def finetune(
             "metric_loss": metric_loss,
             "metric_weight": metric_weight,
             "margin": margins,
-            "batch_invariance": batch_invariance,
+            "adversarial_weight": adversarial_weight,
         }
     )
     result = finetune_encoder(
         encoder,
         rows,
-        codes,
+        latent,
         held_out,
         types,
         objective=Objective(**losses),
@@ -240,20 +240,20 @@ def finetune(
     )
     if encoder.pretrained is None:
         encoder.pretrained = encoder.layers
-    encoder.layers, encoder.head, encoder.discriminant = result.layers, result.head, result.discriminant
+    encoder.layers, encoder.classifier, encoder.discriminant = result.layers, result.classifier, result.discriminant
     encoder.history["finetune"] = result.history
     split = plain(
         {
             "label_key": label_key,
             "batch_key": batch_key,
             "validation_fraction": validation_fraction,
-            "wrong_labels": wrong_labels,
+            "label_issues": label_issues,
         }
     )
     encoder.parameters["finetune"] = {**split, **settings, **losses}
-    written = write_results(adata, obs={slot: split_column(labelled, held_out, suspect, adata.obs_names)})
+    written = write_results(adata, obs={slot: split_column(labelled, held_out, label_issue, adata.obs_names)})
     logger.info(
-        "fine-tuned %r on %d of %d cells; wrote %s, and the encoder's layers, head, discriminant and "
+        "fine-tuned %r on %d of %d cells; wrote %s, and the encoder's layers, classifier, discriminant and "
         "history['finetune']",
         encoder,
         labelled.sum(),

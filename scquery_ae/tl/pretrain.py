@@ -10,9 +10,9 @@ import numpy as np
 
 from scquery_ae._checks import (
     check_flag,
+    check_fraction_range,
     check_integer,
     check_layer_sizes,
-    check_share_range,
     described,
     is_integer,
     is_several,
@@ -40,13 +40,13 @@ def pretrain(
     layer_sizes: Sequence[int] = (512, 64),
     module: str | Sequence[str] = "tied",
     activation: str | Sequence[str] = "relu",
-    code_activation: str = "linear",
+    latent_activation: str = "linear",
     loss: str | Sequence[str] = "squared_error",
     corruption: str | Corruption | Sequence[str | Corruption] = "masking",
     corruption_level: float | Sequence[float] = 0.3,
     gene_masking: float | tuple[float, float] = 0.0,
     corrupted_weight: float | Sequence[float] = 1.0,
-    untouched_weight: float | Sequence[float] = 1.0,
+    uncorrupted_weight: float | Sequence[float] = 1.0,
     gene_sets: str | PathLike[str] | Mapping[str, Sequence[str]] | None = None,
     free_units: int = 0,
     epochs: int | Sequence[int] = 15,
@@ -74,7 +74,7 @@ def pretrain(
         ``"tied"`` autoencoders, ``"untied"`` ones, or ``"rbm"``, restricted Boltzmann machines with Gaussian visible
         units.
         To compare with, without training: ``"pca"`` starts from principal components, ``"random"`` from random weights.
-    activation, code_activation
+    activation, latent_activation
         Of the hidden layers, and of the last, whose output is the embedding: ``"relu"``, ``"elu"``, ``"selu"``,
         ``"tanh"``, ``"sigmoid"`` or ``"linear"``.
     loss
@@ -89,7 +89,7 @@ def pretrain(
     gene_masking
         In half of the first layer's batches, a share of the genes drawn from 0 to this, or from a range ``(low, high)``
         in [0, 1), is missing for the whole batch. For autoencoders.
-    corrupted_weight, untouched_weight
+    corrupted_weight, uncorrupted_weight
         Weights in the loss of the values that the noise changed, and of those that it did not.
     gene_sets
         A GMT file, or gene sets by name: the first layer gets one unit for each set of at least three model genes,
@@ -140,7 +140,7 @@ def pretrain(
     Lopez et al., Nature Methods 15, 1053 (2018), on likelihoods of counts.
     """
     sizes = check_layer_sizes(layer_sizes)
-    low, high = check_share_range("gene_masking", gene_masking)
+    low, high = check_fraction_range("gene_masking", gene_masking)
     check_integer("free_units", free_units, 0)
     check_flag("progress", progress)
     transform = fitted_transform(adata, "tl.pretrain")
@@ -154,12 +154,12 @@ def pretrain(
         {
             "module": module,
             "activation": activation,
-            "code_activation": code_activation,
+            "latent_activation": latent_activation,
             "loss": loss,
             "corruption": corruption,
             "corruption_level": corruption_level,
             "corrupted_weight": corrupted_weight,
-            "untouched_weight": untouched_weight,
+            "uncorrupted_weight": uncorrupted_weight,
             "epochs": epochs,
             "patience": patience,
             "batch_size": batch_size,

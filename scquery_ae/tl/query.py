@@ -22,7 +22,7 @@ from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference import Reference, SearchFilter, open_reference
-from scquery_ae.stats import CONTROLS, reject
+from scquery_ae.stats import CORR_METHODS, reject
 from scquery_ae.tl._query_blocks import Answers, ask
 from scquery_ae.tl._write import write_results
 
@@ -36,12 +36,12 @@ def query(
     reference: Reference | str | PathLike[str],
     *,
     n_neighbors: int = 15,
-    error_rate: float = 0.05,
-    control: str = "cell",
+    alpha: float = 0.05,
+    corr_method: str | None = None,
     coverage: float = 0.98,
     where: Mapping[str, Any] | None = None,
-    exclude_same: str | None = None,
-    spread_over: str | None = None,
+    exclude_key: str | None = None,
+    diversify_key: str | None = None,
     layer: str | None = None,
     gene_key: str | None = None,
     input_state: str = "auto",
@@ -68,20 +68,20 @@ def query(
         A reference, or the path of a saved one.
     n_neighbors
         Hits per cell, ``1 <= n_neighbors <= reference.n_obs``.
-    error_rate
+    alpha
         Share of cells like the reference's that may be called unknown, in (0, 1).
-    control
-        ``"cell"``, or ``"fdr"``: then `error_rate` is the share of known cells among those called unknown, by the
-        method of Benjamini and Hochberg over the whole query.
+    corr_method
+        None to test each cell by itself, or ``"benjamini-hochberg"`` to correct for testing all cells of the query:
+        `alpha` is then the false discovery rate, the expected fraction of known cells among those called unknown.
     coverage
-        Share of label sets that are to hold the true type, in (0, 1). Below the accuracy, sets hold one type each.
+        Share of prediction sets that are to hold the true type, in (0, 1). Below the accuracy, sets hold one type each.
     where
         Search only reference cells with these values in their ``obs``, such as ``{"tissue": ["liver", "lung"]}``.
-    exclude_same
+    exclude_key
         Column of both ``obs``: reference cells with the query cell's own value, say its donor, are not found. A missing
         value excludes none.
-    spread_over
-        Column of the reference's ``obs``, say ``"study"``, over whose values hits are spread evenly.
+    diversify_key
+        Column of the reference's ``obs``, say ``"study"``, over whose values neighbors are spread evenly.
     layer
         Layer to read; None for ``layers["counts"]`` where there is one, else ``X``.
     gene_key
@@ -108,12 +108,12 @@ def query(
         Its probability, calibrated on held-out reference cells.
     ``obs["scquery_pvalue"]`` : float32
         Conformal p-value of being an ordinary cell of the type near which its embedding lies.
-    ``obs["scquery_strangeness"]`` : float32
+    ``obs["scquery_novelty"]`` : float32
         How unlike held-out cells of that type it is, in units of what is usual among held-out cells. Ranks cells of
         all types, also where p-values tie, as across studies. Missing for a cell without a count.
     ``obs["scquery_unknown"]`` : bool
-        Whether the p-value is at most `error_rate`.
-    ``obs["scquery_label_set"]`` : categorical
+        Whether the p-value is at most `alpha`.
+    ``obs["scquery_prediction_set"]`` : categorical
         Types that cannot be ruled out at `coverage`, joined by ``|``, likeliest first.
     ``obsm["X_scquery"]`` : float32, ``(n_obs, n_latent)``
         Unit-length embedding.
@@ -148,12 +148,12 @@ def query(
     """
     check_adata(adata, "tl.query")
     slots = check_slots(key_added)
-    check_number("error_rate", error_rate, 0, 1, closed="neither")
+    check_number("alpha", alpha, 0, 1, closed="neither")
     check_number("coverage", coverage, 0, 1, closed="neither")
-    check_choice("control", control, CONTROLS)
+    check_choice("corr_method", corr_method, CORR_METHODS, optional=True)
     loaded, identity = open_reference(reference, "tl.query")
     check_neighbors(n_neighbors, loaded.n_obs)
-    rules = _search_rules(adata, where, exclude_same, spread_over)
+    rules = _search_rules(adata, where, exclude_key, diversify_key)
     opened = open_cells(
         adata,
         loaded.encoder.genes,
@@ -175,7 +175,7 @@ def query(
         rules=rules,
     )
 
-    unknown = reject(found.pvalues, error_rate, control=control)
+    unknown = reject(found.pvalues, alpha, corr_method=corr_method)
     if not found.seen.all():
         warn(
             f"{int((~found.seen).sum())} cells have nothing in the model genes and get no label, such as "
@@ -187,12 +187,12 @@ def query(
             slots.label: _categorical(found.labels, loaded.types, adata.obs_names),
             slots.confidence: found.confidence,
             slots.pvalue: found.pvalues.astype(np.float32),
-            slots.strangeness: found.strangeness,
+            slots.novelty: found.novelty,
             slots.unknown: unknown,
-            slots.label_set: _named_sets(found, loaded.types, adata.obs_names),
+            slots.prediction_set: _named_sets(found, loaded.types, adata.obs_names),
         },
         obsm={
-            slots.embedding: found.codes,
+            slots.embedding: found.latent,
             slots.neighbors: found.indices,
             slots.distances: found.distances,
         },
@@ -203,11 +203,11 @@ def query(
                 "version": version("scquery-ae"),
                 "parameters": {
                     "n_neighbors": n_neighbors,
-                    "error_rate": error_rate,
-                    "control": control,
+                    "alpha": alpha,
+                    "corr_method": corr_method or "",
                     "where": {key: str(value) for key, value in (where or {}).items()},
-                    "exclude_same": exclude_same or "",
-                    "spread_over": spread_over or "",
+                    "exclude_key": exclude_key or "",
+                    "diversify_key": diversify_key or "",
                     "ignore_case": ignore_case,
                     "orthologs": orthologs is not None,
                     "coverage": coverage,
@@ -229,7 +229,7 @@ def query(
     )
 
 
-def _search_rules(adata: AnnData, where: Any, exclude_same: str | None, spread_over: str | None) -> SearchFilter:
+def _search_rules(adata: AnnData, where: Any, exclude_key: str | None, diversify_key: str | None) -> SearchFilter:
     if where is not None and not isinstance(where, Mapping):
         msg = (
             "`where` must map columns of the reference's `obs` to the values to search. "
@@ -237,22 +237,22 @@ def _search_rules(adata: AnnData, where: Any, exclude_same: str | None, spread_o
         )
         raise ArgumentError(msg)
     excluded = {}
-    if exclude_same is not None:
-        excluded[exclude_same] = check_obs_key(adata, exclude_same, "exclude_same").astype(object).to_numpy()
-    return SearchFilter(where or {}, excluded, spread_over)
+    if exclude_key is not None:
+        excluded[exclude_key] = check_obs_key(adata, exclude_key, "exclude_key").astype(object).to_numpy()
+    return SearchFilter(where or {}, excluded, diversify_key)
 
 
-def _categorical(codes: np.ndarray, types: tuple[str, ...], index: pd.Index) -> pd.Series:
+def _categorical(latent: np.ndarray, types: tuple[str, ...], index: pd.Index) -> pd.Series:
     import pandas as pd
 
-    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(types)), index=index)
+    return pd.Series(pd.Categorical.from_codes(latent, categories=pd.Index(types)), index=index)
 
 
 def _named_sets(found: Answers, types: tuple[str, ...], index: pd.Index) -> pd.Series:
-    """Return the label sets as text. Few distinct sets occur, so only those are spelt out."""
-    sets = found.label_sets.tolist()
+    """Return the prediction sets as text. Few distinct sets occur, so only those are spelt out."""
+    sets = found.prediction_sets.tolist()
     names = {members: "|".join(types[i] for i in members) for members in sorted(set(sets))}
     # Where names of types have bars in them, two sets may read the same.
     positions = {name: i for i, name in enumerate(dict.fromkeys(names.values()))}
-    codes = np.fromiter((positions[names[members]] for members in sets), dtype=np.int32, count=len(sets))
-    return _categorical(np.where(found.seen, codes, -1), tuple(positions), index)
+    latent = np.fromiter((positions[names[members]] for members in sets), dtype=np.int32, count=len(sets))
+    return _categorical(np.where(found.seen, latent, -1), tuple(positions), index)

@@ -103,4 +103,4 @@ def crossfit(
         seen = known >= 0
         held_out[seen] = stratified_split(known[seen], validation_fraction, settings["random_state"])
         result = finetune_encoder(start, cells, known, held_out, types, progress=progress, **settings)
-        yield inside, Encoder(encoder.transform, result.layers, result.head, discriminant=result.discriminant)
+        yield inside, Encoder(encoder.transform, result.layers, result.classifier, discriminant=result.discriminant)

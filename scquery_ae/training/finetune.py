@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scquery_ae.dense import DenseWeights, Head
+from scquery_ae.dense import Classifier, DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows
 from scquery_ae.stats import GeneDiscriminant
+from scquery_ae.training.gene_panel_dropout import GenePanelDropout
 from scquery_ae.training.objective import Objective, plain_history
-from scquery_ae.training.panels import PanelNoise
 
 PLAIN = Objective()
 
@@ -24,10 +24,10 @@ ENOUGH_HELD_OUT, FOLDS = 50, 3
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What fine-tuning gives: new layers, head and discriminant for an encoder, and the losses by epoch."""
+    """What fine-tuning gives: new layers, classifier and discriminant for an encoder, and the losses by epoch."""
 
     layers: tuple[DenseWeights, ...]
-    head: Head
+    classifier: Classifier
     discriminant: GeneDiscriminant
     history: dict[str, list[float]]
 
@@ -55,7 +55,7 @@ def finetune_encoder(
     batches: np.ndarray | None = None,
     checkpoint: str | PathLike[str] | None = None,
 ) -> FinetuneResult:
-    """Train all layers of `encoder` with a softmax head on labelled cells; `encoder` itself is left as it is.
+    """Train all layers of `encoder` with a softmax classifier on labelled cells; `encoder` itself is left as it is.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def finetune_encoder(
     gene_masking, gene_masking_from
         Largest and least share of genes that a cut batch lacks.
     objective
-        Losses beside the head's.
+        Losses beside the classifier's.
     batches
         Batch of each cell, int ``(n,)``, where the objective has to do with them.
     checkpoint
@@ -111,7 +111,7 @@ def finetune_encoder(
             dropout,
             [epochs, patience, batch_size, learning_rate, random_state],
             [objective.metric_loss, objective.metric_weight, np.asarray(objective.margin).tolist()],
-            objective.batch_invariance,
+            objective.adversarial_weight,
         ],
     )
     n_types = len(types)
@@ -129,19 +129,19 @@ def finetune_encoder(
         n_types,
         masks=[layer.mask for layer in encoder.layers],
         dropout=dropout,
-        with_code=objective.metric_loss is not None,
-        detach_head=objective.detach_head,
-        n_batches=0 if batches is None or not objective.batch_invariance else int(batches.max()) + 1,
-        batch_invariance=objective.batch_invariance,
+        with_latent=objective.metric_loss is not None,
+        detach_classifier=objective.detach_classifier,
+        n_batches=0 if batches is None or not objective.adversarial_weight else int(batches.max()) + 1,
+        adversarial_weight=objective.adversarial_weight,
         random_state=random_state,
     )
     losses = objective.losses(keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing))
     plain = objective.is_plain
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
-        loss=losses["head"] if plain else losses,
+        loss=losses["classifier"] if plain else losses,
         loss_weights=None if plain else objective.weights(),
-        weighted_metrics=["accuracy"] if plain else {"head": ["accuracy"]},
+        weighted_metrics=["accuracy"] if plain else {"classifier": ["accuracy"]},
     )
 
     def read(indices: np.ndarray, stream: int, kind: type[Batches] = Batches, **kwargs: Any) -> Batches:
@@ -149,18 +149,20 @@ def finetune_encoder(
         types_here = labels[indices]
         targets = objective.targets(one_hot[types_here], types_here, None if batches is None else batches[indices])
         weights = {name: np.ones(len(indices), np.float32) for name in targets}
-        weights["head"] = cell_weight[types_here].astype(np.float32)
+        weights["classifier"] = cell_weight[types_here].astype(np.float32)
         return kind(
             cells,
             indices,
-            targets=targets["head"] if plain else targets,
-            weights=weights["head"] if plain else weights,
+            targets=targets["classifier"] if plain else targets,
+            weights=weights["classifier"] if plain else weights,
             batch_size=batch_size,
             seed=[random_state, 1000, stream],
             **kwargs,
         )
 
-    noise = PanelNoise(cells.transform, gene_masking, then=MaskingNoise(corruption_level), lowest=gene_masking_from)
+    noise = GenePanelDropout(
+        cells.transform, gene_masking, then=MaskingNoise(corruption_level), lowest=gene_masking_from
+    )
     if objective.metric_loss is None:
         learnt = read(training, 0, corruption=noise)
     else:
@@ -172,7 +174,7 @@ def finetune_encoder(
         read(validation, 1, fixed=True) if len(validation) else None,
         epochs=epochs,
         patience=patience,
-        monitor="val_loss" if plain else "val_head_loss",
+        monitor="val_loss" if plain else "val_classifier_loss",
         title=f"finetune ({n_types} types)",
         progress=progress,
         callbacks=[StrengthRamp(turned, epochs)] if turned else [],
@@ -181,7 +183,7 @@ def finetune_encoder(
     hidden, kernel, bias = read_classifier(model, len(encoder.layers))
     return FinetuneResult(
         layers=tuple(replace(layer, kernel=k, bias=b) for (k, b), layer in zip(hidden, encoder.layers, strict=True)),
-        head=Head(kernel, bias, types),
+        classifier=Classifier(kernel, bias, types),
         discriminant=_discriminant(encoder, cells, labels, training, validation, n_types),
         history=plain_history(history),
     )
@@ -197,14 +199,14 @@ def _discriminant(
         known[rows] = labels[rows]
         return GeneDiscriminant.fit(cells.logged, known, n_types)
 
-    def evidence(fitted: GeneDiscriminant, rows: np.ndarray) -> np.ndarray:
-        judge = replace(encoder, head=None, discriminant=fitted)
+    def decision(fitted: GeneDiscriminant, rows: np.ndarray) -> np.ndarray:
+        judge = replace(encoder, classifier=None, discriminant=fitted)
         # What has had no cell of a type can say nothing of it.
-        return np.where(fitted.seen, judge.evidence(cells.logged[rows], cells.totals[rows]), -np.inf)
+        return np.where(fitted.seen, judge.decision(cells.logged[rows], cells.totals[rows]), -np.inf)
 
     fitted = fit(training)
     if len(held_out) >= ENOUGH_HELD_OUT:
-        return fitted.calibrated(evidence(fitted, held_out), labels[held_out])
+        return fitted.calibrated(decision(fitted, held_out), labels[held_out])
     # Too few to tell from: all judge each other.
     rows = np.sort(np.concatenate([training, held_out]))
     folds = pd.Series(labels[rows]).groupby(labels[rows]).cumcount().to_numpy() % FOLDS
@@ -214,5 +216,5 @@ def _discriminant(
         asked = asked[np.isin(labels[asked], labels[rest])]
         if len(asked):
             judged.append(asked)
-            scores.append(evidence(fit(rest), asked))
+            scores.append(decision(fit(rest), asked))
     return fitted.calibrated(np.concatenate(scores), labels[np.concatenate(judged)]) if judged else fitted

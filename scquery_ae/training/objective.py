@@ -1,4 +1,4 @@
-"""What fine-tuning minimises: the loss of the type, and beside it losses of the code."""
+"""What fine-tuning minimises: the loss of the type, and beside it losses of the embedding."""
 
 from __future__ import annotations
 
@@ -15,71 +15,71 @@ class Objective:
     Attributes
     ----------
     metric_loss
-        ``"triplet"``, ``"contrastive"``, or None for the head's loss alone.
+        ``"triplet"``, ``"contrastive"``, or None for the classifier's loss alone.
     metric_weight
-        Weight of the metric loss, in (0, 1]; the head has the rest. With 1 the metric loss alone shapes the
-        code, and the head is trained on it as a probe.
+        Weight of the metric loss, in (0, 1]; the classifier has the rest. With 1 the metric loss alone shapes the
+        code, and the classifier is trained on it as a probe.
     margin
         Of the metric loss: a number, or one for each pair of types, ``(n_types, n_types)``.
-    batch_invariance
-        Strength of the reversed gradient of a head that tells batches apart; 0 for none.
+    adversarial_weight
+        Strength of the reversed gradient of a classifier that tells batches apart; 0 for none.
     """
 
     metric_loss: str | None = None
     metric_weight: float = 0.5
     margin: Any = 0.5
-    batch_invariance: float = 0.0
+    adversarial_weight: float = 0.0
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing but the head."""
-        return self.metric_loss is None and not self.batch_invariance
+        """Whether there is nothing but the classifier."""
+        return self.metric_loss is None and not self.adversarial_weight
 
     @property
-    def detach_head(self) -> bool:
-        """Whether the head only probes the code."""
+    def detach_classifier(self) -> bool:
+        """Whether the classifier only probes the embedding."""
         return self.metric_loss is not None and self.metric_weight == 1
 
-    def losses(self, head: Any) -> dict[str, Any]:
-        """Return the loss of each output; `head` is that of the head."""
+    def losses(self, classifier: Any) -> dict[str, Any]:
+        """Return the loss of each output; `classifier` is that of the classifier."""
         import keras
 
         from scquery_ae.nn import get_metric_loss
 
-        losses = {"head": head}
+        losses = {"classifier": classifier}
         if self.metric_loss is not None:
-            losses["code"] = get_metric_loss(self.metric_loss, self.margin)
-        if self.batch_invariance:
+            losses["latent"] = get_metric_loss(self.metric_loss, self.margin)
+        if self.adversarial_weight:
             losses["batch"] = keras.losses.SparseCategoricalCrossentropy()
         return losses
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each output's loss."""
-        head = 1.0 if self.metric_loss is None or self.detach_head else 1 - self.metric_weight
-        weights = {"head": head}
+        classifier = 1.0 if self.metric_loss is None or self.detach_classifier else 1 - self.metric_weight
+        weights = {"classifier": classifier}
         if self.metric_loss is not None:
-            weights["code"] = self.metric_weight
-        if self.batch_invariance:
+            weights["latent"] = self.metric_weight
+        if self.adversarial_weight:
             weights["batch"] = 1.0
         return weights
 
     def targets(self, one_hot: np.ndarray, types: np.ndarray, batches: np.ndarray | None) -> dict[str, np.ndarray]:
         """Return what each output is compared with."""
-        targets: dict[str, np.ndarray] = {"head": one_hot}
+        targets: dict[str, np.ndarray] = {"classifier": one_hot}
         if self.metric_loss is not None:
-            targets["code"] = types
-        if self.batch_invariance and batches is not None:
+            targets["latent"] = types
+        if self.adversarial_weight and batches is not None:
             targets["batch"] = batches
         return targets
 
 
 def plain_history(history: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Return losses by epoch with the head's under the names that they have without other outputs."""
-    if "head_loss" not in history:
+    """Return losses by epoch with the classifier's under the names that they have without other outputs."""
+    if "classifier_loss" not in history:
         return history
     renamed = {}
     for name, values in history.items():
         prefix, rest = ("val_", name[4:]) if name.startswith("val_") else ("", name)
-        rest = "total_loss" if rest == "loss" else rest.removeprefix("head_")
+        rest = "total_loss" if rest == "loss" else rest.removeprefix("classifier_")
         renamed[prefix + rest] = values
     return renamed

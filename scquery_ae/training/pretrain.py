@@ -10,7 +10,7 @@ from scquery_ae.dense import ACTIVATIONS, DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.gene_sets import GeneSetMask
 from scquery_ae.loaders import CellRows
-from scquery_ae.training.panels import PanelNoise
+from scquery_ae.training.gene_panel_dropout import GenePanelDropout
 
 
 def pretrain_encoder(
@@ -18,7 +18,7 @@ def pretrain_encoder(
     layer_sizes: Sequence[int],
     *,
     activation: str | Sequence[str],
-    code_activation: str,
+    latent_activation: str,
     gene_masking: float = 0.0,
     gene_masking_from: float = 0.0,
     gene_sets: GeneSetMask | None = None,
@@ -33,7 +33,7 @@ def pretrain_encoder(
         All cells, labelled or not.
     layer_sizes
         Widths of the layers; with `gene_sets` of those above the layer of gene sets.
-    activation, code_activation
+    activation, latent_activation
         Names of activations that NumPy can run.
     gene_masking, gene_masking_from
         Largest and least share of genes that a cut batch of the first layer lacks; 0 cuts none.
@@ -49,7 +49,7 @@ def pretrain_encoder(
     hidden = list(activation) if isinstance(activation, list | tuple) else [activation]
     for name in hidden:
         check_choice("activation", name, tuple(ACTIVATIONS))
-    check_choice("code_activation", code_activation, tuple(ACTIVATIONS))
+    check_choice("latent_activation", latent_activation, tuple(ACTIVATIONS))
     entries: list[Any] = list(layer_sizes)
     loss: Any = settings.get("loss", "squared_error")
     first_loss = loss[0] if isinstance(loss, list | tuple) and loss else loss
@@ -71,14 +71,14 @@ def pretrain_encoder(
         levels = _by_layer(settings.get("corruption_level", 0.3), len(entries))
         if noises and levels:  # of a wrong length otherwise, which is refused below
             first = get_corruption(noises[0], levels[0])
-            panels = PanelNoise(cells.transform, gene_masking, then=first, lowest=gene_masking_from)
+            panels = GenePanelDropout(cells.transform, gene_masking, then=first, lowest=gene_masking_from)
             settings["corruption"] = [panels, *noises[1:]]
     stack = pretrain_stack(
         cells,
         entries,
         counts=cells.counts() if isinstance(first_loss, str) and first_loss in COUNT_LOSSES else None,
         activation=activation,
-        code_activation=code_activation,
+        latent_activation=latent_activation,
         **settings,
     )
     layers = []

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from abuse.world import Draft
 
 #: Values that hardly any argument takes, by name.
@@ -128,10 +128,10 @@ def _hashable(value: Any) -> bool:
 
 def spoil_owner(draft: Draft) -> str:
     """Damage the encoder or the reference that goes in, as a user may who sets its fields."""
-    name = draft.pick(draft.named(sq.Encoder))
+    name = draft.pick(draft.named(scq.Encoder))
     encoder = copy.deepcopy(draft.arguments[name])
     kinds: dict[str, Callable[[], object]] = {
-        "no head": lambda: setattr(encoder, "head", None),
+        "no classifier": lambda: setattr(encoder, "classifier", None),
         "no pretrained layers": lambda: setattr(encoder, "pretrained", None),
         "no parameters": encoder.parameters.clear,
         "no history": encoder.history.clear,

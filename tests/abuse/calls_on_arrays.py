@@ -23,23 +23,23 @@ def _stats(draft: Draft) -> None:
     rates = rng.dirichlet(np.ones(3), 12)
     scores, kinds = rng.random(12), rng.integers(0, 3, 12)
     distances = np.sort(rng.random((12, 4)), axis=1)
-    hits = rng.integers(0, 3, (12, 4))
+    neighbors = rng.integers(0, 3, (12, 4))
     draft.function, draft.arguments = draft.pick(
         [
-            (stats.vote_probabilities, {"distances": distances, "labels": hits, "n_types": 3}),
-            (stats.type_centroids, {"codes": rates, "labels": kinds, "n_types": 3}),
-            (stats.centroid_probabilities, {"codes": rates, "centroids": np.eye(3)}),
+            (stats.vote_probabilities, {"distances": distances, "labels": neighbors, "n_types": 3}),
+            (stats.type_centroids, {"latent": rates, "labels": kinds, "n_types": 3}),
+            (stats.centroid_probabilities, {"latent": rates, "centroids": np.eye(3)}),
             (
                 stats.conformal_pvalues,
                 {"scores": scores, "groups": kinds, "calibration_scores": scores, "calibration_groups": kinds},
             ),
-            (stats.reject, {"pvalues": scores, "error_rate": 0.1, "control": draft.pick(["cell", "fdr"])}),
+            (stats.reject, {"pvalues": scores, "alpha": 0.1, "corr_method": draft.pick([None, "benjamini-hochberg"])}),
             (stats.set_threshold, {"true_probabilities": scores, "coverage": 0.9}),
-            (stats.fit_combination, {"opinions": [rates, rates], "truth": kinds}),
-            (stats.Combination(1.0), {"opinions": [rates, rates]}),
+            (stats.fit_combination, {"members": [rates, rates], "truth": kinds}),
+            (stats.Combination(1.0), {"members": [rates, rates]}),
             (stats.Combination, {"temperature": 1.0}),
             (stats.expected_calibration_error, {"confidence": scores, "correct": kinds == 0, "n_bins": 5}),
-            (stats.average_precision, {"relevant": hits == 0, "n_relevant": kinds}),
+            (stats.average_precision, {"relevant": neighbors == 0, "n_relevant": kinds}),
             (stats.average_flexible_precision, {"similarity": distances, "best": distances}),
             (stats.mean_by_type, {"values": scores, "types": kinds}),
             (stats.TypeGaussians.fit, {"x": rates, "labels": kinds, "n_types": 3}),

@@ -5,29 +5,29 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-import scquery_ae as sq
+import scquery_ae as scq
 from abuse.world import Draft, gmt, obo, reference, training
 from scquery_ae import gene_sets, pl
 
 
 def _normalize(draft: Draft) -> None:
-    draft.function = sq.pp.normalize
+    draft.function = scq.pp.normalize
     draft.arguments = {"adata": draft.world.query.copy(), "n_top_genes": 30}
 
 
 def _align_genes(draft: Draft) -> None:
-    draft.function = sq.pp.align_genes
+    draft.function = scq.pp.align_genes
     owner = draft.pick([draft.world.reference, draft.world.encoder])
     draft.arguments = {"adata": draft.world.query.copy(), "reference": owner}
 
 
 def _check(draft: Draft) -> None:
-    draft.function = sq.pp.check
+    draft.function = scq.pp.check
     draft.arguments = {"adata": draft.world.query.copy(), "reference": reference(draft)}
 
 
 def _pretrain(draft: Draft) -> None:
-    draft.function = sq.tl.pretrain
+    draft.function = scq.tl.pretrain
     draft.arguments = {"adata": draft.world.cells.copy(), "layer_sizes": (4, 3), **training(draft)}
     draft.fixed = ("epochs", "checkpoint")
     if draft.rng.random() < 0.4:
@@ -37,7 +37,7 @@ def _pretrain(draft: Draft) -> None:
 
 
 def _finetune(draft: Draft) -> None:
-    draft.function = sq.tl.finetune
+    draft.function = scq.tl.finetune
     draft.arguments = {
         "adata": draft.world.cells.copy(),
         "encoder": copy.deepcopy(draft.world.encoder),
@@ -52,12 +52,12 @@ def _finetune(draft: Draft) -> None:
 
 
 def _embed(draft: Draft) -> None:
-    draft.function = sq.tl.embed
+    draft.function = scq.tl.embed
     draft.arguments = {"adata": draft.world.query.copy(), "encoder": draft.world.encoder}
 
 
 def _build_reference(draft: Draft) -> None:
-    draft.function = sq.tl.build_reference
+    draft.function = scq.tl.build_reference
     draft.arguments = {
         "adata": draft.world.cells.copy(),
         "encoder": copy.deepcopy(draft.world.encoder),
@@ -68,15 +68,15 @@ def _build_reference(draft: Draft) -> None:
 
 
 def _query(draft: Draft) -> None:
-    draft.function = sq.tl.query
+    draft.function = scq.tl.query
     draft.arguments = {"adata": draft.world.query.copy(), "reference": reference(draft), "n_neighbors": 5}
     if draft.rng.random() < 0.3:
-        extra = draft.pick([{"where": {"batch": "batch 0"}}, {"exclude_same": "batch"}, {"spread_over": "batch"}])
+        extra = draft.pick([{"where": {"batch": "batch 0"}}, {"exclude_key": "batch"}, {"diversify_key": "batch"}])
         draft.arguments.update(extra)
 
 
 def _audit(draft: Draft) -> None:
-    draft.function = sq.tl.audit
+    draft.function = scq.tl.audit
     draft.arguments = {
         "adata": draft.world.cells.copy(),
         "encoder": copy.deepcopy(draft.world.encoder),
@@ -88,12 +88,12 @@ def _audit(draft: Draft) -> None:
 
 
 def _explain(draft: Draft) -> None:
-    draft.function = sq.tl.explain
-    draft.arguments = {"adata": draft.world.query.copy(), "reference": reference(draft), "cell": "cell0", "hit": 0}
+    draft.function = scq.tl.explain
+    draft.arguments = {"adata": draft.world.query.copy(), "reference": reference(draft), "cell": "cell0", "neighbor": 0}
 
 
 def _coarsen(draft: Draft) -> None:
-    draft.function = sq.tl.coarsen
+    draft.function = scq.tl.coarsen
     draft.arguments = {
         "adata": draft.world.queried.copy(),
         "ontology": obo(draft),
@@ -139,7 +139,7 @@ def _plot_query(draft: Draft) -> None:
 
 def _plot_explain(draft: Draft) -> None:
     draft.function = pl.explain
-    draft.arguments = {"table": sq.tl.explain(draft.world.query, draft.world.reference, 0), "n_genes": 3}
+    draft.arguments = {"table": scq.tl.explain(draft.world.query, draft.world.reference, 0), "n_genes": 3}
     _save_figure(draft)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-import scquery_ae as sq
+import scquery_ae as scq
 from abuse.world import Draft, bundle, gmt, obo
 from scquery_ae import gene_sets, ontology
 
@@ -21,7 +21,7 @@ def _save(draft: Draft) -> None:
 
 
 def _load(draft: Draft) -> None:
-    draft.function = sq.Reference.load
+    draft.function = scq.Reference.load
     draft.arguments = {"path": bundle(draft)}
 
 

@@ -11,7 +11,7 @@ import anndata
 import numpy as np
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from abuse.arguments import spoil_argument, spoil_mapping, spoil_owner
 from abuse.bundles import bundle_names, spoil_bundle
 from abuse.calls_on_arrays import ARRAYS
@@ -42,7 +42,7 @@ def _possible(draft: Draft) -> list[Callable[[Draft], str]]:
         possible += [spoil_file] * 4
     if bundle_names(draft):
         possible += [spoil_bundle] * 6
-    if draft.named(sq.Encoder):
+    if draft.named(scq.Encoder):
         possible += [spoil_owner]
     return possible
 
@@ -91,4 +91,4 @@ def case(seed: int, world: World, folder: Path) -> Case:
 
 
 def _own_kind(value: Any) -> bool:
-    return isinstance(value, sq.Reference | sq.Encoder)
+    return isinstance(value, scq.Reference | scq.Encoder)

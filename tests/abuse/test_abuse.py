@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from abuse.cases import CALLS, case, drawn_call
 from abuse.state import files, state
 from abuse.world import Case, World
@@ -53,7 +53,7 @@ def world(trained, tmp_path_factory) -> World:
     cells = trained.adata[:48].copy()
     query = build_adata(30, 120, seed=2)
     queried = query.copy()
-    sq.tl.query(queried, trained.reference, n_neighbors=5)
+    scq.tl.query(queried, trained.reference, n_neighbors=5)
     folder = tmp_path_factory.mktemp("abuse")
     for name in ("small.scq", "small.zip"):
         trained.reference.save(folder / name)
@@ -93,12 +93,12 @@ def _judged(drawn: Case, before: tuple[object, object], top: Path) -> str | None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning, sq.ScqueryWarning):
+            for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning, scq.ScqueryWarning):
                 warnings.simplefilter("ignore", category)
             for message in NOISE:
                 warnings.filterwarnings("ignore", message=message)
             drawn.run()
-    except sq.ScqueryError as error:
+    except scq.ScqueryError as error:
         if len(str(error)) <= SHORTEST_MESSAGE:
             return f"a message that says nothing: {error!r}"
     except BaseException as error:  # noqa: BLE001 (anything that is not ours is what this looks for)
@@ -162,14 +162,14 @@ def test_the_judge_sees_a_foreign_error_a_changed_cell_and_a_file_left_behind(wo
 
     def changing() -> None:
         adata.obs["new"] = 1
-        raise sq.ArgumentError(good)
+        raise scq.ArgumentError(good)
 
     def writing() -> None:
         (workplace / "left").write_text("behind")
-        raise sq.ArgumentError(good)
+        raise scq.ArgumentError(good)
 
     def silent() -> None:
-        raise sq.ArgumentError(bad)
+        raise scq.ArgumentError(bad)
 
     def warning() -> None:
         np.log(np.zeros(1))

@@ -11,7 +11,7 @@ from typing import Any
 import anndata
 import numpy as np
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class World:
     query: anndata.AnnData
     cells: anndata.AnnData
     queried: anndata.AnnData
-    encoder: sq.Encoder
-    reference: sq.Reference
+    encoder: scq.Encoder
+    reference: scq.Reference
     bundle: Path
     archive: Path
 

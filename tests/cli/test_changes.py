@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def test_added_cells_are_those_of_the_method(run, own, more, tmp_path):
     asked = ("add", tmp_path / "more.h5ad", own, "--label-key", "kind")
     done = run(*asked, "-o", tmp_path / "grown.scq", "--json")
     assert (done.code, done.err) == (0, "")
-    expected = sq.Reference.load(own)
+    expected = scq.Reference.load(own)
     expected.add(more, label_key="kind")
-    found = sq.Reference.load(tmp_path / "grown.scq")
+    found = scq.Reference.load(tmp_path / "grown.scq")
     np.testing.assert_array_equal(found.embedding, expected.embedding)
     assert found.obs.index.tolist() == expected.obs.index.tolist()
     assert found.types == expected.types
@@ -45,30 +45,30 @@ def test_added_cells_are_those_of_the_method(run, own, more, tmp_path):
     types = {row["label"]: row for row in done.json["types"]}
     assert types["type new"] == {"label": "type new", "n_before": 0, "n_after": 8, "new": True}
     assert types["type 0"]["n_after"] == types["type 0"]["n_before"] + 12
-    assert sq.Reference.load(own).n_obs == 240
-    # Named by neighbours from now on.
+    assert scq.Reference.load(own).n_obs == 240
+    # Named by neighbors from now on.
     row = next(line for line in run("info", tmp_path / "grown.scq").out.splitlines() if line.startswith("type new"))
     assert row.split() == ["type", "new", "8", "8", "added", "later"]
 
     shown = run(*asked, "--in-place").out
     assert "added 20 cells; the reference has 260 of 4 types" in shown
     assert any(line.split() == ["type", "new", "(new)", "0", "8"] for line in shown.splitlines())
-    np.testing.assert_array_equal(sq.Reference.load(own).embedding, expected.embedding)
+    np.testing.assert_array_equal(scq.Reference.load(own).embedding, expected.embedding)
     run(*asked, "--in-place").is_one_line(1, r"20 cells have names that are in the reference already, such as 'new0'")
 
 
 def test_cells_without_labels_cannot_be_added(run, own, more, tmp_path):
     asked = ("add", tmp_path / "more.h5ad", own, "--in-place")
     run(*asked).is_one_line(1, r"`--label-key cell_type` is not a column of `obs`. Expected one of")
-    assert sq.Reference.load(own).n_obs == 240
+    assert scq.Reference.load(own).n_obs == 240
 
 
 def test_removed_cells_are_those_of_the_method(run, own, tmp_path):
     done = run("remove", own, "--where", "batch=batch 0", "--where", "cell_type=type 1", "-o", tmp_path / "less.scq")
     assert done.code == 0
-    expected = sq.Reference.load(own)
+    expected = scq.Reference.load(own)
     expected.remove(where={"batch": "batch 0", "cell_type": "type 1"})
-    found = sq.Reference.load(tmp_path / "less.scq")
+    found = scq.Reference.load(tmp_path / "less.scq")
     assert found.obs.index.tolist() == expected.obs.index.tolist()
     np.testing.assert_array_equal(found.embedding, expected.embedding)
     assert f"removed {240 - expected.n_obs} cells; the reference has {expected.n_obs} of 3 types" in done.out
@@ -78,9 +78,9 @@ def test_cells_by_name_from_options_a_file_and_standard_input(run, own, tmp_path
     (tmp_path / "names.txt").write_text("cell1\n\n  cell2  \n")
     found = run("remove", own, "--name", "cell0", "--names-from", tmp_path / "names.txt", "--in-place", "--json").json
     assert (found["command"], found["n_cells"], found["output"]) == ("remove", 3, str(own))
-    assert not {"cell0", "cell1", "cell2"} & set(sq.Reference.load(own).obs.index)
+    assert not {"cell0", "cell1", "cell2"} & set(scq.Reference.load(own).obs.index)
     assert run("remove", own, "--names-from", "-", "--in-place", input="cell3\n").code == 0
-    assert sq.Reference.load(own).n_obs == 236
+    assert scq.Reference.load(own).n_obs == 236
 
 
 def test_a_dry_run_writes_nothing(run, own):
@@ -112,4 +112,4 @@ def test_what_cannot_be_removed(run, own, tmp_path):
     )
     run(*asked, "--names-from", tmp_path / "no.txt").is_one_line(1, r"no.txt cannot be read as a list of names")
     run("remove", own, "--name", "cell0", "-o", own).is_one_line(1, r"own.scq is what is read")
-    assert sq.Reference.load(own).n_obs == 240
+    assert scq.Reference.load(own).n_obs == 240

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import _demo
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def test_demo_writes_its_files_and_beats_the_majority(tmp_path):
     majority = cells.obs["cell_type"].value_counts(normalize=True).iloc[0]
     assert table["accuracy"][0] == pytest.approx(correct)
     assert correct > majority + 0.2
-    assert sq.Reference.load(tmp_path / "out" / "pbmc.scq").n_obs + cells.n_obs == 700
+    assert scq.Reference.load(tmp_path / "out" / "pbmc.scq").n_obs + cells.n_obs == 700
     assert (tmp_path / "out" / "query.png").read_bytes().startswith(b"\x89PNG")
     for name in ("query.h5ad", "pbmc.scq", "query.png"):
         assert any(str(tmp_path / "out" / name) in line for line in said)
@@ -34,12 +34,12 @@ def test_demo_writes_its_files_and_beats_the_majority(tmp_path):
 def test_demo_into_a_file_is_one_helpful_line(tmp_path):
     blocked = tmp_path / "taken"
     blocked.write_text("")
-    with pytest.raises(sq.ScqueryError, match=r"cannot write to .*taken.*--output"):
+    with pytest.raises(scq.ScqueryError, match=r"cannot write to .*taken.*--output"):
         _demo.run_demo(blocked / "out", n_seeds=1, say=lambda _: None)
 
 
 def test_split_is_stratified_and_complete():
-    cells = sq.datasets.pbmc68k_reduced()
+    cells = scq.datasets.pbmc68k_reduced()
     training, query = _demo.split(cells, seed=3)
     assert set(training.obs_names) | set(query.obs_names) == set(cells.obs_names)
     assert training.n_obs + query.n_obs == cells.n_obs

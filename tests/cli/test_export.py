@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 
 @pytest.fixture(scope="module")
 def annotated(query_file, saved_reference, tmp_path_factory):
     """What ``query`` writes."""
     adata = anndata.read_h5ad(query_file)
-    sq.tl.query(adata, saved_reference)
+    scq.tl.query(adata, saved_reference)
     adata.obs["visit"] = pd.date_range("2020-01-01", periods=30).astype(str)
     adata.obs["total"] = np.asarray(adata.X.sum(axis=1)).ravel().astype(np.float64)
     adata.obs["rank"] = np.arange(30)
@@ -90,7 +90,7 @@ def test_a_reference_for_cellxgene(run, saved_reference, reference, tmp_path):
 def test_a_umap_that_is_there_is_taken(run, cells_file, make_encoder, tmp_path):
     adata = anndata.read_h5ad(cells_file)
     adata.X = sparse.csr_matrix(adata.X, dtype=np.float64)
-    sq.tl.embed(adata, make_encoder(adata))
+    scq.tl.embed(adata, make_encoder(adata))
     adata.write_h5ad(tmp_path / "cells.h5ad")
     assert run("export", tmp_path / "cells.h5ad", "-o", tmp_path / "c.h5ad").code == 0
     found = anndata.read_h5ad(tmp_path / "c.h5ad")

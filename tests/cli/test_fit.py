@@ -4,7 +4,7 @@ import anndata
 import numpy as np
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.cli import fitting
 
 from .conftest import write_mtx
@@ -26,11 +26,11 @@ def test_the_reference_is_that_of_the_calls(run, cells_file, tmp_path):
     assert (done.code, done.err) == (0, "")
 
     adata = anndata.read_h5ad(cells_file)
-    sq.pp.normalize(adata, n_top_genes=40, batch_key="donor")
-    encoder = sq.tl.pretrain(adata, layer_sizes=(8, 4), epochs=2, random_state=3)
-    sq.tl.finetune(adata, encoder, label_key="cell_type", batch_key="donor", epochs=2, random_state=3)
-    expected = sq.tl.build_reference(adata, encoder, label_key="cell_type", batch_key="donor")
-    found = sq.Reference.load(tmp_path / "made.scq")
+    scq.pp.normalize(adata, n_top_genes=40, batch_key="donor")
+    encoder = scq.tl.pretrain(adata, layer_sizes=(8, 4), epochs=2, random_state=3)
+    scq.tl.finetune(adata, encoder, label_key="cell_type", batch_key="donor", epochs=2, random_state=3)
+    expected = scq.tl.build_reference(adata, encoder, label_key="cell_type", batch_key="donor")
+    found = scq.Reference.load(tmp_path / "made.scq")
     np.testing.assert_array_equal(found.embedding, expected.embedding)
     np.testing.assert_array_equal(found.held_out, expected.held_out)
     assert found.types == expected.types
@@ -62,7 +62,7 @@ def test_several_files_with_their_names_as_batches(run, make_adata, tmp_path):
     options = ("--label-key", "cell_type", "--file-key", "study", "--batch-key", "study", "--no-lazy", *SMALL)
     done = run("fit", *files, *options, "-o", tmp_path / "both.zip")
     assert done.code == 0, done.err
-    reference = sq.Reference.load(tmp_path / "both.zip")
+    reference = scq.Reference.load(tmp_path / "both.zip")
     assert reference.obs["study"].value_counts().to_dict() == {"one": 40, "two": 40}
     assert "80, 0 of them without a label" in done.out
     assert "3 in cell_type" in done.out
@@ -71,7 +71,7 @@ def test_several_files_with_their_names_as_batches(run, make_adata, tmp_path):
 def test_one_file_gets_its_name_as_batch_too(run, cells_file, tmp_path):
     options = ("--label-key", "cell_type", "--file-key", "study", *SMALL)
     assert run("fit", cells_file, *options, "-o", tmp_path / "made.scq").code == 0
-    assert set(sq.Reference.load(tmp_path / "made.scq").obs["study"]) == {"labelled"}
+    assert set(scq.Reference.load(tmp_path / "made.scq").obs["study"]) == {"labelled"}
 
 
 def test_labels_that_are_none_genes_by_another_column_and_the_raw_matrix(run, cells_file, tmp_path):
@@ -80,7 +80,7 @@ def test_labels_that_are_none_genes_by_another_column_and_the_raw_matrix(run, ce
     assert done.code == 0, done.err
     assert done.json["n_unlabelled"] == 30
     assert done.json["types"] == ["type 0", "type 1"]
-    assert all(gene.startswith("ENSG") for gene in sq.Reference.load(tmp_path / "made.scq").encoder.genes)
+    assert all(gene.startswith("ENSG") for gene in scq.Reference.load(tmp_path / "made.scq").encoder.genes)
 
 
 def test_cells_in_blocks_and_a_checkpoint_to_go_on_from(run, cells_file, tmp_path):
@@ -90,7 +90,7 @@ def test_cells_in_blocks_and_a_checkpoint_to_go_on_from(run, cells_file, tmp_pat
     assert len(kept) >= 3  # two layers and the fine-tuning
     assert run("fit", cells_file, *options, "-o", tmp_path / "second.scq").code == 0
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "steps").iterdir()} == kept
-    first, second = (sq.Reference.load(tmp_path / f"{name}.scq") for name in ("first", "second"))
+    first, second = (scq.Reference.load(tmp_path / f"{name}.scq") for name in ("first", "second"))
     np.testing.assert_array_equal(first.embedding, second.embedding)
 
 
@@ -102,7 +102,7 @@ def test_cells_in_blocks_and_a_checkpoint_to_go_on_from(run, cells_file, tmp_pat
         (["--label-key", "one"], r"--label-key one must give at least two cell types. Received 1 \(90 of 90 cells"),
         (["--label-key", "cell_type", "--batch-key", "study"], r"`--batch-key study` is not a column"),
         (["--label-key", "cell_type", "--calibration", "leave_one_batch_out"], r"need a --batch-key"),
-        (["--label-key", "cell_type", "--batch-invariance", "0.3"], r"need a --batch-key: the column of the batches"),
+        (["--label-key", "cell_type", "--adversarial-weight", "0.3"], r"need a --batch-key: the column of the batches"),
         (
             ["--label-key", "cell_type", "--batch-key", "one", "--calibration", "leave_one_batch_out"],
             r"need two batches of labelled cells. --batch-key one gives one",
@@ -152,7 +152,7 @@ def test_genes_can_be_those_of_a_query_too(run, cells_file, make_adata, tmp_path
     options = ("--label-key", "cell_type", "--gene-key", "ensembl", "--genes-of", tmp_path / "query.h5ad", *SMALL)
     done = run("fit", cells_file, *options, "-o", tmp_path / "made.scq", "--json")
     assert done.json["n_genes"] == 30
-    reference = sq.Reference.load(tmp_path / "made.scq")
+    reference = scq.Reference.load(tmp_path / "made.scq")
     assert {gene.split(".")[0] for gene in reference.encoder.genes} == set(query.var_names)
     assert reference.provenance["fit"]["options"]["genes_of"] == ["query.h5ad"]
     query.var_names = [f"x{i}" for i in range(30)]
@@ -192,9 +192,9 @@ def test_a_10x_folder_has_no_labels(run, make_adata, tmp_path):
 def test_a_save_that_fails_is_about_the_place(run, cells_file, tmp_path, monkeypatch):
     def full(*_, **__):
         msg = "The reference could not be written to made.scq: No space left on device."
-        raise sq.BundleError(msg)
+        raise scq.BundleError(msg)
 
-    monkeypatch.setattr(sq.Reference, "save", full)
+    monkeypatch.setattr(scq.Reference, "save", full)
     asked = ("fit", cells_file, "--label-key", "cell_type", *SMALL, "-o", tmp_path / "made.scq")
     run(*asked).is_one_line(1, r"could not be written to made.scq: No space left on device")
 
@@ -211,5 +211,5 @@ def test_names_that_repeat_across_files_are_numbered(run, make_adata, tmp_path):
     done = run(*asked, "--make-unique", "-o", tmp_path / "made.scq")
     assert done.code == 0, done.err
     assert {"cell-one", "cell-one-1", "cell-two", "cell-two-1"} <= set(
-        sq.Reference.load(tmp_path / "made.scq").obs.index
+        scq.Reference.load(tmp_path / "made.scq").obs.index
     )

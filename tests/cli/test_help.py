@@ -10,21 +10,21 @@ import sys
 import click
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.cli import main
 from scquery_ae.cli.group import COMMANDS
 from scquery_ae.cli.signatures import constant, defaults
 
 CALLS = {
-    "pp.normalize.normalize": sq.pp.normalize,
-    "pp.check.check": sq.pp.check,
-    "tl.pretrain.pretrain": sq.tl.pretrain,
-    "tl.finetune.finetune": sq.tl.finetune,
-    "tl.build_reference.build_reference": sq.tl.build_reference,
-    "tl.query.query": sq.tl.query,
-    "tl.embed.embed": sq.tl.embed,
-    "loaders.files.read_lazy": sq.read_lazy,
-    "reference.reference.Reference.add": sq.Reference.add,
+    "pp.normalize.normalize": scq.pp.normalize,
+    "pp.check.check": scq.pp.check,
+    "tl.pretrain.pretrain": scq.tl.pretrain,
+    "tl.finetune.finetune": scq.tl.finetune,
+    "tl.build_reference.build_reference": scq.tl.build_reference,
+    "tl.query.query": scq.tl.query,
+    "tl.embed.embed": scq.tl.embed,
+    "loaders.files.read_lazy": scq.read_lazy,
+    "reference.reference.Reference.add": scq.Reference.add,
 }
 
 #: Arguments of a call that its command has no option for, and why.
@@ -36,7 +36,7 @@ NOT_OFFERED = {
     "export": {"checkpoint"},
     "fit": {
         *("target_sum", "copy", "progress", "key_added", "rows"),
-        *("module", "activation", "code_activation", "loss", "corrupted_weight", "untouched_weight", "free_units"),
+        *("module", "activation", "latent_activation", "loss", "corrupted_weight", "uncorrupted_weight", "free_units"),
         *("patience", "batch_size", "learning_rate", "validation_fraction"),
         *("label_smoothing", "metric_weight", "margin", "dropout"),
     },
@@ -97,19 +97,19 @@ def test_options_have_the_names_and_defaults_of_the_arguments(name):
 
 def test_what_two_calls_share_means_the_one_it_says():
     options = options_of("fit")
-    assert options["corruption_level"].default == python_defaults(sq.tl.pretrain)["corruption_level"]
-    assert options["gene_masking"].default == python_defaults(sq.tl.finetune)["gene_masking"]
+    assert options["corruption_level"].default == python_defaults(scq.tl.pretrain)["corruption_level"]
+    assert options["gene_masking"].default == python_defaults(scq.tl.finetune)["gene_masking"]
 
 
 def test_choices_are_those_of_the_package():
     from scquery_ae.loaders.open import INPUT_STATES
-    from scquery_ae.stats import CONTROLS
-    from scquery_ae.tl._labels import WRONG_LABELS
+    from scquery_ae.stats import CORR_METHODS
+    from scquery_ae.tl._labels import LABEL_ISSUES
     from scquery_ae.tl.build_reference import CALIBRATIONS
 
     assert tuple(options_of("query")["input_state"].type.choices) == INPUT_STATES
-    assert tuple(options_of("query")["control"].type.choices) == CONTROLS
-    assert tuple(options_of("fit")["wrong_labels"].type.choices) == WRONG_LABELS
+    assert tuple(options_of("query")["corr_method"].type.choices) == CORR_METHODS
+    assert tuple(options_of("fit")["label_issues"].type.choices) == LABEL_ISSUES
     assert tuple(options_of("fit")["calibration"].type.choices) == CALIBRATIONS
 
 
@@ -146,7 +146,7 @@ def test_every_command_that_reports_has_json(name):
 
 
 def test_the_version(run):
-    assert run("--version").out.split()[-1] == sq.__version__
+    assert run("--version").out.split()[-1] == scq.__version__
 
 
 def test_a_misspelt_command_gets_the_right_one(run):

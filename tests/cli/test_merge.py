@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 
 @pytest.fixture
 def parts(saved_reference, tmp_path):
     """The small reference in three: batch 0; batch 1 without "type 2"; and the rest, with "type 2" as "other"."""
-    whole = sq.Reference.load(saved_reference)
+    whole = scq.Reference.load(saved_reference)
     obs = whole.obs
     first = obs["batch"] == "batch 0"
     third = ~first & (obs["cell_type"] == "type 2")
@@ -19,7 +19,7 @@ def parts(saved_reference, tmp_path):
     third |= ~first & obs.index.isin(obs.index[~first & (obs["cell_type"] == "type 1")][:5])
     paths = []
     for name, kept in (("first", first), ("second", ~first & ~third), ("third", third)):
-        part = sq.Reference.load(saved_reference)
+        part = scq.Reference.load(saved_reference)
         part.remove(obs.index[~kept])
         if name == "third":
             part.relabel({"type 2": "other"})
@@ -31,7 +31,7 @@ def parts(saved_reference, tmp_path):
 @pytest.fixture
 def stranger(saved_reference, tmp_path):
     """A reference of other cells by another encoder."""
-    other = sq.Reference.load(saved_reference)
+    other = scq.Reference.load(saved_reference)
     other.encoder.layers[0].kernel.setflags(write=True)
     other.encoder.layers[0].kernel[0, 0] += 1
     other.obs.index = [f"else{i}" for i in range(other.n_obs)]
@@ -41,19 +41,19 @@ def stranger(saved_reference, tmp_path):
 
 def test_merged_references_are_those_of_the_method(run, parts, saved_reference, tmp_path):
     first, second, third = parts
-    n = {path: sq.Reference.load(path).n_obs for path in parts}
+    n = {path: scq.Reference.load(path).n_obs for path in parts}
     done = run("merge", first, second, third, "-o", tmp_path / "all.scq", "--json")
     assert (done.code, done.err) == (0, "")
-    found = sq.Reference.load(tmp_path / "all.scq")
-    expected = sq.Reference.load(first)
-    expected.merge(sq.Reference.load(second))
-    expected.merge(sq.Reference.load(third))
+    found = scq.Reference.load(tmp_path / "all.scq")
+    expected = scq.Reference.load(first)
+    expected.merge(scq.Reference.load(second))
+    expected.merge(scq.Reference.load(third))
     assert found.obs.index.tolist() == expected.obs.index.tolist()
     assert found.types == expected.types == ("type 0", "type 1", "type 2", "other")
     np.testing.assert_array_equal(found.embedding, expected.embedding)
     np.testing.assert_array_equal(found.calibration.scores, expected.calibration.scores)
     # Every cell of the whole is there with its own code.
-    whole = sq.Reference.load(saved_reference)
+    whole = scq.Reference.load(saved_reference)
     assert sorted(found.obs.index) == sorted(whole.obs.index)
     np.testing.assert_array_equal(found.embedding, whole.embedding[whole.obs.index.get_indexer(found.obs.index)])
 
@@ -64,34 +64,34 @@ def test_merged_references_are_those_of_the_method(run, parts, saved_reference, 
     assert done.json["others"] == [str(second), str(third)]
     assert (done.json["n_cells"], done.json["n_obs"]) == (n[second] + n[third], 240)
     types = {row["label"]: row for row in done.json["types"]}
-    new = int((sq.Reference.load(third).obs["cell_type"] == "other").sum())
+    new = int((scq.Reference.load(third).obs["cell_type"] == "other").sum())
     assert types["other"] == {"label": "other", "n_before": 0, "n_after": new, "new": True}
     one = whole.obs["cell_type"] == "type 1"
     before = int((one & (whole.obs["batch"] == "batch 0")).sum())
     assert types["type 1"] == {"label": "type 1", "n_before": before, "n_after": int(one.sum()), "new": False}
     # The parts are as they were.
-    assert {path: sq.Reference.load(path).n_obs for path in parts} == n
+    assert {path: scq.Reference.load(path).n_obs for path in parts} == n
 
 
 def test_in_place_it_is_the_first_that_grows(run, parts):
     first, second, third = parts
-    n = {path: sq.Reference.load(path).n_obs for path in parts}
+    n = {path: scq.Reference.load(path).n_obs for path in parts}
     shown = run("merge", first, third, "--in-place").out.splitlines()
     assert shown[0] == f"merged in {n[third]} cells; the reference has {n[first] + n[third]} of 4 types"
     assert any(line.split()[:3] == ["other", "(new)", "0"] for line in shown)
     assert shown[-1] == f"wrote {first}"
-    assert sq.Reference.load(first).n_obs == n[first] + n[third]
-    assert sq.Reference.load(third).n_obs == n[third]
+    assert scq.Reference.load(first).n_obs == n[first] + n[third]
+    assert scq.Reference.load(third).n_obs == n[third]
     assert run("merge", first, second, "--in-place").code == 0
-    assert sq.Reference.load(first).n_obs == 240
+    assert scq.Reference.load(first).n_obs == 240
 
 
 def test_zipped_references_merge_too(run, parts, tmp_path):
     first, second, _ = parts
-    sq.Reference.load(second).save(tmp_path / "second.zip")
+    scq.Reference.load(second).save(tmp_path / "second.zip")
     assert run("merge", first, tmp_path / "second.zip", "-o", tmp_path / "both.zip").code == 0
-    n = sum(sq.Reference.load(path).n_obs for path in (first, second))
-    assert sq.Reference.load(tmp_path / "both.zip").n_obs == n
+    n = sum(scq.Reference.load(path).n_obs for path in (first, second))
+    assert scq.Reference.load(tmp_path / "both.zip").n_obs == n
 
 
 def test_a_dry_run_writes_nothing(run, parts):
@@ -108,12 +108,12 @@ def test_a_dry_run_writes_nothing(run, parts):
 def test_a_reference_that_is_there_is_kept_unless_told(run, parts, tmp_path):
     first, second, third = parts
     shutil.copytree(third, tmp_path / "there.scq")
-    n = sq.Reference.load(third).n_obs
+    n = scq.Reference.load(third).n_obs
     asked = ("merge", first, second, "-o", tmp_path / "there.scq")
     run(*asked).is_one_line(1, r"There is a reference at .*there.scq already. Pass --overwrite")
-    assert sq.Reference.load(tmp_path / "there.scq").n_obs == n
+    assert scq.Reference.load(tmp_path / "there.scq").n_obs == n
     assert run(*asked, "--overwrite").code == 0
-    assert sq.Reference.load(tmp_path / "there.scq").n_obs == 240 - n
+    assert scq.Reference.load(tmp_path / "there.scq").n_obs == 240 - n
 
 
 def test_wrong_use(run, parts, tmp_path):
@@ -129,7 +129,7 @@ def test_wrong_use(run, parts, tmp_path):
 
 def test_what_cannot_be_merged(run, parts, stranger, tmp_path):
     first, second, third = parts
-    n = sq.Reference.load(first).n_obs
+    n = scq.Reference.load(first).n_obs
     shutil.copytree(second, tmp_path / "again.scq")
     asked = ("merge", first, second)
     run(*asked, stranger, "--in-place").is_one_line(
@@ -145,4 +145,4 @@ def test_what_cannot_be_merged(run, parts, stranger, tmp_path):
     (third / "manifest.json").write_text("{}")
     run(*asked, third, "--in-place").is_one_line(3, r"manifest.json cannot be read as the manifest of a reference")
     # Nothing is written before all are in.
-    assert sq.Reference.load(first).n_obs == n
+    assert scq.Reference.load(first).n_obs == n

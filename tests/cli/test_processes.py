@@ -11,10 +11,10 @@ import click
 import numpy as np
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae._errors import warn
 from scquery_ae._logging import logger
-from scquery_ae.cli import say
+from scquery_ae.cli import echo
 from scquery_ae.cli.failures import spoken
 from scquery_ae.cli.query import query
 
@@ -139,13 +139,13 @@ def test_json_has_no_nan_and_no_numpy(tmp_path):
         "f": np.bool_(True),
     }
     expected = {"a": None, "b": [0, 1], "c": str(tmp_path), "d": [1, None, None, True], "e": {"1": "x"}, "f": True}
-    assert say.plain(value) == expected
-    json.dumps(say.plain(value), allow_nan=False)
+    assert echo.plain(value) == expected
+    json.dumps(echo.plain(value), allow_nan=False)
 
 
 def test_warnings_are_lines_said_once(capsys, monkeypatch):
     monkeypatch.setattr(sys, "warnoptions", [])
-    with say.heard() as kept:
+    with echo.heard() as kept:
         for _ in range(2):
             warn("something is\n odd")
         warnings.warn("of another library", FutureWarning, stacklevel=1)
@@ -154,7 +154,7 @@ def test_warnings_are_lines_said_once(capsys, monkeypatch):
     monkeypatch.setattr(sys, "warnoptions", ["default"])
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # as Python does for the option
-        with say.heard() as kept:
+        with echo.heard() as kept:
             warnings.warn("of another library", FutureWarning, stacklevel=1)
     assert kept == []
     assert capsys.readouterr().err == "Warning: of another library\n"
@@ -177,8 +177,8 @@ def test_the_logger_is_left_as_it_was(run, saved_reference):
 def test_training_that_diverges_is_one_line(run, cells_file, tmp_path, monkeypatch):
     def diverge(*_, **__):
         msg = "Training diverged: `loss` should be finite."
-        raise sq.TrainingError(msg)
+        raise scq.TrainingError(msg)
 
-    monkeypatch.setattr(sq.tl, "pretrain", diverge)
+    monkeypatch.setattr(scq.tl, "pretrain", diverge)
     asked = ("fit", cells_file, "--label-key", "cell_type", "-o", tmp_path / "made.scq")
     run(*asked).is_one_line(1, "Training diverged")

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 
-RESULTS = ["label", "confidence", "pvalue", "unknown", "label_set"]
+RESULTS = ["label", "confidence", "pvalue", "unknown", "prediction_set"]
 
 
 @pytest.fixture(scope="module")
 def expected(query_file, saved_reference):
     """What ``tl.query`` makes of the same cells."""
     adata = anndata.read_h5ad(query_file)
-    sq.tl.query(adata, saved_reference)
+    scq.tl.query(adata, saved_reference)
     return adata
 
 
@@ -42,7 +42,7 @@ def test_files_hold_what_the_call_gives(run, query_file, saved_reference, expect
     assert_same(found, expected)
     np.testing.assert_array_equal(found.X.toarray(), expected.X.toarray())
 
-    reference = sq.Reference.load(saved_reference)
+    reference = scq.Reference.load(saved_reference)
     nearest = expected.obsm["scquery_neighbors"][:, 0]
     for name in names[1:]:
         table = pd.read_parquet(tmp_path / name) if name.endswith("parquet") else pd.read_csv(tmp_path / name)
@@ -75,7 +75,7 @@ def test_cells_read_in_blocks_give_the_same(run, formats, saved_reference, expec
     done = run("query", source, saved_reference, "--lazy", "-o", tmp_path / "out.h5ad", "-o", tmp_path / "out.csv")
     assert done.code == 0, done.err
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
-    for column in ("label", "unknown", "label_set"):
+    for column in ("label", "unknown", "prediction_set"):
         assert found.obs[f"scquery_{column}"].tolist() == expected.obs[f"scquery_{column}"].tolist()
     np.testing.assert_allclose(found.obsm["X_scquery"], expected.obsm["X_scquery"], atol=1e-6)
     np.testing.assert_array_equal(found.X.toarray(), expected.X.toarray())
@@ -119,7 +119,7 @@ def test_json_is_one_object_with_the_documented_keys(run, query_file, saved_refe
         *("types", "outputs", "warnings"),
     ]
     assert found["command"] == "query"
-    assert found["scquery_ae"] == sq.__version__
+    assert found["scquery_ae"] == scq.__version__
     assert found["n_obs"] == 30
     assert found["n_unknown"] == int(expected.obs["scquery_unknown"].sum())
     assert found["genes"] == {"n_genes": 100, "n_found": 100, "key": "var_names"}
@@ -134,13 +134,13 @@ def test_json_is_one_object_with_the_documented_keys(run, query_file, saved_refe
 def test_a_page_about_the_query(run, query_file, saved_reference, tmp_path):
     page = tmp_path / "new" / "page.html"
     asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv", "--key-added", "mine", "--report", page)
-    done = run(*asked, "--study-key", "batch", "--json")
+    done = run(*asked, "--batch-key", "batch", "--json")
     assert done.code == 0, done.err
     assert done.json["outputs"] == [str(tmp_path / "out.csv"), str(page)]
     text = page.read_text(encoding="utf-8")
-    # Of the reference by its path, with the preflight, and the studies.
+    # Of the reference by its path, with the check, and the studies.
     assert f"<td>{done.json['reference']['sha256']}</td>" in text
-    assert "The preflight in words" in text
+    assert "The check in words" in text
     assert "Hits by batch" in text
     assert "Left out: make one with" not in text
     assert [found.name for found in page.parent.iterdir()] == ["page.html"]
@@ -154,10 +154,10 @@ def test_a_page_about_the_query(run, query_file, saved_reference, tmp_path):
 
 def test_a_page_that_cannot_be_is_refused_before_the_query(run, query_file, saved_reference, tmp_path):
     asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv")
-    run(*asked, "--study-key", "batch").is_wrong_use(r"--study-key is for the page of --report. Give both or neither")
+    run(*asked, "--batch-key", "batch").is_wrong_use(r"--batch-key is for the page of --report. Give both or neither")
     run(*asked, "--report", tmp_path / "page.pdf").is_wrong_use(r"page.pdf ends in none of .html, .htm")
     asked += ("--report", tmp_path / "page.html")
-    run(*asked, "--study-key", "x").is_one_line(1, r"--study-key x is not a column of the reference. Expected.*'batch'")
+    run(*asked, "--batch-key", "x").is_one_line(1, r"--batch-key x is not a column of the reference. Expected.*'batch'")
     assert not list(tmp_path.iterdir())
 
 
@@ -171,10 +171,10 @@ def test_options_reach_the_call(run, make_adata, saved_reference, tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     asked = {
         "n_neighbors": 5,
-        "error_rate": 0.2,
-        "control": "fdr",
+        "alpha": 0.2,
+        "corr_method": "benjamini-hochberg",
         "coverage": 0.9,
-        "exclude_same": "batch",
+        "exclude_key": "batch",
         "layer": "spare",
         "gene_key": "symbol",
         "input_state": "counts",
@@ -187,12 +187,12 @@ def test_options_reach_the_call(run, make_adata, saved_reference, tmp_path):
     filters = ["--where", "cell_type=type 0", "--where", "cell_type=type 2"]
     done = run("query", tmp_path / "cells.h5ad", saved_reference, *options, *filters, "-o", tmp_path / "out.h5ad")
     assert done.code == 0, done.err
-    sq.tl.query(adata, saved_reference, where={"cell_type": ["type 0", "type 2"]}, **asked)
+    scq.tl.query(adata, saved_reference, where={"cell_type": ["type 0", "type 2"]}, **asked)
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
     np.testing.assert_array_equal(found.obsm["asked_neighbors"], adata.obsm["asked_neighbors"])
-    assert found.obs["asked_label_set"].tolist() == adata.obs["asked_label_set"].tolist()
+    assert found.obs["asked_prediction_set"].tolist() == adata.obs["asked_prediction_set"].tolist()
     assert found.obs["asked_unknown"].tolist() == adata.obs["asked_unknown"].tolist()
-    obs = sq.Reference.load(saved_reference).obs
+    obs = scq.Reference.load(saved_reference).obs
     assert set(obs["cell_type"].iloc[found.obsm["asked_neighbors"].ravel()]) == {"type 0", "type 2"}
     assert set(obs["batch"].iloc[found.obsm["asked_neighbors"].ravel()]) == {"batch 0"}
 
@@ -236,7 +236,7 @@ def test_many_unknown_cells_are_explained(run, make_adata, saved_reference, tmp_
     adata.X = rng.poisson(3, adata.shape).astype(np.float32)
     adata.write_h5ad(tmp_path / "noise.h5ad")
     out = run("query", tmp_path / "noise.h5ad", saved_reference, "-o", tmp_path / "out.csv").out
-    assert "more than the 5.0% that --error-rate allows for cells like the reference's" in out
+    assert "more than the 5.0% that --alpha allows for cells like the reference's" in out
 
 
 @pytest.mark.parametrize(
@@ -245,10 +245,10 @@ def test_many_unknown_cells_are_explained(run, make_adata, saved_reference, tmp_
         (["--layer", "nope"], 1, r"`--layer nope` is not in `layers`. Expected one of"),
         (["--gene-key", "nope"], 1, r"`--gene-key nope` holds no gene names. Expected one of 'var_names', 'ensembl'"),
         (["--n-neighbors", "999"], 1, r"`--n-neighbors 999` is more than there are reference cells \(240\)"),
-        (["--error-rate", "1.5"], 1, r"`--error-rate` must be a number in \(0, 1\). Received 1.5"),
+        (["--alpha", "1.5"], 1, r"`--alpha` must be a number in \(0, 1\). Received 1.5"),
         (["--where", "tissue=liver"], 1, r"`obs` has no column 'tissue'. Expected one of 'cell_type', 'batch'"),
         (["--where", "batch=nine"], 1, r"No reference cell has 'batch' in 'nine'. Expected some of 'batch 0'"),
-        (["--exclude-same", "donor"], 1, r"`--exclude-same donor` is not a column of `obs`"),
+        (["--exclude-key", "donor"], 1, r"`--exclude-key donor` is not a column of `obs`"),
     ],
 )
 def test_a_wrong_option_is_one_line(run, query_file, saved_reference, tmp_path, options, code, match):
@@ -308,7 +308,7 @@ def test_results_are_never_written_over_the_cells(run, query_file, saved_referen
 def test_a_place_that_cannot_be_written_to_is_found_before_the_work(
     run, saved_reference, query_file, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(sq.tl, "query", lambda *_, **__: pytest.fail("the work began"))
+    monkeypatch.setattr(scq.tl, "query", lambda *_, **__: pytest.fail("the work began"))
     (tmp_path / "taken").write_text("")
     asked = ("query", query_file, saved_reference, "-o")
     run(*asked, tmp_path / "taken" / "o.csv").is_one_line(1, r"cannot be written: Not a directory")
@@ -335,6 +335,6 @@ def test_an_unknown_exception_shows_itself(run, saved_reference, query_file, tmp
     def broken(*_, **__):
         return 1 / 0
 
-    monkeypatch.setattr(sq.tl, "query", broken)
+    monkeypatch.setattr(scq.tl, "query", broken)
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         run("query", query_file, saved_reference, "-o", tmp_path / "o.csv")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.shell_completion import ShellComplete
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.cli import main
 from scquery_ae.cli.completion import PROGRAM, VARIABLE
 
@@ -20,7 +20,7 @@ def own(saved_reference, tmp_path):
 
 
 def labels_of(path):
-    reference = sq.Reference.load(path)
+    reference = scq.Reference.load(path)
     return reference.types, reference.obs["cell_type"].astype(object)
 
 
@@ -36,11 +36,11 @@ def test_renamed_types_are_those_of_the_method(run, own, tmp_path):
     new = {"type 0": "T cell", "type 1": "type 1", "type 2": "B=cell"}
     assert labels.dropna().tolist() == [new[kind] for kind in old.dropna()]
     assert (labels.isna() == old.isna()).all()
-    expected = sq.Reference.load(own)
+    expected = scq.Reference.load(own)
     expected.relabel({"type 0": "T cell", "type 2": "B=cell"})
-    found = sq.Reference.load(tmp_path / "new.scq")
+    found = scq.Reference.load(tmp_path / "new.scq")
     np.testing.assert_array_equal(found.embedding, expected.embedding)
-    np.testing.assert_array_equal(found.head_columns, expected.head_columns)
+    np.testing.assert_array_equal(found.classifier_columns, expected.classifier_columns)
     np.testing.assert_array_equal(found.calibration.scores, expected.calibration.scores)
 
     assert list(done.json) == [

@@ -3,26 +3,26 @@
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import _demo
 
 
 def test_check_says_what_the_call_says(run, query_file, saved_reference, make_adata):
     adata = make_adata(30, 120, seed=2)
-    expected = sq.pp.check(adata, saved_reference)
+    expected = scq.pp.check(adata, saved_reference)
     assert run("check", query_file, saved_reference).out == f"{expected}\n"
     found = run("check", query_file, saved_reference, "--json").json
     assert list(found) == [
         *("command", "scquery_ae", "cells", "reference"),
-        *("n_obs", "genes", "important_missing", "source", "input_state", "evidence", "counts", "reference_counts"),
-        *("detected", "reference_detected", "species", "reference_species", "empty", "rehearsal", "problems"),
+        *("n_obs", "genes", "important_missing", "source", "input_state", "reason", "counts", "reference_counts"),
+        *("detected", "reference_detected", "species", "reference_species", "empty", "expected_accuracy", "problems"),
         *("enough_genes", "warnings"),
     ]
     for name in ("n_obs", "genes", "input_state", "counts", "species"):
         assert found[name] == getattr(expected, name)
-    assert found["rehearsal"]["macro_f1"] == pytest.approx(expected.rehearsal.macro_f1)
+    assert found["expected_accuracy"]["macro_f1"] == pytest.approx(expected.expected_accuracy.macro_f1)
     assert found["enough_genes"] is True
-    assert run("check", query_file, saved_reference, "--no-rehearse", "--json").json["rehearsal"] is None
+    assert run("check", query_file, saved_reference, "--no-simulate", "--json").json["expected_accuracy"] is None
 
 
 def test_check_exits_with_4_where_a_query_would_be_refused(run, make_adata, saved_reference, tmp_path):

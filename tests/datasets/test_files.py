@@ -12,7 +12,7 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.datasets.files import DataFile, fetch
 
 files = importlib.import_module("scquery_ae.datasets.files")
@@ -56,7 +56,7 @@ def test_a_file_is_fetched_once(cache, there):
 def test_a_changed_file_in_the_cache_is_refused(cache, there):
     fetch(there).write_bytes(b"other")
     with pytest.raises(
-        sq.DatasetError,
+        scq.DatasetError,
         match=r"kept\.txt is not the expected file: SHA-256 [0-9a-f]{12}\.\.\., expected [0-9a-f]{12}\.\.\.\. "
         r"Remove it; the next call fetches it again\.",
     ):
@@ -68,7 +68,7 @@ def test_a_changed_file_in_the_cache_is_refused(cache, there):
 def test_other_content_is_refused_and_not_kept(cache, there):
     source_of(there).write_bytes(b"<html>log in</html>")
     with pytest.raises(
-        sq.DatasetError, match=r"is not the expected file.*This came from file:///.*is there a page to log in to"
+        scq.DatasetError, match=r"is not the expected file.*This came from file:///.*is there a page to log in to"
     ):
         fetch(there)
     assert list(cache.iterdir()) == []
@@ -77,7 +77,7 @@ def test_other_content_is_refused_and_not_kept(cache, there):
 def test_what_cannot_be_fetched_is_told_with_the_way_around(cache, there):
     source_of(there).unlink()
     with pytest.raises(
-        sq.DatasetError,
+        scq.DatasetError,
         match=r"kept\.txt could not be fetched from file:///\S+ into .*cache.*Try again later, or bring the file here "
         r"by other means and name its folder in the environment variable SCQUERY_AE_DATA\.",
     ):
@@ -91,14 +91,14 @@ def test_an_answer_that_breaks_off_is_told(cache, there, monkeypatch):
         raise IncompleteRead(got, 3)
 
     monkeypatch.setattr(files.shutil, "copyfileobj", broken)
-    with pytest.raises(sq.DatasetError, match=r"could not be fetched from .*IncompleteRead"):
+    with pytest.raises(scq.DatasetError, match=r"could not be fetched from .*IncompleteRead"):
         fetch(there)
     assert list(cache.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_made_is_told(cache, there):
     cache.parent.write_text("a file where the folder should be")
-    with pytest.raises(sq.DatasetError, match=r"kept\.txt could not be fetched from .* into .*cache"):
+    with pytest.raises(scq.DatasetError, match=r"kept\.txt could not be fetched from .* into .*cache"):
         fetch(there)
 
 
@@ -107,13 +107,13 @@ def test_a_folder_that_is_named_takes_the_place_of_the_network(cache, there, tmp
     own.mkdir()
     monkeypatch.setenv("SCQUERY_AE_DATA", str(own))
     with pytest.raises(
-        sq.DatasetError,
+        scq.DatasetError,
         match=r"SCQUERY_AE_DATA names the folder .*own.*, in which there is no kept\.txt\. Fetch it from file:///\S+ "
         r"and put it there under this name, or unset the variable",
     ):
         fetch(there)
     (own / "kept.txt").write_bytes(b"other")
-    with pytest.raises(sq.DatasetError, match=r"is not the expected file.*Fetch it again from file:///"):
+    with pytest.raises(scq.DatasetError, match=r"is not the expected file.*Fetch it again from file:///"):
         fetch(there)
     (own / "kept.txt").write_bytes(b"cells")
     assert fetch(there) == own / "kept.txt"
@@ -147,14 +147,14 @@ def small(path, counts, *, scale=1832.5, extra=0.0):
 def test_kang_are_counts_again(cache, tmp_path, monkeypatch):
     counts = np.array([[5, 0], [0, 700], [12, 1]])
     monkeypatch.setattr(kang, "FILE", small(tmp_path / "a.h5ad", counts))
-    adata = sq.datasets.pbmc_kang()
+    adata = scq.datasets.pbmc_kang()
     assert isinstance(adata.X, sparse.csr_matrix)
     assert adata.X.dtype == np.float32
     np.testing.assert_array_equal(adata.X.toarray(), counts)
     assert list(adata.var_names) == ["ISG15", "LYZ"]
     assert list(adata.obs_names) == ["c1", "c2", "c3"]
     assert list(adata.obs["cell_type"]) == ["B", "NK", "B"]
-    assert list(adata.obs["condition"]) == ["control", "stimulated", "control"]
+    assert list(adata.obs["condition"]) == ["control", "stimulated", "corr_method"]
     assert list(adata.obs) == ["cell_type", "condition", "study"]
     assert (cache / "small.h5ad").is_file()
 
@@ -163,8 +163,8 @@ def test_kang_are_counts_again(cache, tmp_path, monkeypatch):
 def test_kang_in_other_units_are_refused(cache, tmp_path, monkeypatch, scale, extra):
     counts = np.array([[5, 0], [0, 700], [12, 1]])
     monkeypatch.setattr(kang, "FILE", small(tmp_path / "a.h5ad", counts, scale=scale, extra=extra))
-    with pytest.raises(sq.DatasetError, match=r"small\.h5ad cannot be turned back to counts: undoing log1p and the"):
-        sq.datasets.pbmc_kang()
+    with pytest.raises(scq.DatasetError, match=r"small\.h5ad cannot be turned back to counts: undoing log1p and the"):
+        scq.datasets.pbmc_kang()
 
 
 def test_the_address_names_a_commit_and_the_hash_is_whole():
@@ -181,7 +181,7 @@ def test_kang_equal_the_shared_file(shared_data):
     folder = Path(os.environ.get("SCQUERY_AE_DATA") or sc.settings.datasetdir)
     if not (folder / kang.FILE.name).is_file():
         pytest.skip(f"{kang.FILE.name} was never fetched")
-    adata = sq.datasets.pbmc_kang()
+    adata = scq.datasets.pbmc_kang()
     expected = anndata.read_h5ad(shared_data / "pbmc_kang_stim_scgen_valid.h5ad")
     assert adata.shape == (1975, 6998)
     assert list(adata.obs_names) == list(expected.obs_names)

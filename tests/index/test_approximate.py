@@ -1,4 +1,4 @@
-"""Approximate search against exact search, the choice between them, and neighbours for scanpy."""
+"""Approximate search against exact search, the choice between them, and neighbors for scanpy."""
 
 import pickle
 import re
@@ -54,7 +54,7 @@ def built(items):
 
 
 def recall(found, expected):
-    """Share of the true neighbours that were found."""
+    """Share of the true neighbors that were found."""
     pairs = zip(found.indices, expected.indices, strict=True)
     return np.mean([len(set(one) & set(other)) / len(other) for one, other in pairs])
 
@@ -240,7 +240,7 @@ def test_new_rows_find_the_fitted_ones(items):
     assert np.mean(graph.indices.reshape(20, 4) == expected.indices) > 0.95
 
 
-def test_more_neighbours_than_rows_are_all_rows():
+def test_more_neighbors_than_rows_are_all_rows():
     graph = NeighborsTransformer(n_neighbors=10).fit_transform(np.eye(4))
     assert graph.nnz == 16
     with pytest.raises(ArgumentError, match="`n_neighbors` must be an integer of at least 1"):

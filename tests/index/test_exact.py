@@ -110,6 +110,6 @@ def test_queries_of_another_width_are_refused(shape):
         (np.zeros(3, np.int64), np.zeros(3, np.float32)),
     ],
 )
-def test_neighbours_are_checked_on_creation(indices, distances):
+def test_neighbors_are_checked_on_creation(indices, distances):
     with pytest.raises(ArgumentError, match="int64 indices and float32 distances of one shape"):
         Neighbors(indices, distances)

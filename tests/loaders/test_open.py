@@ -6,7 +6,7 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.loaders import fitted_transform, gene_names, open_cells, open_training
 
 
@@ -41,15 +41,15 @@ def test_the_layer_of_counts_goes_before_x_and_a_named_layer_before_both(adata):
 def test_a_stated_state_is_not_second_guessed(adata, input_state):
     adata.X = adata.X.log1p()
     opened = open_cells(adata, genes_of(adata), function="f", input_state=input_state)
-    assert (opened.state.kind, opened.state.evidence) == (input_state, "as stated")
+    assert (opened.state.kind, opened.state.reason) == (input_state, "as stated")
     assert opened.cells.logged == (input_state == "log1p")
 
 
 def test_counts_stated_to_be_logged_are_refused(adata):
-    # exp of a few hundred is infinite, and an infinite value makes a code of NaN.
+    # exp of a few hundred is infinite, and an infinite value makes a embedding of NaN.
     adata.X.data[0] = 300
     with pytest.raises(
-        sq.InputStateError,
+        scq.InputStateError,
         match=r'`f` was told `input_state="log1p"`, but no logarithm of a count is above 21\. Received values up to',
     ):
         open_cells(adata, genes_of(adata), function="f", input_state="log1p").cells.load()
@@ -57,7 +57,7 @@ def test_counts_stated_to_be_logged_are_refused(adata):
 
 def test_negative_values_stated_to_be_counts_are_refused(adata):
     adata.X.data[0] = -3
-    with pytest.raises(sq.InputStateError, match=r"`f` needs .*negative|looks scaled"):
+    with pytest.raises(scq.InputStateError, match=r"`f` needs .*negative|looks scaled"):
         open_cells(adata, genes_of(adata), function="f", input_state="counts")
 
 
@@ -69,7 +69,7 @@ def test_names_that_may_be_matched(adata):
     assert list(gene_names(adata, None)) == ["var_names", "ensembl", "symbol", "text"]
     assert list(gene_names(adata, "symbol")) == ["symbol"]
     with pytest.raises(
-        sq.MissingKeyError,
+        scq.MissingKeyError,
         match=r"`gene_key='length'` holds no gene names\. Expected one of 'var_names', 'ensembl', 'symbol', 'text'",
     ):
         gene_names(adata, "length")
@@ -84,7 +84,7 @@ def test_missing_names_in_a_column_are_no_genes(adata):
 
 def test_warnings_are_given_unless_reported_otherwise(adata):
     genes = np.array([*genes_of(adata)[:5], *(f"x{i}" for i in range(6))])
-    with pytest.warns(sq.ScqueryWarning, match=r"Only 5 of 11 model genes \(45%\)"):
+    with pytest.warns(scq.ScqueryWarning, match=r"Only 5 of 11 model genes \(45%\)"):
         open_cells(adata, genes, function="f")
     open_cells(adata, genes, function="f", warn_overlap=False)
 
@@ -94,46 +94,46 @@ def test_values_that_are_not_finite_are_refused(make_adata, fmt):
     adata = make_adata(20, 12, fmt="dense")
     adata.X[3, 4] = np.inf
     adata.X = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.asarray}[fmt](adata.X)
-    with pytest.raises(sq.InputStateError, match=r"`f` needs finite values.*'GENE4'"):
+    with pytest.raises(scq.InputStateError, match=r"`f` needs finite values.*'GENE4'"):
         open_cells(adata, genes_of(adata), function="f")
 
 
 def test_the_refusal_names_the_call(adata):
-    with pytest.raises(sq.ArgumentError, match="`f` takes an AnnData"):
+    with pytest.raises(scq.ArgumentError, match="`f` takes an AnnData"):
         open_cells(adata.X, genes_of(adata), function="f")
-    with pytest.raises(sq.ArgumentError, match=r"`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'\."):
+    with pytest.raises(scq.ArgumentError, match=r"`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'\."):
         open_cells(adata, genes_of(adata), function="f", input_state="scaled")
-    with pytest.raises(sq.ArgumentError, match=r"`min_gene_overlap` must be a number in \[0, 1\]"):
+    with pytest.raises(scq.ArgumentError, match=r"`min_gene_overlap` must be a number in \[0, 1\]"):
         open_cells(adata, genes_of(adata), function="f", min_gene_overlap=7)
 
 
 def test_training_reads_the_layer_of_counts_and_needs_all_genes(adata):
-    sq.pp.normalize(adata, n_top_genes=8)
+    scq.pp.normalize(adata, n_top_genes=8)
     transform = fitted_transform(adata, "f")
     cells = open_training(adata, transform, "f")
     expected = adata[:, list(transform.genes)].layers["counts"].toarray()
     np.testing.assert_array_equal(cells.load().toarray(), expected)
     with pytest.raises(
-        sq.NotFittedError, match=r"`f` needs all 8 model genes\. 1 that `sq\.pp\.normalize` chose are not in `adata`"
+        scq.NotFittedError, match=r"`f` needs all 8 model genes\. 1 that `scq\.pp\.normalize` chose are not in `adata`"
     ):
         open_training(adata[:, adata.var_names != transform.genes[0]].copy(), transform, "f")
     del adata.layers["counts"]
-    with pytest.raises(sq.NotFittedError, match=r'`f` trains on `adata\.layers\["counts"\]`, which is not there'):
+    with pytest.raises(scq.NotFittedError, match=r'`f` trains on `adata\.layers\["counts"\]`, which is not there'):
         open_training(adata, transform, "f")
 
 
 def test_fractional_counts_are_trained_on_as_they_are(adata):
     # Small fractions look logged; after pp.normalize there is no need to guess.
     adata.X = adata.X * np.float32(0.37)
-    sq.pp.normalize(adata, input_state="counts")
+    scq.pp.normalize(adata, input_state="counts")
     cells = open_training(adata, fitted_transform(adata, "f"), "f")
     np.testing.assert_array_equal(cells.load().toarray(), adata.layers["counts"].toarray())
 
 
 def test_an_anndata_that_was_not_normalised_has_no_transform(adata):
     with pytest.raises(
-        sq.NotFittedError,
-        match=r'`f` needs the normalisation that `sq\.pp\.normalize` fits \(`adata\.uns\["scquery_transform"\]`\)',
+        scq.NotFittedError,
+        match=r'`f` needs the normalisation that `scq\.pp\.normalize` fits \(`adata\.uns\["scquery_transform"\]`\)',
     ):
         fitted_transform(adata, "f")
 
@@ -152,17 +152,17 @@ def test_logarithms_to_base_2_are_turned_back(adata):
 
 def test_counts_stated_to_be_logged_to_base_2_are_refused(adata):
     adata.X.data[0] = 300
-    with pytest.raises(sq.InputStateError, match=r'`f` was told `input_state="log2p1"`, but no logarithm of a count'):
+    with pytest.raises(scq.InputStateError, match=r'`f` was told `input_state="log2p1"`, but no logarithm of a count'):
         open_cells(adata, genes_of(adata), function="f", input_state="log2p1")
 
 
 def test_counts_that_were_logged_after_normalising_on_disk_are_refused(make_adata, tmp_path):
     make_adata().write_h5ad(tmp_path / "a.h5ad")
-    adata = sq.read_lazy(tmp_path / "a.h5ad")
-    sq.pp.normalize(adata)
+    adata = scq.read_lazy(tmp_path / "a.h5ad")
+    scq.pp.normalize(adata)
     moved = adata.to_memory()
     open_training(moved, fitted_transform(moved, "f"), "f")
     sc.pp.normalize_total(moved)
     sc.pp.log1p(moved)
-    with pytest.raises(sq.NotFittedError, match=r"counts in X.*was logged since.*normalize. again"):
+    with pytest.raises(scq.NotFittedError, match=r"counts in X.*was logged since.*normalize. again"):
         open_training(moved, fitted_transform(moved, "f"), "f")

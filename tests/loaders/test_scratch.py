@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.loaders import ScratchRows, scratch
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -201,7 +201,7 @@ def test_no_temporary_file_at_all(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)
-    with pytest.raises(sq.StorageError, match=r"not be written to a temporary file.*Permission denied.*set `TMPDIR`"):
+    with pytest.raises(scq.StorageError, match=r"not be written to a temporary file.*Permission denied.*set `TMPDIR`"):
         ScratchRows([matrix_of(3, 3)], 3)
 
 

@@ -153,7 +153,7 @@ def test_only_the_chosen_rows_with_their_targets_and_weights():
     """Types, targets and weights are given for the indices, not for the rows of the matrix."""
     chosen = np.array([70, 3, 41, 12, 55, 8, 27, 60])
     types = np.array([5, 5, 5, 9, 9, 9, 7, 7])
-    targets = {"head": types, "code": chosen}
+    targets = {"classifier": types, "latent": chosen}
     b = BalancedBatches(
         as_rows(X), chosen, types=types, batch_size=6, n_cells=2, seed=1, targets=targets, weights=chosen * 2.0
     )
@@ -162,9 +162,9 @@ def test_only_the_chosen_rows_with_their_targets_and_weights():
     for _ in range(6):
         cells, target, weight = b[0]
         rows = cells[:, 0].round().astype(int) - 1
-        np.testing.assert_array_equal(target["code"], rows)
+        np.testing.assert_array_equal(target["latent"], rows)
         np.testing.assert_array_equal(weight, rows * 2.0)
-        np.testing.assert_array_equal(np.unique(target["head"], return_counts=True), ([5, 7, 9], [2, 2, 2]))
+        np.testing.assert_array_equal(np.unique(target["classifier"], return_counts=True), ([5, 7, 9], [2, 2, 2]))
         seen.update(rows.tolist())
         b.on_epoch_end()
     assert seen == set(chosen)

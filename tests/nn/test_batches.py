@@ -322,16 +322,16 @@ def test_untouched_elements_of_weight_zero_have_gradient_zero():
 
 def test_dictionaries_of_targets_and_weights():
     chosen = np.array([20, 3, 7, 11, 0, 22, 9])
-    targets = {"head": np.eye(N, dtype=np.float32)[chosen], "batch": chosen % 2}
-    weights = {"head": chosen + 0.5, "batch": chosen * 2.0}
+    targets = {"classifier": np.eye(N, dtype=np.float32)[chosen], "batch": chosen % 2}
+    weights = {"classifier": chosen + 0.5, "batch": chosen * 2.0}
     b = batches(indices=chosen, targets=targets, weights=weights, batch_size=3)
     seen = []
     for cells, target, weight in epoch(b):
         rows = np.array(row_numbers(cells))
-        assert set(target) == set(weight) == {"head", "batch"}
-        np.testing.assert_array_equal(target["head"].argmax(axis=1), rows)
+        assert set(target) == set(weight) == {"classifier", "batch"}
+        np.testing.assert_array_equal(target["classifier"].argmax(axis=1), rows)
         np.testing.assert_array_equal(target["batch"], rows % 2)
-        np.testing.assert_array_equal(weight["head"], rows + 0.5)
+        np.testing.assert_array_equal(weight["classifier"], rows + 0.5)
         np.testing.assert_array_equal(weight["batch"], rows * 2.0)
         seen += rows.tolist()
     assert sorted(seen) == sorted(chosen)

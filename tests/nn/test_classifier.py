@@ -1,4 +1,4 @@
-"""The supervised network: pretrained layers, unit-norm code, softmax head."""
+"""The supervised network: pretrained layers, unit-norm embedding, softmax classifier."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def train(model, n=20):
 def test_hidden_layers_start_from_the_given_weights(dropout):
     layers = given_layers()
     model = build_classifier(layers, N_TYPES, dropout=dropout)
-    hidden, head, bias = read_classifier(model, 2)
+    hidden, classifier, bias = read_classifier(model, 2)
     for (kernel, offset), (given_kernel, given_bias, _) in zip(hidden, layers, strict=True):
         np.testing.assert_array_equal(kernel, given_kernel)
         np.testing.assert_array_equal(offset, given_bias)
-    assert head.shape == (5, N_TYPES)
+    assert classifier.shape == (5, N_TYPES)
     np.testing.assert_array_equal(bias, np.zeros(N_TYPES))
 
 
@@ -74,19 +74,19 @@ def test_numpy_gives_the_probabilities_of_the_model(widths, activations):
     train(model)
     hidden, kernel, bias = read_classifier(model, len(activations))
     x = cells(seed=5)
-    codes = numpy_codes(hidden, activations, x)
-    expected = special.softmax(codes @ kernel + bias, axis=1)
+    latent = numpy_codes(hidden, activations, x)
+    expected = special.softmax(latent @ kernel + bias, axis=1)
     predicted = model.predict(x, verbose=0)
     np.testing.assert_allclose(predicted, expected, atol=1e-5)
     assert np.ptp(predicted, axis=0).max() > 0.1, "all cells alike would show little"
-    code_model = keras.Model(model.inputs, model.get_layer("code").output)
-    np.testing.assert_allclose(code_model.predict(x, verbose=0), codes, atol=1e-5)
+    code_model = keras.Model(model.inputs, model.get_layer("latent").output)
+    np.testing.assert_allclose(code_model.predict(x, verbose=0), latent, atol=1e-5)
 
 
 def test_head_sees_the_code_longer():
-    """Between codes of length one the unfolded head could hardly tell; folded, its kernel carries the scale."""
+    """Between embeddings of length one the unfolded classifier could hardly tell; folded, its kernel carries the scale."""
     model = build_classifier(given_layers(), N_TYPES)
-    raw = np.asarray(model.get_layer("head").get_weights()[0])
+    raw = np.asarray(model.get_layer("classifier").get_weights()[0])
     np.testing.assert_allclose(read_classifier(model, 2)[1], 16 * raw, rtol=1e-6)
     assert read_classifier(model, 2)[1].dtype == np.float32
 
@@ -104,7 +104,7 @@ def test_dropout_lies_between_hidden_layers_only():
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds == ["InputLayer", "Dense", "Dropout", "Dense", "Dropout", "Dense", "UnitNorm", "Rescaling", "Dense"]
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.4, 0.4]
-    assert isinstance(model.get_layer("code"), UnitNorm)
+    assert isinstance(model.get_layer("latent"), UnitNorm)
     without = build_classifier(given_layers((9, 8, 7, 5), ("tanh",) * 3), N_TYPES)
     assert not any(isinstance(layer, keras.layers.Dropout) for layer in without.layers)
     # It acts in training, not in prediction.
@@ -123,7 +123,7 @@ def test_random_state():
 
     def noisy(random_state):
         model = build_classifier(given_layers(), N_TYPES, dropout=0.5, random_state=random_state)
-        model.get_layer("head").set_weights([np.ones((5, N_TYPES)) * np.arange(N_TYPES), np.zeros(N_TYPES)])
+        model.get_layer("classifier").set_weights([np.ones((5, N_TYPES)) * np.arange(N_TYPES), np.zeros(N_TYPES)])
         return keras.ops.convert_to_numpy(model(cells(), training=True))
 
     np.testing.assert_array_equal(noisy(3), noisy(3))
@@ -175,19 +175,22 @@ def test_outputs_have_names():
     assert not isinstance(plain.output, dict)
     x = cells()
     expected = plain.predict(x, verbose=0)
-    codes = numpy_codes([layer[:2] for layer in given_layers()], ("tanh", "linear"), x)
+    latent = numpy_codes([layer[:2] for layer in given_layers()], ("tanh", "linear"), x)
     for kwargs, names in (
-        ({"with_code": True}, {"head", "code"}),
-        ({"n_batches": 3}, {"head", "batch"}),
-        ({"with_code": True, "n_batches": 3, "batch_invariance": 0.7, "detach_head": True}, {"head", "code", "batch"}),
+        ({"with_latent": True}, {"classifier", "latent"}),
+        ({"n_batches": 3}, {"classifier", "batch"}),
+        (
+            {"with_latent": True, "n_batches": 3, "adversarial_weight": 0.7, "detach_classifier": True},
+            {"classifier", "latent", "batch"},
+        ),
     ):
         model = build_classifier(given_layers(), N_TYPES, **kwargs)
         outputs = model.predict(x, verbose=0)
         assert set(outputs) == names
-        # What else is asked for has no say in the head.
-        np.testing.assert_allclose(outputs["head"], expected, atol=1e-6)
-        if "code" in names:
-            np.testing.assert_allclose(outputs["code"], codes, atol=1e-5)
+        # What else is asked for has no say in the classifier.
+        np.testing.assert_allclose(outputs["classifier"], expected, atol=1e-6)
+        if "latent" in names:
+            np.testing.assert_allclose(outputs["latent"], latent, atol=1e-5)
         if "batch" in names:
             assert outputs["batch"].shape == (20, 3)
             np.testing.assert_allclose(outputs["batch"].sum(axis=1), 1, atol=1e-5)
@@ -196,17 +199,17 @@ def test_outputs_have_names():
 
 
 def test_detached_code_alone_has_no_name():
-    assert not isinstance(build_classifier(given_layers(), N_TYPES, detach_head=True).output, dict)
+    assert not isinstance(build_classifier(given_layers(), N_TYPES, detach_classifier=True).output, dict)
 
 
 def test_batch_head_sees_code_and_predicted_types():
-    """Recomputed by NumPy: the code 16 times longer and the probabilities, one hidden layer, softmax."""
-    model = build_classifier(given_layers(), N_TYPES, n_batches=3, with_code=True)
+    """Recomputed by NumPy: the embedding 16 times longer and the probabilities, one hidden layer, softmax."""
+    model = build_classifier(given_layers(), N_TYPES, n_batches=3, with_latent=True)
     x = cells()
     outputs = model.predict(x, verbose=0)
     kernel, bias = model.get_layer("adversary").get_weights()
     assert kernel.shape == (5 + N_TYPES, 64)
-    hidden = np.maximum(np.concatenate([16 * outputs["code"], outputs["head"]], axis=1) @ kernel + bias, 0)
+    hidden = np.maximum(np.concatenate([16 * outputs["latent"], outputs["classifier"]], axis=1) @ kernel + bias, 0)
     kernel, bias = model.get_layer("batch").get_weights()
     np.testing.assert_allclose(outputs["batch"], special.softmax(hidden @ kernel + bias, axis=1), atol=1e-5)
     assert np.ptp(outputs["batch"], axis=0).max() > 0.05, "all cells alike would show little"
@@ -239,34 +242,36 @@ def step(model, losses, weights, targets, rate=0.1):
     return before, encoder_weights(model)
 
 
-@pytest.mark.parametrize("detach_head", [False, True])
-def test_detached_head_gives_the_encoder_no_gradient(detach_head):
-    model = build_classifier(given_layers(), N_TYPES, with_code=True, detach_head=detach_head)
-    head = np.copy(model.get_layer("head").get_weights()[0])
+@pytest.mark.parametrize("detach_classifier", [False, True])
+def test_detached_head_gives_the_encoder_no_gradient(detach_classifier):
+    model = build_classifier(given_layers(), N_TYPES, with_latent=True, detach_classifier=detach_classifier)
+    classifier = np.copy(model.get_layer("classifier").get_weights()[0])
     # The code has a loss of weight zero, or Keras would warn that the encoder has no gradient at all.
-    targets = {"head": ONE_HOT, "code": np.ones((20, 5), "float32")}
-    losses = {"head": "categorical_crossentropy", "code": "mse"}
-    before, after = step(model, losses, {"head": 1.0, "code": 0.0}, targets)
-    # The head itself is trained either way.
-    assert np.abs(model.get_layer("head").get_weights()[0] - head).max() > 1e-3
+    targets = {"classifier": ONE_HOT, "latent": np.ones((20, 5), "float32")}
+    losses = {"classifier": "categorical_crossentropy", "latent": "mse"}
+    before, after = step(model, losses, {"classifier": 1.0, "latent": 0.0}, targets)
+    # The classifier itself is trained either way.
+    assert np.abs(model.get_layer("classifier").get_weights()[0] - classifier).max() > 1e-3
     for old, new in zip(before, after, strict=True):
-        if detach_head:
+        if detach_classifier:
             np.testing.assert_array_equal(new, old)
         else:
             assert np.abs(new - old).max() > 1e-4
 
 
 def test_detached_head_leaves_the_other_losses_their_gradient():
-    """With it the encoder goes where the loss on the code alone would take it."""
-    targets = {"head": ONE_HOT, "code": np.ones((20, 5), "float32")}
-    losses = {"head": "categorical_crossentropy", "code": "mse"}
-    weights = {"head": 1.0, "code": 1.0}
+    """With it the encoder goes where the loss on the embedding alone would take it."""
+    targets = {"classifier": ONE_HOT, "latent": np.ones((20, 5), "float32")}
+    losses = {"classifier": "categorical_crossentropy", "latent": "mse"}
+    weights = {"classifier": 1.0, "latent": 1.0}
     detached, joint = (
-        step(build_classifier(given_layers(), N_TYPES, with_code=True, detach_head=d), losses, weights, targets)[1]
+        step(
+            build_classifier(given_layers(), N_TYPES, with_latent=True, detach_classifier=d), losses, weights, targets
+        )[1]
         for d in (True, False)
     )
-    alone = build_classifier(given_layers(), N_TYPES, with_code=True)
-    before, expected = step(alone, losses, {"head": 0.0, "code": 1.0}, targets)
+    alone = build_classifier(given_layers(), N_TYPES, with_latent=True)
+    before, expected = step(alone, losses, {"classifier": 0.0, "latent": 1.0}, targets)
     for old, new, wanted, both in zip(before, detached, expected, joint, strict=True):
         np.testing.assert_allclose(new, wanted, atol=1e-6)
         assert np.abs(new - old).max() > 1e-4
@@ -274,13 +279,13 @@ def test_detached_head_leaves_the_other_losses_their_gradient():
 
 
 def batch_losses(strength, *, rate=0.01, turned=True):
-    """Take a step on the batch loss alone with its head held fixed.
+    """Take a step on the batch loss alone with its classifier held fixed.
 
     Returns the encoder's weights before and after, and the mean cross-entropy of the batches before and after.
     """
-    kwargs = {"n_batches": 2, "batch_invariance": strength}
+    kwargs = {"n_batches": 2, "adversarial_weight": strength}
     model = build_classifier(given_layers(), N_TYPES, **kwargs)
-    for name in ("adversary", "batch", "head"):
+    for name in ("adversary", "batch", "classifier"):
         model.get_layer(name).trainable = False
     if not turned:
         # The reference: the same network with the gradient as it comes.
@@ -292,9 +297,9 @@ def batch_losses(strength, *, rate=0.01, turned=True):
 
     one_hot = np.eye(2, dtype="float32")[batch]
     before_loss = cross_entropy()
-    losses = {"head": "categorical_crossentropy", "batch": "categorical_crossentropy"}
-    targets = {"head": ONE_HOT, "batch": one_hot}
-    before, after = step(model, losses, {"head": 0.0, "batch": 1.0}, targets, rate)
+    losses = {"classifier": "categorical_crossentropy", "batch": "categorical_crossentropy"}
+    targets = {"classifier": ONE_HOT, "batch": one_hot}
+    before, after = step(model, losses, {"classifier": 0.0, "batch": 1.0}, targets, rate)
     return before, after, before_loss, cross_entropy()
 
 
@@ -322,24 +327,24 @@ def test_strength_zero_leaves_the_encoder_alone():
 
 
 def test_batch_head_itself_goes_down():
-    """Behind the reversal nothing is turned: the head learns to tell batches apart, and not by way of the types."""
-    model = build_classifier(given_layers(), N_TYPES, n_batches=2, batch_invariance=0.0)
+    """Behind the reversal nothing is turned: the classifier learns to tell batches apart, and not by way of the types."""
+    model = build_classifier(given_layers(), N_TYPES, n_batches=2, adversarial_weight=0.0)
     batch = np.arange(20) % 2
-    targets = {"head": ONE_HOT, "batch": np.eye(2, dtype="float32")[batch]}
-    losses = {"head": "categorical_crossentropy", "batch": "categorical_crossentropy"}
-    head = [np.copy(w) for w in model.get_layer("head").get_weights()]
+    targets = {"classifier": ONE_HOT, "batch": np.eye(2, dtype="float32")[batch]}
+    losses = {"classifier": "categorical_crossentropy", "batch": "categorical_crossentropy"}
+    classifier = [np.copy(w) for w in model.get_layer("classifier").get_weights()]
     before = model.predict(cells(), verbose=0)["batch"][np.arange(20), batch]
-    step(model, losses, {"head": 0.0, "batch": 1.0}, targets, 0.01)
+    step(model, losses, {"classifier": 0.0, "batch": 1.0}, targets, 0.01)
     after = model.predict(cells(), verbose=0)["batch"][np.arange(20), batch]
     assert -np.log(after).mean() < -np.log(before).mean() - 1e-3
-    for old, new in zip(head, model.get_layer("head").get_weights(), strict=True):
+    for old, new in zip(classifier, model.get_layer("classifier").get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
 
 
 def test_reversal_is_where_it_should_be():
-    model = build_classifier(given_layers(), N_TYPES, n_batches=2, batch_invariance=0.7)
+    model = build_classifier(given_layers(), N_TYPES, n_batches=2, adversarial_weight=0.7)
     [layer] = [layer for layer in model.layers if isinstance(layer, GradientReversal)]
     assert layer.strength == 0.7
     # Without batches there is nothing to turn.
-    none = build_classifier(given_layers(), N_TYPES, batch_invariance=0.7)
+    none = build_classifier(given_layers(), N_TYPES, adversarial_weight=0.7)
     assert not any(isinstance(layer, GradientReversal) for layer in none.layers)

@@ -52,19 +52,19 @@ def convolution_matrix(kernel, shape, strides, padding):
     """
     *sizes, _, filters = kernel.shape
     *lengths, channels = shape
-    codes = [code_length(n, k, s, padding) for n, k, s in zip(lengths, sizes, strides, strict=True)]
+    latent = [code_length(n, k, s, padding) for n, k, s in zip(lengths, sizes, strides, strict=True)]
     before = [
         max((c - 1) * s + k - n, 0) // 2 if padding == "same" else 0
-        for n, k, s, c in zip(lengths, sizes, strides, codes, strict=True)
+        for n, k, s, c in zip(lengths, sizes, strides, latent, strict=True)
     ]
-    matrix = np.zeros((*codes, filters, *lengths, channels))
-    for where in product(*map(range, codes)):
+    matrix = np.zeros((*latent, filters, *lengths, channels))
+    for where in product(*map(range, latent)):
         for offset in product(*map(range, sizes)):
             place = tuple(w * s + o - b for w, s, o, b in zip(where, strides, offset, before, strict=True))
             if all(0 <= p < n for p, n in zip(place, lengths, strict=True)):
                 # (filters, channels) at this place of code and input.
                 matrix[(*where, slice(None), *place, slice(None))] += kernel[offset].T
-    return matrix.reshape(int(np.prod(codes)) * filters, -1)
+    return matrix.reshape(int(np.prod(latent)) * filters, -1)
 
 
 CASES_1D = [
@@ -92,11 +92,11 @@ def check_against_matrix(shape, sizes, strides, padding):
     matrix = convolution_matrix(array(layer.kernel), shape, strides, padding)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, *shape)).astype(DTYPE)
-    code_shape = layer.code_shape((2, *shape))
-    assert int(np.prod(code_shape[1:])) == len(matrix)
-    y = rng.standard_normal(code_shape).astype(DTYPE)
+    latent_shape = layer.latent_shape((2, *shape))
+    assert int(np.prod(latent_shape[1:])) == len(matrix)
+    y = rng.standard_normal(latent_shape).astype(DTYPE)
     forwards, backwards = array(layer.encode(x)), array(layer.decode(y))
-    assert forwards.shape == code_shape
+    assert forwards.shape == latent_shape
     assert backwards.shape == x.shape
     np.testing.assert_allclose(forwards.reshape(2, -1), x.reshape(2, -1) @ matrix.T, atol=TOLERANCE)
     np.testing.assert_allclose(backwards.reshape(2, -1), y.reshape(2, -1) @ matrix, atol=TOLERANCE)
@@ -191,24 +191,24 @@ def test_shapes_of_sequences(length, size, stride, padding):
     inputs = keras.Input((length, 2))
     assert tuple(layer(inputs).shape) == (None, length, 2)
     expected = (None, code_length(length, size, stride, padding), 4)
-    assert layer.code_shape((None, length, 2)) == expected
+    assert layer.latent_shape((None, length, 2)) == expected
     assert tuple(layer.encoder_model()(inputs).shape) == expected
     ordinary = keras.layers.Conv1D(4, size, strides=stride, padding=padding)
     assert tuple(ordinary.compute_output_shape((None, length, 2))) == expected
 
 
 @pytest.mark.parametrize(
-    ("padding", "code"),
+    ("padding", "latent"),
     # Rows (7 - 3) // 2 + 1 and ceil(7 / 2); columns (10 - 2) // 3 + 1 and ceil(10 / 3).
     [("valid", (3, 3)), ("same", (4, 4))],
 )
-def test_shapes_of_images(padding, code):
+def test_shapes_of_images(padding, latent):
     layer = Conv2DAutoencoder(6, (3, 2), (2, 3), padding)
     inputs = keras.Input((7, 10, 2))
     assert tuple(layer(inputs).shape) == (None, 7, 10, 2)
-    assert layer.code_shape((5, 7, 10, 2)) == (5, *code, 6)
-    assert tuple(layer.encoder_model()(inputs).shape) == (None, *code, 6)
-    assert layer.code_shape((None, None, 10, 2)) == (None, None, code[1], 6)
+    assert layer.latent_shape((5, 7, 10, 2)) == (5, *latent, 6)
+    assert tuple(layer.encoder_model()(inputs).shape) == (None, *latent, 6)
+    assert layer.latent_shape((None, None, 10, 2)) == (None, None, latent[1], 6)
 
 
 @pytest.mark.parametrize(
@@ -243,13 +243,13 @@ def test_seeded_biases_of_one_length_differ():
 def test_channels_are_last_whatever_keras_is_set_to(data_format):
     x = np.random.default_rng(0).standard_normal((2, 7, 5, 3)).astype("float32")
     layer = Conv2DAutoencoder(4, 3, kernel_initializer=keras.initializers.GlorotUniform(seed=1))
-    expected, code = array(layer(x)), array(layer.encode(x))
+    expected, latent = array(layer(x)), array(layer.encode(x))
     before = keras.config.image_data_format()
     keras.config.set_image_data_format(data_format)
     try:
         np.testing.assert_allclose(array(layer(x)), expected, atol=1e-6)
         (ordinary,) = layer.encoder_layers()
-        np.testing.assert_allclose(array(ordinary(x)), code, atol=1e-5)
+        np.testing.assert_allclose(array(ordinary(x)), latent, atol=1e-5)
     finally:
         keras.config.set_image_data_format(before)
 
@@ -268,16 +268,16 @@ def test_stack_over_images():
     stack = pretrain_stack(x, layers, epochs=2, batch_size=8, validation_fraction=0.25, progress=False)
     assert stack.layers == layers
     assert [len(history["loss"]) for history in stack.history] == [2, 2]
-    codes = stack.encode(x)
+    latent = stack.encode(x)
     # ceil(9 / 2), ceil(8 / 2), then less 2 - 1 and 3 - 1.
-    assert codes.shape == (24, 4, 2, 3)
-    assert codes.std() > 0.01
+    assert latent.shape == (24, 4, 2, 3)
+    assert latent.std() > 0.01
     by_hand = layers[1].encode(layers[0].encode(x))
-    np.testing.assert_allclose(codes, array(by_hand), atol=1e-6)
+    np.testing.assert_allclose(latent, array(by_hand), atol=1e-6)
 
     encoder = stack.encoder()
     assert [type(layer) for layer in encoder.layers] == [keras.layers.Conv2D, keras.layers.Conv2D]
-    np.testing.assert_allclose(encoder.predict(x, verbose=0), codes, atol=1e-5)
+    np.testing.assert_allclose(encoder.predict(x, verbose=0), latent, atol=1e-5)
     with pytest.raises(ArgumentError, match=r"Conv2DAutoencoder has no dense weights\. Use `encoder_layers\(\)`"):
         _ = stack.weights
 

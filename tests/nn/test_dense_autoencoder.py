@@ -184,10 +184,10 @@ def test_decoder_is_the_transposed_encoder_after_training(sizes, activation, out
 
     moved = [np.abs(array(w) - b).max() for w, b in zip(layer.weights, before, strict=True)]
     assert min(moved) > 1e-3, "a weight was not trained, so the comparison below would show little"
-    code = numpy_encode(layer, x, activation)
-    expected = numpy_decode(layer, code, activation, output_activation)
-    np.testing.assert_allclose(array(layer.encode(x)), code, atol=1e-5)
-    np.testing.assert_allclose(array(layer.decode(code)), expected, atol=1e-5)
+    latent = numpy_encode(layer, x, activation)
+    expected = numpy_decode(layer, latent, activation, output_activation)
+    np.testing.assert_allclose(array(layer.encode(x)), latent, atol=1e-5)
+    np.testing.assert_allclose(array(layer.decode(latent)), expected, atol=1e-5)
     np.testing.assert_allclose(array(layer(x)), expected, atol=1e-5)
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
 
@@ -256,8 +256,8 @@ def test_symbolic_and_actual_shapes(shape):
         numpy_decode(layer, numpy_encode(layer, x, "tanh"), "tanh"),
         atol=1e-5,
     )
-    code = layer.encoder_model()(inputs)
-    assert tuple(code.shape) == (None, *shape[:-1], 3)
+    latent = layer.encoder_model()(inputs)
+    assert tuple(latent.shape) == (None, *shape[:-1], 3)
 
 
 # Dropout
@@ -300,9 +300,9 @@ def test_dropout_follows_its_seed():
 def test_encode_builds_the_layer_and_takes_other_types():
     layer = DenseLayerAutoencoder([6, 3], activation="relu")
     x = np.arange(20).reshape(2, 10)
-    code = layer.encode(x)
+    latent = layer.encode(x)
     assert layer.built
-    np.testing.assert_allclose(array(code), numpy_encode(layer, x.astype("float32"), "relu"), rtol=1e-5)
+    np.testing.assert_allclose(array(latent), numpy_encode(layer, x.astype("float32"), "relu"), rtol=1e-5)
 
 
 def test_symbolic_tensors_are_refused():
@@ -328,7 +328,7 @@ def test_input_of_another_width_is_refused():
         layer(sample(2, 7))
 
 
-# The decoder's biases belong to the layer and have no part in the code, which Keras remarks on.
+# The decoder's biases belong to the layer and have no part in the embedding, which Keras remarks on.
 @pytest.mark.filterwarnings("ignore:Gradients do not exist for variables .*decoder_bias:UserWarning")
 def test_encoder_model_owns_trains_saves_and_loads(tmp_path):
     layer = built([6, 3], activation="tanh", unit_norm=True)
@@ -361,21 +361,21 @@ def test_autoencoder_and_encoder_model_stay_tied_through_a_file(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "both.keras")
     assert loaded.count_params() == model.count_params() == 103
     x = sample(4, 10)
-    code = numpy_encode(layer, x, "tanh")
+    latent = numpy_encode(layer, x, "tanh")
     loaded_reconstruction, loaded_code = loaded.predict(x, verbose=0)
-    np.testing.assert_allclose(loaded_code, code, atol=1e-5)
-    np.testing.assert_allclose(loaded_reconstruction, numpy_decode(layer, code, "tanh"), atol=1e-5)
+    np.testing.assert_allclose(loaded_code, latent, atol=1e-5)
+    np.testing.assert_allclose(loaded_reconstruction, numpy_decode(layer, latent, "tanh"), atol=1e-5)
 
 
 def test_unit_norm_codes():
     layer = built([6, 3], unit_norm=True, activation="relu", use_bias=False)
     x = np.abs(sample(8, 10))
     x[2] = 0
-    code = array(layer.encode(x))
+    latent = array(layer.encode(x))
     lengths = np.linalg.norm(numpy_encode_raw(layer, x), axis=1)
     assert (lengths[np.arange(8) != 2] > 0).any()
-    np.testing.assert_allclose(np.linalg.norm(code, axis=1), (lengths > 0).astype(float), atol=1e-5)
-    assert not code[2].any()
+    np.testing.assert_allclose(np.linalg.norm(latent, axis=1), (lengths > 0).astype(float), atol=1e-5)
+    assert not latent[2].any()
 
 
 def numpy_encode_raw(layer, x):
@@ -492,9 +492,9 @@ def test_mixed_precision(policy, tolerance):
     x = sample(16, 10)
     assert keras.backend.standardize_dtype(layer(x).dtype) == layer.compute_dtype == policy.removeprefix("mixed_")
     assert {w.dtype for w in layer.weights} == {"float32"}
-    code = numpy_encode(layer, x, "tanh")
-    np.testing.assert_allclose(array(layer.encode(x)), code, atol=tolerance)
-    np.testing.assert_allclose(array(layer(x)), numpy_decode(layer, code, "tanh"), atol=tolerance)
+    latent = numpy_encode(layer, x, "tanh")
+    np.testing.assert_allclose(array(layer.encode(x)), latent, atol=tolerance)
+    np.testing.assert_allclose(array(layer(x)), numpy_decode(layer, latent, "tanh"), atol=tolerance)
     history = fitted(layer, x, epochs=2).history.history["loss"]
     assert np.isfinite(history).all()
 
@@ -503,11 +503,11 @@ def test_mixed_precision(policy, tolerance):
 def test_halves_compute_in_the_type_of_the_layer(policy):
     layer = built([6, 3], activation="tanh", dtype=policy)
     x, compute_dtype = sample(4, 10), policy.removeprefix("mixed_")
-    codes = {"encode": layer.encode(x), "encoder_model": layer.encoder_model()(x)}
-    assert {n: keras.backend.standardize_dtype(c.dtype) for n, c in codes.items()} == dict.fromkeys(
-        codes, compute_dtype
+    latent = {"encode": layer.encode(x), "encoder_model": layer.encoder_model()(x)}
+    assert {n: keras.backend.standardize_dtype(c.dtype) for n, c in latent.items()} == dict.fromkeys(
+        latent, compute_dtype
     )
-    np.testing.assert_array_equal(array(layer.decode(codes["encode"])), array(layer(x)))
+    np.testing.assert_array_equal(array(layer.decode(latent["encode"])), array(layer(x)))
 
 
 # Bad arguments
@@ -570,9 +570,9 @@ def test_denoising_as_in_alavi_et_al():
     assert len(loss) == 4
     assert (np.diff(loss) < 0).all()
     assert model.predict(noisy[:7], verbose=0).shape == (7, 1000)
-    code = array(layer.encode(noisy))
-    assert code.shape == (500, 20)
-    np.testing.assert_allclose(code, numpy_encode(layer, noisy, "tanh"), atol=1e-4)
+    latent = array(layer.encode(noisy))
+    assert latent.shape == (500, 20)
+    np.testing.assert_allclose(latent, numpy_encode(layer, noisy, "tanh"), atol=1e-4)
     assert layer.count_params() == 2 * (100 + 50) + 20 + 1000 + 1000 * 100 + 100 * 50 + 50 * 20
 
 

@@ -93,11 +93,11 @@ def test_weighted_metrics_count_each_row_of_an_epoch_by_its_weight():
     kinds = np.eye(3, dtype="float32")[RNG.integers(0, 3, 22)]
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
     model.compile(keras.optimizers.SGD(1e-12), "categorical_crossentropy", weighted_metrics=["accuracy"])
-    hits = keras.ops.convert_to_numpy(model(X)).argmax(axis=1) == kinds.argmax(axis=1)
-    assert 0 < hits[:16].mean() < 1
+    neighbors = keras.ops.convert_to_numpy(model(X)).argmax(axis=1) == kinds.argmax(axis=1)
+    assert 0 < neighbors[:16].mean() < 1
     history = run(model, batches(targets=kinds[:16], weights=WEIGHTS[:16]), epochs=1)
     assert list(history) == ["accuracy", "loss"] or list(history) == ["loss", "accuracy"]
-    np.testing.assert_allclose(history["accuracy"], [(hits * WEIGHTS)[:16].sum() / WEIGHTS[:16].sum()], rtol=1e-5)
+    np.testing.assert_allclose(history["accuracy"], [(neighbors * WEIGHTS)[:16].sum() / WEIGHTS[:16].sum()], rtol=1e-5)
 
 
 class WithOwnLoss(keras.layers.Layer):
@@ -136,24 +136,35 @@ def test_a_layer_with_a_loss_of_its_own():
 def two_outputs():
     inputs = keras.Input((4,))
     outputs = {
-        "head": keras.layers.Dense(3, kernel_initializer="ones", name="head")(inputs),
-        "code": keras.layers.Dense(2, kernel_initializer="ones", name="code")(inputs),
+        "classifier": keras.layers.Dense(3, kernel_initializer="ones", name="classifier")(inputs),
+        "latent": keras.layers.Dense(2, kernel_initializer="ones", name="latent")(inputs),
     }
     model = keras.Model(inputs, outputs)
-    model.compile(keras.optimizers.SGD(RATE), {"head": "mse", "code": "mae"}, loss_weights={"head": 2.0, "code": 0.5})
+    model.compile(
+        keras.optimizers.SGD(RATE),
+        {"classifier": "mse", "latent": "mae"},
+        loss_weights={"classifier": 2.0, "latent": 0.5},
+    )
     return model
 
 
 def test_several_outputs_have_a_loss_each():
     """Against steps of Keras over the same batches one by one, from the same weights."""
-    targets = {"head": Y[:16], "code": Y[:16, :2]}
-    weights = {"head": WEIGHTS[:16], "code": np.ones(16, "float32")}
+    targets = {"classifier": Y[:16], "latent": Y[:16, :2]}
+    weights = {"classifier": WEIGHTS[:16], "latent": np.ones(16, "float32")}
     read = {"targets": targets, "weights": weights}
-    later = {"targets": {"head": Y[16:], "code": Y[16:, :2]}, "weights": {k: v[:6] for k, v in weights.items()}}
+    later = {"targets": {"classifier": Y[16:], "latent": Y[16:, :2]}, "weights": {k: v[:6] for k, v in weights.items()}}
     ours, single = two_outputs(), two_outputs()
-    history = run(ours, batches(**read), held_out(**later), monitor="val_head_loss")
-    assert np.argmin(history["val_head_loss"]) == EPOCHS - 1, "choose data that are learnt"
-    assert set(history) == {"loss", "head_loss", "code_loss", "val_loss", "val_head_loss", "val_code_loss"}
+    history = run(ours, batches(**read), held_out(**later), monitor="val_classifier_loss")
+    assert np.argmin(history["val_classifier_loss"]) == EPOCHS - 1, "choose data that are learnt"
+    assert set(history) == {
+        "loss",
+        "classifier_loss",
+        "latent_loss",
+        "val_loss",
+        "val_classifier_loss",
+        "val_code_loss",
+    }
     training, validation = batches(**read), held_out(**later)
     for epoch in range(EPOCHS):
         training.start_at(epoch)
@@ -164,13 +175,13 @@ def test_several_outputs_have_a_loss_each():
             found = [
                 (len(batch[0]), step(*batch, return_dict=True)) for batch in (rows[i] for i in range(rows.num_batches))
             ]
-            for name in ("loss", "head_loss", "code_loss"):
+            for name in ("loss", "classifier_loss", "latent_loss"):
                 expected = np.average([logs[name] for _, logs in found], weights=[n for n, _ in found])
                 np.testing.assert_allclose(history[prefix + name][epoch], expected, rtol=1e-5)
     for one, other in zip(ours.get_weights(), single.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     # The sum is that of the parts, as they are weighted.
-    parts = 2 * np.array(history["head_loss"]) + 0.5 * np.array(history["code_loss"])
+    parts = 2 * np.array(history["classifier_loss"]) + 0.5 * np.array(history["latent_loss"])
     np.testing.assert_allclose(history["loss"], parts, rtol=1e-5)
 
 

@@ -114,7 +114,7 @@ def test_each_layer_has_its_own_settings(fits):
         corruption=["masking", GaussianNoise(0.25), "salt_and_pepper"],
         corruption_level=np.array([0.2, 0.5, 0.1]),
         corrupted_weight=(1, 2.0, 1),
-        untouched_weight=(1, 0.5, 1),
+        uncorrupted_weight=(1, 0.5, 1),
         epochs=(1, 2, 3),
         patience=(3, 4, 5),
         batch_size=np.array([20, 30, 40]),
@@ -147,7 +147,7 @@ def test_each_layer_has_its_own_settings(fits):
         ("corruption", ("masking",)),
         ("corruption_level", np.array([0.1, 0.2, 0.3])),
         ("corrupted_weight", ()),
-        ("untouched_weight", (1,)),
+        ("uncorrupted_weight", (1,)),
         ("epochs", [1, 2, 3]),
         ("patience", (1,)),
         ("batch_size", np.array([8])),
@@ -167,7 +167,7 @@ def test_sequences_need_one_value_a_layer(name, values):
         ("epochs", (1, 0), r"`epochs` must be an integer of at least 1\. Received 0"),
         ("corruption_level", (0.1, 1.0), r"`corruption_level` must be a number in \[0, 1\)\. Received 1\.0"),
         ("corrupted_weight", -1, r"`corrupted_weight` must be a number in \[0, inf\)\. Received -1"),
-        ("untouched_weight", float("inf"), r"`untouched_weight` must be a number in \[0, inf\)\. Received inf"),
+        ("uncorrupted_weight", float("inf"), r"`uncorrupted_weight` must be a number in \[0, inf\)\. Received inf"),
         ("learning_rate", (0.1, -1), r"`learning_rate` must be a number in \(0, inf\)\. Received -1"),
         ("loss", ("squared_error", "mae"), r"`loss` must be one of 'squared_error', .*\. Received 'mae'"),
     ],
@@ -192,7 +192,7 @@ def test_losses_may_come_as_an_array():
 def test_each_module(module):
     x = shares()
     stack = pretrain(x, (6, 4), module=module, activation="sigmoid")
-    assert [layer.code_shape((None, 1))[-1] for layer in stack.layers] == [6, 4]
+    assert [layer.latent_shape((None, 1))[-1] for layer in stack.layers] == [6, 4]
     kind = RestrictedBoltzmannMachine if module == "rbm" else DenseLayerAutoencoder
     assert all(isinstance(layer, kind) for layer in stack.layers)
     if kind is DenseLayerAutoencoder:
@@ -205,9 +205,9 @@ def test_each_module(module):
             names = {"loss", "val_loss"} | ({"free_energy_gap"} if module == "rbm" else set())
             assert set(history) == names
             assert all(len(values) == 2 and np.isfinite(values).all() for values in history.values())
-    codes = stack.encode(x)
-    assert codes.shape == (48, 4)
-    np.testing.assert_allclose(codes, numpy_codes(stack, x), atol=1e-5)
+    latent = stack.encode(x)
+    assert latent.shape == (48, 4)
+    np.testing.assert_allclose(latent, numpy_codes(stack, x), atol=1e-5)
 
 
 @pytest.mark.usefixtures("eager")
@@ -247,12 +247,12 @@ def test_boltzmann_machines_fit_the_range_of_what_they_see():
         stack = pretrain(real, (5, 4), module=("tied", "rbm"), activation=activation, epochs=1)
         assert stack.layers[1].visible == visible
     upon_codes = pretrain(real, (5, 4), module=("tied", "rbm"), activation="tanh", epochs=1)
-    codes = np.tanh(real @ upon_codes.weights[0][0] + upon_codes.weights[0][1])
-    np.testing.assert_allclose(upon_codes.layers[1].visible_std, np.sqrt(codes.var(axis=0).mean()), rtol=1e-3)
+    latent = np.tanh(real @ upon_codes.weights[0][0] + upon_codes.weights[0][1])
+    np.testing.assert_allclose(upon_codes.layers[1].visible_std, np.sqrt(latent.var(axis=0).mean()), rtol=1e-3)
 
 
 def test_boltzmann_machines_are_trained_on_clean_rows(fits):
-    stack = pretrain(shares(), (6,), module="rbm", corruption_level=0.5, untouched_weight=0.0)
+    stack = pretrain(shares(), (6,), module="rbm", corruption_level=0.5, uncorrupted_weight=0.0)
     noisy, clean, *weights = fits[0]["training"][0]
     np.testing.assert_array_equal(noisy, clean)
     assert not weights
@@ -263,7 +263,7 @@ def test_boltzmann_machines_are_trained_on_clean_rows(fits):
 
 
 def test_boltzmann_machines_learn():
-    """Rows are one of three patterns, with a few values flipped: features that go together, which a code can tell."""
+    """Rows are one of three patterns, with a few values flipped: features that go together, which a embedding can tell."""
     rng = np.random.default_rng(0)
     x = (rng.random((3, 16)) < 0.5)[rng.integers(3, size=128)] ^ (rng.random((128, 16)) < 0.05)
     x = x.astype("float32")
@@ -352,16 +352,16 @@ def test_encoder_is_an_ordinary_network():
         np.testing.assert_array_equal(weights[2 * i], kernel)
         np.testing.assert_array_equal(weights[2 * i + 1], bias)
         assert keras.activations.serialize(encoder.layers[i].activation) == activation
-    codes = encoder.predict(x, verbose=0)
-    np.testing.assert_allclose(codes, stack.encode(x), atol=1e-5)
-    np.testing.assert_allclose(codes, numpy_codes(stack, x), atol=1e-5)
+    latent = encoder.predict(x, verbose=0)
+    np.testing.assert_allclose(latent, stack.encode(x), atol=1e-5)
+    np.testing.assert_allclose(latent, numpy_codes(stack, x), atol=1e-5)
 
 
 @pytest.mark.usefixtures("eager")
 def test_training_the_encoder_leaves_the_stack_alone():
     x = reals()
     stack = mixed_stack(x)
-    before, codes = [np.copy(w) for w in all_weights(stack)], stack.encode(x)
+    before, latent = [np.copy(w) for w in all_weights(stack)], stack.encode(x)
     encoder = stack.encoder()
     first = [np.copy(w) for w in encoder.get_weights()]
     encoder.compile(keras.optimizers.Adam(0.05), "mse", run_eagerly=True)
@@ -372,7 +372,7 @@ def test_training_the_encoder_leaves_the_stack_alone():
     np.testing.assert_array_equal(encoder.get_weights()[0][~groups()], 0)
     for weight, old in zip(all_weights(stack), before, strict=True):
         np.testing.assert_array_equal(weight, old)
-    np.testing.assert_array_equal(stack.encode(x), codes)
+    np.testing.assert_array_equal(stack.encode(x), latent)
     # The next encoder starts from the stack again.
     for weight, old in zip(stack.encoder().get_weights(), first, strict=True):
         np.testing.assert_array_equal(weight, old)
@@ -398,12 +398,12 @@ def test_training_the_encoder_leaves_the_stack_alone():
         ),
         (
             {"layer_sizes": (6, 4), "loss": "cross_entropy"},
-            r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 restores codes of another range\. Use '
+            r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 restores embeddings of another range\. Use '
             r'`activation="sigmoid"`',
         ),
         (
             {"layer_sizes": (6, 5, 4), "activation": ("sigmoid", "tanh", "linear"), "loss": "cross_entropy"},
-            r"but layer 3 restores codes of another range",
+            r"but layer 3 restores embeddings of another range",
         ),
         (
             {"loss": "cross_entropy", "output_activation": "linear"},
@@ -448,12 +448,12 @@ def test_training_the_encoder_leaves_the_stack_alone():
             r"`counts` must be finite and not negative",
         ),
         (
-            {"corrupted_weight": 0, "untouched_weight": 0},
-            r"`corrupted_weight` and `untouched_weight` are both 0: nothing would be learnt\. Set one above 0",
+            {"corrupted_weight": 0, "uncorrupted_weight": 0},
+            r"`corrupted_weight` and `uncorrupted_weight` are both 0: nothing would be learnt\. Set one above 0",
         ),
         (
-            {"layer_sizes": (6, 4), "corrupted_weight": (1, 0), "untouched_weight": (0, 0)},
-            r"`corrupted_weight` and `untouched_weight` are both 0",
+            {"layer_sizes": (6, 4), "corrupted_weight": (1, 0), "uncorrupted_weight": (0, 0)},
+            r"`corrupted_weight` and `uncorrupted_weight` are both 0",
         ),
     ],
 )
@@ -485,7 +485,7 @@ def test_what_goes_together_is_trained():
     # A squared error has any activation.
     assert pretrain(x, output_activation="sigmoid", epochs=1).layers[0].output_activation.__name__ == "sigmoid"
     # One weight may be zero.
-    for weights in ({"untouched_weight": 0}, {"corrupted_weight": 0}):
+    for weights in ({"uncorrupted_weight": 0}, {"corrupted_weight": 0}):
         assert np.isfinite(pretrain(x, epochs=1, **weights).history[0]["loss"]).all()
 
 
@@ -561,7 +561,7 @@ def test_count_losses_learn_the_means(loss, container):
     # It tells the two types of cells apart: better than shares that are the same for all cells.
     same = counts.sum(axis=1, keepdims=True) * (counts.sum(axis=0) / counts.sum())
     assert stats.poisson.logpmf(counts, predicted).mean() > stats.poisson.logpmf(counts, same).mean() + 0.05
-    # The second layer restores codes.
+    # The second layer restores embeddings.
     assert type(stack.layers[1]).__name__ == "DenseLayerAutoencoder"
     assert stack.encode(logs).shape == (96, 3)
 
@@ -585,7 +585,7 @@ def test_poisson_loss_is_that_of_scipy():
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix])
 @pytest.mark.parametrize("masked", [False, True])
 def test_first_reconstruction_is_the_mean_share(loss, container, masked):
-    """Of a code of zeros, before anything is learnt; one is added to each sum, so that no share is zero."""
+    """Of a embedding of zeros, before anything is learnt; one is added to each sum, so that no share is zero."""
     counts, logs = counts_and_logs()
     counts[:, 3] = 0
     layers = [MaskedAutoencoder(groups())] if masked else (5,)
@@ -681,9 +681,9 @@ OTHER_RUNS = [
     {"corruption_level": 0.2},
     {"corruption": "gaussian"},
     {"corruption": MaskingNoise(0.3)},
-    {"untouched_weight": 0.5},
+    {"uncorrupted_weight": 0.5},
     {"activation": "tanh"},
-    {"code_activation": "tanh"},
+    {"latent_activation": "tanh"},
     {"module": "untied"},
     {"output_activation": "sigmoid"},
     {"batch_size": 16},

@@ -58,10 +58,10 @@ class Case:
     """One layer, small, and what is to be expected of it."""
 
     layer: type[keras.layers.Layer]
-    #: Shapes of one input, its output and, for an autoencoder, its code.
+    #: Shapes of one input, its output and, for an autoencoder, its embedding.
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
-    code_shape: tuple[int, ...] | None
+    latent_shape: tuple[int, ...] | None
     #: Shapes of the variables, counted by hand.
     weights: tuple[tuple[int, ...], ...]
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -206,11 +206,11 @@ CASES = {
 }
 
 ALL = pytest.mark.parametrize("name", CASES)
-AUTOENCODERS = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.code_shape])
+AUTOENCODERS = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.latent_shape])
 WITH_KERNEL = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.kernels])
 #: What every layer of Keras' own has.
 LAYER_ARGUMENTS = {"name": "own_name", "dtype": "mixed_bfloat16", "trainable": False}
-#: The biases of the decoder have no part in the code, which Keras remarks on.
+#: The biases of the decoder have no part in the embedding, which Keras remarks on.
 NO_GRADIENT = pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning")
 
 
@@ -236,7 +236,7 @@ def array(x):
 def network(case, layer, dtype="float32"):
     """Return a functional model that ends in `layer`, with weights before it where it has none to train."""
     inputs = x = keras.Input(case.input_shape)
-    if case.code_shape is None:
+    if case.latent_shape is None:
         x = keras.layers.Dense(10, use_bias=False, dtype=dtype)(x)
     return keras.Model(inputs, layer(x))
 
@@ -269,11 +269,11 @@ def test_shapes(name):
     assert layer.compute_output_shape((None, *case.input_shape)) == (None, *case.output_shape)
     assert layer.compute_output_shape((7, *case.input_shape)) == (7, *case.output_shape)
     assert tuple(layer(case.sample(3)).shape) == (3, *case.output_shape)
-    if case.code_shape:
-        assert layer.code_shape((None, *case.input_shape)) == (None, *case.code_shape)
-        assert tuple(layer.encode(case.sample(3)).shape) == (3, *case.code_shape)
+    if case.latent_shape:
+        assert layer.latent_shape((None, *case.input_shape)) == (None, *case.latent_shape)
+        assert tuple(layer.encode(case.sample(3)).shape) == (3, *case.latent_shape)
         assert tuple(layer.decode(layer.encode(case.sample(3))).shape) == (3, *case.output_shape)
-        assert tuple(layer.encoder_model()(keras.Input(case.input_shape)).shape) == (None, *case.code_shape)
+        assert tuple(layer.encoder_model()(keras.Input(case.input_shape)).shape) == (None, *case.latent_shape)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.takes_rows])
@@ -284,10 +284,10 @@ def test_rows_may_have_any_number_of_axes_before_them(name):
     stacked = x.reshape(2, 6, *case.input_shape)
     assert layer.compute_output_shape(stacked.shape) == (2, 6, *case.output_shape)
     np.testing.assert_allclose(array(layer(stacked)).reshape(12, *case.output_shape), array(layer(x)), atol=1e-6)
-    if case.code_shape:
-        assert layer.code_shape(stacked.shape) == (2, 6, *case.code_shape)
+    if case.latent_shape:
+        assert layer.latent_shape(stacked.shape) == (2, 6, *case.latent_shape)
         np.testing.assert_allclose(
-            array(layer.encode(stacked)).reshape(12, *case.code_shape), array(layer.encode(x)), atol=1e-6
+            array(layer.encode(stacked)).reshape(12, *case.latent_shape), array(layer.encode(x)), atol=1e-6
         )
 
 
@@ -308,9 +308,9 @@ def test_a_call_is_both_halves(name):
     case = CASES[name]
     layer = case.make()
     x = case.sample()
-    code = layer.encode(x)
+    latent = layer.encode(x)
     assert layer.built
-    np.testing.assert_allclose(array(layer.decode(code)), array(layer(x)), atol=1e-6)
+    np.testing.assert_allclose(array(layer.decode(latent)), array(layer(x)), atol=1e-6)
     # Also of whole numbers, which a kernel could not be multiplied by.
     assert np.isfinite(array(layer.encode(x.astype(int)))).all()
 
@@ -386,7 +386,7 @@ def files(tmp_path_factory):
         model = network(case, layer)
         moved(model)
         models = {name: (model, layer.get_config())}
-        if case.code_shape:
+        if case.latent_shape:
             inputs = keras.Input(case.input_shape)
             models[f"{name}_half"] = (keras.Model(inputs, layer.encoder_model()(inputs)), None)
         for key, (one, config) in models.items():
@@ -400,7 +400,7 @@ def files(tmp_path_factory):
     return folder, written
 
 
-@pytest.mark.parametrize("name", [*CASES, *(f"{name}_half" for name, case in CASES.items() if case.code_shape)])
+@pytest.mark.parametrize("name", [*CASES, *(f"{name}_half" for name, case in CASES.items() if case.latent_shape)])
 def test_file_is_read_in_a_fresh_process(files, name):
     folder, written = files
     outputs, n_params, config = written[name]
@@ -449,7 +449,7 @@ def test_layer_inside_a_subclassed_model(name):
             self.layer = case.make()
 
         def call(self, x, training=None):
-            own = {"training": training} if case.code_shape else {}
+            own = {"training": training} if case.latent_shape else {}
             return self.layer(self.before(x), **own)
 
     model = Network()
@@ -506,7 +506,7 @@ def compiled():
             layers[name] = case.make(name=f"{name}_layer", **own)
             inputs[name] = keras.Input(case.input_shape, name=name)
             before = inputs[name]
-            if case.code_shape is None:
+            if case.latent_shape is None:
                 before = keras.layers.Dense(10, use_bias=False, name=f"{name}_before")(before)
             outputs[name] = layers[name](before)
             x[name], y[name] = case.sample(16), case.target(16)
@@ -547,10 +547,10 @@ def test_mixed_precision(name):
     assert {w.dtype for w in mixed.weights} <= {"float32"}
     # Eight bits: two to three parts in a thousand a rounding, of sums of at most a dozen values of size one.
     np.testing.assert_allclose(array(output), array(full(x)), atol=0.08)
-    if case.code_shape:
-        for code in (mixed.encode(x), mixed.encoder_model()(x)):
-            assert keras.backend.standardize_dtype(code.dtype) == "bfloat16"
-            np.testing.assert_allclose(array(code), array(full.encode(x)), atol=0.05)
+    if case.latent_shape:
+        for latent in (mixed.encode(x), mixed.encoder_model()(x)):
+            assert keras.backend.standardize_dtype(latent.dtype) == "bfloat16"
+            np.testing.assert_allclose(array(latent), array(full.encode(x)), atol=0.05)
         decoded = mixed.decode(mixed.encode(x))
         assert keras.backend.standardize_dtype(decoded.dtype) == "bfloat16"
 
@@ -577,13 +577,13 @@ def test_encoder_layers_are_ordinary_and_give_the_code(name):
     assert {type(part) for part in parts} <= set(ordinary)
     x = case.sample(seed=2)
     encoder = keras.Sequential([keras.Input(case.input_shape), *parts])
-    code = array(layer.encode(x))
-    assert code.std() > 0.01
-    np.testing.assert_allclose(array(encoder(x)), code, atol=1e-5)
+    latent = array(layer.encode(x))
+    assert latent.std() > 0.01
+    np.testing.assert_allclose(array(encoder(x)), latent, atol=1e-5)
     # They are copies: what becomes of them is nothing to the layer.
     encoder.set_weights([w + 1 for w in encoder.get_weights()])
-    np.testing.assert_array_equal(array(layer.encode(x)), code)
-    assert np.abs(array(encoder(x)) - code).max() > 0.01
+    np.testing.assert_array_equal(array(layer.encode(x)), latent)
+    assert np.abs(array(encoder(x)) - latent).max() > 0.01
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if "use_bias" in case.every_argument])
@@ -607,11 +607,11 @@ def test_encoder_model_shares_the_variables(name):
     np.testing.assert_allclose(array(model(x)), array(layer.encode(x)), atol=1e-6)
     # Training one is training the other.
     first = array(layer.weights[0])
-    code = array(layer.encode(x))
+    latent = array(layer.encode(x))
     model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
-    model.fit(x, np.full_like(code, 0.5), epochs=1, verbose=0)
+    model.fit(x, np.full_like(latent, 0.5), epochs=1, verbose=0)
     assert np.abs(array(layer.weights[0]) - first).max() > 1e-4
-    assert np.abs(array(layer.encode(x)) - code).max() > 1e-4
+    assert np.abs(array(layer.encode(x)) - latent).max() > 1e-4
     np.testing.assert_allclose(array(model(x)), array(layer.encode(x)), atol=1e-6)
 
 
@@ -637,7 +637,7 @@ def test_symbolic_tensors_are_refused(name):
     ):
         layer.encode(keras.Input(case.input_shape))
     with pytest.raises(TypeError, match=rf"{own}\.decode takes arrays, but received a symbolic Keras tensor"):
-        layer.decode(keras.Input(case.code_shape))
+        layer.decode(keras.Input(case.latent_shape))
 
 
 @AUTOENCODERS
@@ -645,7 +645,7 @@ def test_wrong_shapes_are_refused(name):
     case = CASES[name]
     layer, own = case.built(), case.layer.__name__
     message = r"{}\.{} needs an array of rows, shape \(\.\.\., {}\)\. Received shape \({}\)"
-    shapes = {"encode": case.input_shape, "decode": case.code_shape}
+    shapes = {"encode": case.input_shape, "decode": case.latent_shape}
     for method, shape in shapes.items():
         wanted = ", ".join(map(str, shape))
         wider = (*shape[:-1], shape[-1] + 1)
@@ -661,7 +661,7 @@ def test_layer_without_weights_is_refused(name):
     case = CASES[name]
     layer, own = case.make(), case.layer.__name__
     with pytest.raises(ValueError, match=rf"{own}\.decode: the layer does not know the width.* Call the layer"):
-        layer.decode(np.zeros((2, *case.code_shape), "float32"))
+        layer.decode(np.zeros((2, *case.latent_shape), "float32"))
     for method in ("encoder_model", "encoder_layers"):
         with pytest.raises(ValueError, match=rf"{own}\.\w+: the layer has no weights yet; call it or `build` it first"):
             getattr(layer, method)()
@@ -688,7 +688,7 @@ def test_dense_weights_or_none(name):
 
 
 @pytest.mark.parametrize("shape", [(None,), (4, None)])
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.code_shape and case.takes_rows])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.latent_shape and case.takes_rows])
 def test_unknown_width_is_refused(name, shape):
     case = CASES[name]
     with pytest.raises(ValueError, match=rf"{case.layer.__name__} cannot be built: the last axis .* a fixed width"):

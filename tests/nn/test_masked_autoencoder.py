@@ -73,26 +73,26 @@ def test_both_halves_against_numpy(use_bias, free_units):
     if free_units:
         kernel = np.hstack([kernel, array(layer.free_kernel)])
     np.testing.assert_allclose(array(layer.kernel), kernel, atol=1e-7)
-    code = x @ kernel
+    latent = x @ kernel
     if use_bias:
         assert np.abs(array(layer.encoder_bias)).min() > 1e-4
-        code = code + array(layer.encoder_bias)
-    code = np.tanh(code)
-    back = code @ kernel.T
+        latent = latent + array(layer.encoder_bias)
+    latent = np.tanh(latent)
+    back = latent @ kernel.T
     if use_bias:
         back = back + array(layer.decoder_bias)
-    np.testing.assert_allclose(array(layer.encode(x)), code, atol=1e-5)
+    np.testing.assert_allclose(array(layer.encode(x)), latent, atol=1e-5)
     np.testing.assert_allclose(array(model(x)), 1 / (1 + np.exp(-back)), atol=1e-5)
 
 
 def test_units_see_their_features_alone():
     layer = built()
     x = sample()
-    code = array(layer.encode(x))
+    latent = array(layer.encode(x))
     for feature in range(6):
         other = x.copy()
         other[:, feature] += 1
-        changed = np.abs(array(layer.encode(other)) - code).max(axis=0) > 1e-6
+        changed = np.abs(array(layer.encode(other)) - latent).max(axis=0) > 1e-6
         np.testing.assert_array_equal(changed, MASK[feature] == 1)
     # And write them alone: a unit by itself moves its features and no other.
     for unit in range(3):
@@ -163,7 +163,7 @@ def test_small_groups_are_heard_as_loudly_as_large_ones():
     # four times that for the smallest group is 0.36.
     variances = np.array([kernel[:size, group].var() for group, size in enumerate(sizes)])
     np.testing.assert_allclose(variances, 2 / 2003 * 2000 / sizes, rtol=0.36)
-    # So each code of standard normal data has variance 2000 * 2 / 2003, about 2.
+    # So each embedding of standard normal data has variance 2000 * 2 / 2003, about 2.
     lengths = np.square(kernel).sum(axis=0)
     np.testing.assert_allclose(lengths, 2, rtol=0.36)
 
@@ -231,9 +231,9 @@ def test_ordinary_layer_keeps_its_zeros_when_trained_further(use_bias, tmp_path)
     layer = built(free_units=1, activation="tanh", use_bias=use_bias)
     fitted(layer, sample(), epochs=1)
     x = sample(seed=1)
-    dense, head = *layer.encoder_layers(), keras.layers.Dense(2)
+    dense, classifier = *layer.encoder_layers(), keras.layers.Dense(2)
     np.testing.assert_allclose(array(dense(x)), array(layer.encode(x)), atol=1e-6)
-    model = keras.Sequential([keras.Input((6,)), dense, head])
+    model = keras.Sequential([keras.Input((6,)), dense, classifier])
     before = array(dense.kernel)
     outside = ~layer.full_mask
     assert not before[outside].any()

@@ -17,26 +17,26 @@ MATRIX = np.array([[0.3, 1.0, 0.2, 0.7], [0.9, 0.1, 1.6, 0.4], [0.5, 1.1, 0.8, 2
 
 
 def codes_of(n, d=3, seed=0):
-    codes = np.random.default_rng(seed).normal(size=(n, d))
-    return (codes / np.linalg.norm(codes, axis=1, keepdims=True)).astype("float32")
+    latent = np.random.default_rng(seed).normal(size=(n, d))
+    return (latent / np.linalg.norm(latent, axis=1, keepdims=True)).astype("float32")
 
 
-def values(loss, types, codes):
+def values(loss, types, latent):
     """Return the loss of each cell."""
-    return np.asarray(keras.ops.convert_to_numpy(loss.call(keras.ops.convert_to_tensor(types), np.asarray(codes))))
+    return np.asarray(keras.ops.convert_to_numpy(loss.call(keras.ops.convert_to_tensor(types), np.asarray(latent))))
 
 
 def margin_of(margin, one, other):
     return float(margin) if np.ndim(margin) == 0 else float(margin[one][other])
 
 
-def looped_contrastive(types, codes, margin):
+def looped_contrastive(types, latent, margin):
     """Return what the docstring says, pair by pair, in double precision."""
     result = []
     for i, own in enumerate(types):
         pull, push = [], []
         for j, other in enumerate(types):
-            distance = np.linalg.norm(np.float64(codes[i]) - np.float64(codes[j]))
+            distance = np.linalg.norm(np.float64(latent[i]) - np.float64(latent[j]))
             if j != i and own == other:
                 pull.append(distance**2)
             elif own != other:
@@ -45,12 +45,12 @@ def looped_contrastive(types, codes, margin):
     return np.array(result)
 
 
-def looped_triplet(types, codes, margin):
+def looped_triplet(types, latent, margin):
     result = []
     for i, own in enumerate(types):
         farthest, shortfall = [], []
         for j, other in enumerate(types):
-            distance = np.linalg.norm(np.float64(codes[i]) - np.float64(codes[j]))
+            distance = np.linalg.norm(np.float64(latent[i]) - np.float64(latent[j]))
             if j != i and own == other:
                 farthest.append(distance)
             elif own != other:
@@ -68,25 +68,25 @@ CASES = [(ContrastiveLoss, looped_contrastive), (TripletLoss, looped_triplet)]
 def test_against_loops(kind, looped, margin, types):
     types = np.array(types)
     for seed in range(3):
-        codes = codes_of(len(types), seed=seed)
-        expected = looped(types, codes, margin)
-        np.testing.assert_allclose(values(kind(margin), types, codes), expected, atol=1e-5)
-        np.testing.assert_allclose(float(kind(margin)(types, codes)), expected.mean(), atol=1e-5)
+        latent = codes_of(len(types), seed=seed)
+        expected = looped(types, latent, margin)
+        np.testing.assert_allclose(values(kind(margin), types, latent), expected, atol=1e-5)
+        np.testing.assert_allclose(float(kind(margin)(types, latent)), expected.mean(), atol=1e-5)
 
 
 def test_a_margin_for_each_pair_is_read_by_row_and_column():
     """Two cells, types 2 and 0, far apart by 0.1: the shortfalls are those of entries [2, 0] and [0, 2]."""
-    codes = np.array([[0.0, 0.0], [0.1, 0.0]], "float32")
+    latent = np.array([[0.0, 0.0], [0.1, 0.0]], "float32")
     margin = np.zeros((3, 3), "float32")
     margin[2, 0], margin[0, 2] = 0.7, 0.3
-    np.testing.assert_allclose(values(ContrastiveLoss(margin), [2, 0], codes), [0.6**2, 0.2**2], atol=1e-6)
+    np.testing.assert_allclose(values(ContrastiveLoss(margin), [2, 0], latent), [0.6**2, 0.2**2], atol=1e-6)
 
 
 def test_equal_margins_in_a_matrix_are_one_margin():
-    types, codes = np.array([0, 1, 2, 0, 1, 2, 3, 3]), codes_of(8)
+    types, latent = np.array([0, 1, 2, 0, 1, 2, 3, 3]), codes_of(8)
     for kind in (ContrastiveLoss, TripletLoss):
         np.testing.assert_allclose(
-            values(kind(np.full((4, 4), 0.6)), types, codes), values(kind(0.6), types, codes), atol=1e-6
+            values(kind(np.full((4, 4), 0.6)), types, latent), values(kind(0.6), types, latent), atol=1e-6
         )
 
 
@@ -117,41 +117,41 @@ def test_contrastive_on_a_line():
 def test_hardest_stranger_is_not_always_the_nearest():
     """On a circle at 0, 60, 90 and 180 degrees; types 0, 0, 1, 2. The wide margin is to type 2, far away."""
     angles = np.deg2rad([0, 60, 90, 180])
-    codes = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
+    latent = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
     margin = np.array([[0, 0.5, 3.0], [0.5, 0, 0], [3.0, 0, 0]], "float32")
     # The first: its partner is 1 away; type 1 is sqrt(2) away and lacks 0.5 - 1.41 < 0, type 2 is 2 away and lacks 1.
     # The second: type 1 is 2 sin 15 = 0.518 away and lacks -0.018, type 2 is sqrt(3) away and lacks 1.268.
     expected = [1 + 3 - 2, 1 + 3 - np.sqrt(3), 0, 0]
-    np.testing.assert_allclose(values(TripletLoss(margin), [0, 0, 1, 2], codes), expected, atol=1e-5)
+    np.testing.assert_allclose(values(TripletLoss(margin), [0, 0, 1, 2], latent), expected, atol=1e-5)
     # With one margin for all it is the nearest.
     expected = [1 + 0.5 - np.sqrt(2), 1 + 0.5 - 2 * np.sin(np.deg2rad(15)), 0, 0]
-    np.testing.assert_allclose(values(TripletLoss(0.5), [0, 0, 1, 2], codes), expected, atol=1e-5)
+    np.testing.assert_allclose(values(TripletLoss(0.5), [0, 0, 1, 2], latent), expected, atol=1e-5)
 
 
 def test_without_partner_or_stranger():
-    codes = codes_of(5)
-    alone = values(TripletLoss(5.0), [0, 0, 1, 2, 2], codes)
+    latent = codes_of(5)
+    alone = values(TripletLoss(5.0), [0, 0, 1, 2, 2], latent)
     assert alone[2] == 0
     assert (np.delete(alone, 2) > 1).all()
-    np.testing.assert_array_equal(values(TripletLoss(5.0), [3] * 5, codes), 0)
-    np.testing.assert_array_equal(values(TripletLoss(5.0), range(5), codes), 0)
-    np.testing.assert_array_equal(values(TripletLoss(5.0), [1], codes[:1]), 0)
+    np.testing.assert_array_equal(values(TripletLoss(5.0), [3] * 5, latent), 0)
+    np.testing.assert_array_equal(values(TripletLoss(5.0), range(5), latent), 0)
+    np.testing.assert_array_equal(values(TripletLoss(5.0), [1], latent[:1]), 0)
     # Pairs have the half that there is: without a partner the push, without a stranger the pull.
-    np.testing.assert_array_equal(values(ContrastiveLoss(5.0), [1], codes[:1]), 0)
-    gap = float(np.linalg.norm(codes[0] - codes[1]))
-    np.testing.assert_allclose(values(ContrastiveLoss(5.0), [0, 1], codes[:2]), (5 - gap) ** 2, rtol=1e-5)
-    np.testing.assert_allclose(values(ContrastiveLoss(5.0), [4, 4], codes[:2]), gap**2, rtol=1e-5)
+    np.testing.assert_array_equal(values(ContrastiveLoss(5.0), [1], latent[:1]), 0)
+    gap = float(np.linalg.norm(latent[0] - latent[1]))
+    np.testing.assert_allclose(values(ContrastiveLoss(5.0), [0, 1], latent[:2]), (5 - gap) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(values(ContrastiveLoss(5.0), [4, 4], latent[:2]), gap**2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", METRIC_LOSSES)
 def test_order_of_the_batch_and_form_of_the_types_do_not_matter(name):
-    types, codes = np.array([0, 1, 2, 0, 1, 2, 2]), codes_of(7)
+    types, latent = np.array([0, 1, 2, 0, 1, 2, 2]), codes_of(7)
     loss = get_metric_loss(name, 0.8)
-    expected = values(loss, types, codes)
+    expected = values(loss, types, latent)
     order = np.random.default_rng(1).permutation(7)
-    np.testing.assert_allclose(values(loss, types[order], codes[order]), expected[order], atol=1e-5)
+    np.testing.assert_allclose(values(loss, types[order], latent[order]), expected[order], atol=1e-5)
     for form in (types[:, None], types.astype("float32"), types.astype("int64")):
-        np.testing.assert_allclose(float(loss(form, codes)), expected.mean(), atol=1e-5)
+        np.testing.assert_allclose(float(loss(form, latent)), expected.mean(), atol=1e-5)
 
 
 # Distances
@@ -159,17 +159,17 @@ def test_order_of_the_batch_and_form_of_the_types_do_not_matter(name):
 
 @pytest.mark.parametrize("d", [2, 5, 64])
 def test_distances(d):
-    codes = codes_of(9, d)
-    expected = np.linalg.norm(codes[:, None].astype("float64") - codes[None], axis=2)
-    found = keras.ops.convert_to_numpy(distances(keras.ops.convert_to_tensor(codes)))
+    latent = codes_of(9, d)
+    expected = np.linalg.norm(latent[:, None].astype("float64") - latent[None], axis=2)
+    found = keras.ops.convert_to_numpy(distances(keras.ops.convert_to_tensor(latent)))
     # By way of products, the squares are as exact as float32 lengths of one are, not the roots.
     np.testing.assert_allclose(np.square(found), np.square(expected), atol=1e-6)
 
 
 @pytest.mark.parametrize("d", [2, 5, 64])
 def test_identical_codes_have_distance_zero(d):
-    codes = np.concatenate([codes_of(16, d)] * 2)
-    found = keras.ops.convert_to_numpy(distances(keras.ops.convert_to_tensor(codes)))
+    latent = np.concatenate([codes_of(16, d)] * 2)
+    found = keras.ops.convert_to_numpy(distances(keras.ops.convert_to_tensor(latent)))
     np.testing.assert_array_equal(found[np.arange(32), (np.arange(32) + 16) % 32], 0)
     np.testing.assert_array_equal(np.diag(found), 0)
 
@@ -277,5 +277,5 @@ def test_losses_are_made_again_from_their_config(kind, margin):
     assert type(again) is kind
     assert (again.name, again.reduction) == ("mine", "sum")
     np.testing.assert_array_equal(again.margin, margin)
-    types, codes = np.array([0, 1, 2, 3, 0, 1]), codes_of(6)
-    np.testing.assert_array_equal(values(again, types, codes), values(loss, types, codes))
+    types, latent = np.array([0, 1, 2, 3, 0, 1]), codes_of(6)
+    np.testing.assert_array_equal(values(again, types, latent), values(loss, types, latent))

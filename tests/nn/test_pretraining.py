@@ -18,7 +18,7 @@ ACTIVATIONS = {"linear": lambda x: x, "tanh": np.tanh, "relu": lambda x: np.maxi
 
 
 def low_rank(n=60, d=12, rank=3, seed=0):
-    """Return data that a code of width `rank` can hold, no value of which is zero."""
+    """Return data that a embedding of width `rank` can hold, no value of which is zero."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, d)) + 0.05 * rng.normal(size=(n, d))
     return x.astype("float32")
@@ -101,7 +101,7 @@ def test_training_steps_see_corrupted_inputs_and_clean_targets(steps, container)
     x = low_rank()
     x[np.random.default_rng(9).random(x.shape) < 0.4] = 0
     stack = pretrain(container(x), (6, 4), epochs=3, activation="tanh", corruption_level=0.3, validation_fraction=0.2)
-    # For the second layer the clean target is the clean code of the trained first one.
+    # For the second layer the clean target is the clean embedding of the trained first one.
     first = PretrainedStack(stack.layers[:1])
     clean = [x, numpy_encode(first, x, ["tanh"])]
     assert len(steps) == 2
@@ -189,16 +189,16 @@ def test_layers_and_weights():
 @pytest.mark.parametrize("sizes", [(4,), (6, 5, 4)])
 def test_activations_are_those_of_hidden_layers_and_of_the_code(sizes):
     x = low_rank()
-    stack = pretrain(x, sizes, epochs=1, activation="relu", code_activation="tanh")
+    stack = pretrain(x, sizes, epochs=1, activation="relu", latent_activation="tanh")
     activations = ["relu"] * (len(sizes) - 1) + ["tanh"]
     assert [layer.activation.__name__ for layer in stack.layers] == activations
     assert {layer.output_activation.__name__ for layer in stack.layers} == {"linear"}
     expected = numpy_encode(stack, x, activations)
     for container in (np.asarray, sparse.csr_matrix):
-        codes = stack.encode(container(x))
-        assert codes.dtype == np.float32
-        assert codes.shape == (60, 4)
-        np.testing.assert_allclose(codes, expected, atol=1e-5)
+        latent = stack.encode(container(x))
+        assert latent.dtype == np.float32
+        assert latent.shape == (60, 4)
+        np.testing.assert_allclose(latent, expected, atol=1e-5)
 
 
 @pytest.mark.usefixtures("eager")
@@ -402,7 +402,7 @@ def test_bad_arguments(argument, value, message):
 
 def test_unknown_activation():
     with pytest.raises(ArgumentError, match=r"name of a Keras activation.*no_such_name"):
-        pretrain(low_rank(), (5,), code_activation="no_such_name")
+        pretrain(low_rank(), (5,), latent_activation="no_such_name")
 
 
 @pytest.mark.usefixtures("eager")

@@ -56,11 +56,11 @@ def test_components_against_sklearn(units):
     # Every direction, in this order and with these signs.
     np.testing.assert_allclose(kernel.T, turned(pca.components_), atol=1e-4)
     np.testing.assert_allclose(kernel.T @ kernel, np.eye(units), atol=1e-5)
-    codes = x @ kernel + bias
-    np.testing.assert_allclose(codes.mean(axis=0), 0, atol=1e-4)
-    np.testing.assert_allclose(codes.var(axis=0, ddof=1), pca.explained_variance_, rtol=1e-4)
-    assert (np.diff(codes.var(axis=0)) < 0).all()
-    np.testing.assert_allclose(np.abs(codes), np.abs(pca.transform(x)), atol=1e-3)
+    latent = x @ kernel + bias
+    np.testing.assert_allclose(latent.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(latent.var(axis=0, ddof=1), pca.explained_variance_, rtol=1e-4)
+    assert (np.diff(latent.var(axis=0)) < 0).all()
+    np.testing.assert_allclose(np.abs(latent), np.abs(pca.transform(x)), atol=1e-3)
 
 
 def test_signs():
@@ -117,10 +117,10 @@ def test_rows_of_codes():
     layer = DenseLayerAutoencoder([4], kernel_initializer=keras.initializers.GlorotUniform(seed=1))
     x = spread_out()
     kernel, bias = principal_weights(EncodedRows(as_rows(x), layer), 2)
-    codes = x.astype(float) @ layer.get_weights()[0]
-    pca = PCA(2, svd_solver="full").fit(codes)
+    latent = x.astype(float) @ layer.get_weights()[0]
+    pca = PCA(2, svd_solver="full").fit(latent)
     np.testing.assert_allclose(kernel.T, turned(pca.components_), atol=1e-3)
-    np.testing.assert_allclose((codes @ kernel + bias).mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose((latent @ kernel + bias).mean(axis=0), 0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("shape", "units", "most"), [((4, 10), 5, 4), ((10, 4), 5, 4), ((10, 4), 9, 4)])

@@ -425,9 +425,9 @@ def test_stack_of_machines(scale, visible):
     spread = np.sqrt(x.var(axis=0).mean()) if visible == "gaussian" else 1
     np.testing.assert_allclose(first.visible_std, spread, rtol=1e-5)
     (w, c), (u, d) = stack.weights
-    codes = stack.encode(x)
-    np.testing.assert_allclose(codes, expit(expit(x @ w + c) @ u + d), atol=1e-5)
-    np.testing.assert_allclose(stack.encoder().predict(x, verbose=0), codes, atol=1e-5)
+    latent = stack.encode(x)
+    np.testing.assert_allclose(latent, expit(expit(x @ w + c) @ u + d), atol=1e-5)
+    np.testing.assert_allclose(stack.encoder().predict(x, verbose=0), latent, atol=1e-5)
     for history in stack.history:
         assert {"loss", "val_loss", "free_energy_gap"} == set(history)
         assert (np.array(history["loss"]) >= 0).all()

@@ -53,11 +53,11 @@ def test_encoded_rows(container):
     rows = EncodedRows(as_rows(container(X)), layer)
     assert rows.shape == (9, 3)
     chosen = np.array([8, 2])
-    codes = rows.take(chosen)
+    latent = rows.take(chosen)
     kernel, bias = (np.asarray(w, "float32") for w in layer.get_weights()[:2])
-    assert codes.dtype == np.float32
-    np.testing.assert_allclose(codes, np.tanh(X[chosen] @ kernel + bias), atol=1e-6)
-    np.testing.assert_array_equal(rows.dense(codes), codes)
+    assert latent.dtype == np.float32
+    np.testing.assert_allclose(latent, np.tanh(X[chosen] @ kernel + bias), atol=1e-6)
+    np.testing.assert_array_equal(rows.dense(latent), latent)
 
 
 def test_encodings_of_encodings_are_clean():
@@ -65,10 +65,10 @@ def test_encodings_of_encodings_are_clean():
     first, second = DenseLayerAutoencoder([4], dropout=0.5, seed=1), DenseLayerAutoencoder([2], activation="relu")
     rows = EncodedRows(EncodedRows(as_rows(X.astype("float32")), first), second)
     assert rows.shape == (9, 2)
-    codes = rows.take(np.arange(9))
+    latent = rows.take(np.arange(9))
     hidden = X @ first.get_weights()[0]
-    np.testing.assert_allclose(codes, np.maximum(hidden @ second.get_weights()[0], 0), atol=1e-5)
-    np.testing.assert_array_equal(rows.take(np.arange(9)), codes)
+    np.testing.assert_allclose(latent, np.maximum(hidden @ second.get_weights()[0], 0), atol=1e-5)
+    np.testing.assert_array_equal(rows.take(np.arange(9)), latent)
 
 
 def test_encodings_follow_the_layer():

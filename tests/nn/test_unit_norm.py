@@ -94,7 +94,7 @@ def test_zero_row_does_not_spoil_the_gradient_of_others():
 
 def test_layer(tmp_path):
     inputs = keras.Input((5, 7))
-    outputs = UnitNorm(name="code")(inputs)
+    outputs = UnitNorm(name="latent")(inputs)
     assert tuple(outputs.shape) == (None, 5, 7)
     assert UnitNorm().compute_output_shape((None, 3)) == (None, 3)
     model = keras.Model(inputs, outputs)
@@ -102,5 +102,5 @@ def test_layer(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(model.predict(x, verbose=0), axis=-1), 1, atol=1e-5)
     model.save(tmp_path / "norm.keras")
     loaded = keras.saving.load_model(tmp_path / "norm.keras")
-    assert isinstance(loaded.get_layer("code"), UnitNorm)
+    assert isinstance(loaded.get_layer("latent"), UnitNorm)
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))

@@ -36,7 +36,7 @@ def scanpy_settings():
 
 @pytest.fixture
 def make_judged():
-    """``make_judged(n, n_types, names)``: cells as after a query, a truth, donors and hits in a reference of them."""
+    """``make_judged(n, n_types, names)``: cells as after a query, a truth, donors and neighbors in a reference of them."""
 
     def make(n=200, n_types=4, names="type {}", seed=0):
         rng = np.random.default_rng(seed)

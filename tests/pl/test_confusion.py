@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from sklearn.metrics import confusion_matrix
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError, MissingKeyError
 from scquery_ae.ontology import CellOntology
 from scquery_ae.pl._order import by_confusion, by_ontology
@@ -89,7 +89,7 @@ def written(ax):
 
 
 def test_counts_and_shares_are_scikit_learns(judged):
-    ax = sq.pl.confusion(judged, "truth", show=False)
+    ax = scq.pl.confusion(judged, "truth", show=False)
     obs = judged.obs
     label = obs["scquery_label"].astype(object).where(~obs["scquery_unknown"], "unknown")
     names = [*columns(ax)]
@@ -105,7 +105,7 @@ def test_counts_and_shares_are_scikit_learns(judged):
 
 def test_frames_mark_the_right_answers_where_both_sides_know_the_type(judged):
     judged.obs["truth"] = judged.obs["truth"].cat.rename_categories({"type 0": "a new type"})
-    ax = sq.pl.confusion(judged, "truth", show=False)
+    ax = scq.pl.confusion(judged, "truth", show=False)
     frames = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
     marked = {(rows(ax)[round(f.get_y() + 0.5)], columns(ax)[round(f.get_x() + 0.5)]) for f in frames}
     assert marked == {(f"type {i}", f"type {i}") for i in (1, 2, 3)}
@@ -117,28 +117,28 @@ def test_frames_mark_the_right_answers_where_both_sides_know_the_type(judged):
 def test_a_type_that_the_reference_has_but_nobody_was_called_keeps_its_column(judged):
     obs = judged.obs
     obs.loc[obs["scquery_label"] == "type 3", "scquery_unknown"] = True
-    assert "type 3" in columns(sq.pl.confusion(judged, "truth", show=False))
+    assert "type 3" in columns(scq.pl.confusion(judged, "truth", show=False))
 
 
 def test_cells_without_a_truth_are_left_out_and_those_without_a_label_unknown(judged):
     column = judged.obs.columns.get_loc
     judged.obs.iloc[:30, column("truth")] = np.nan
     judged.obs.iloc[25:60, column("scquery_label")] = np.nan
-    ax = sq.pl.confusion(judged, "truth", show=False)
+    ax = scq.pl.confusion(judged, "truth", show=False)
     assert written(ax).sum() == 170
     missing = judged.obs["scquery_label"].isna() | judged.obs["scquery_unknown"]
     assert written(ax)[:, -1].sum() == (missing & judged.obs["truth"].notna()).sum()
 
 
 def test_light_squares_have_dark_numbers(judged):
-    ax = sq.pl.confusion(judged, "truth", show=False)
+    ax = scq.pl.confusion(judged, "truth", show=False)
     for text in ax.texts:
         x, y = text.get_position()
         column = int(np.argmin(np.abs(ax.get_xticks() - x)))
         assert to_hex(text.get_color()) == ("#ffffff" if shades(ax)[int(y), column] > 0.55 else "#000000")
 
 
-def test_types_taken_for_each_other_are_neighbours():
+def test_types_taken_for_each_other_are_neighbors():
     # 0 and 3 are mixed up, and 1 and 4.
     counts = np.diag([50, 50, 50, 50, 50])
     counts[0, 3] = counts[3, 0] = counts[1, 4] = 30
@@ -149,7 +149,7 @@ def test_types_taken_for_each_other_are_neighbours():
     np.testing.assert_array_equal(by_confusion(np.zeros((1, 1), dtype=int)), [0])
 
 
-def test_relatives_in_the_ontology_are_neighbours(obo):
+def test_relatives_in_the_ontology_are_neighbors(obo):
     ontology = CellOntology.read(obo)
     types = ["B cell", "T cell", "alone", "macrophage", "monocyte", "no term"]
     order = [types[i] for i in by_ontology(types, ontology, None)]
@@ -168,7 +168,7 @@ def test_the_order_of_the_ontology_is_drawn(make_judged, obo):
         if "terms" not in how:
             for key in ("truth", "scquery_label"):
                 mine.obs[key] = mine.obs[key].cat.rename_categories(names)
-        drawn = [names.get(kind, kind) for kind in rows(sq.pl.confusion(mine, "truth", show=False, **how))]
+        drawn = [names.get(kind, kind) for kind in rows(scq.pl.confusion(mine, "truth", show=False, **how))]
         assert {frozenset(drawn[:2]), frozenset(drawn[2:])} == {
             frozenset({"T cell", "B cell"}),
             frozenset({"monocyte", "macrophage"}),
@@ -176,15 +176,15 @@ def test_the_order_of_the_ontology_is_drawn(make_judged, obo):
 
 
 def test_an_order_of_the_users_own(judged):
-    ax = sq.pl.confusion(judged, "truth", order=["type 2", "not there", "type 0"], show=False)
+    ax = scq.pl.confusion(judged, "truth", order=["type 2", "not there", "type 0"], show=False)
     assert rows(ax)[:2] == ["type 2", "type 0"]
     assert sorted(rows(ax)) == [f"type {i}" for i in range(4)]
 
 
 def test_two_and_sixty_types(make_judged):
-    ax = sq.pl.confusion(make_judged(40, 2), "truth", show=False)
+    ax = scq.pl.confusion(make_judged(40, 2), "truth", show=False)
     assert written(ax).sum() == 40
-    ax = sq.pl.confusion(make_judged(600, 60, "a cell type with a rather long name, subtype {}"), "truth", show=False)
+    ax = scq.pl.confusion(make_judged(600, 60, "a cell type with a rather long name, subtype {}"), "truth", show=False)
     figure = ax.figure
     figure.canvas.draw()
     assert written(ax).sum() == 600
@@ -201,29 +201,29 @@ def test_numbers_that_would_be_too_small_are_left_out(make_judged):
     from matplotlib import pyplot as plt
 
     _, ax = plt.subplots(figsize=(2, 2))
-    sq.pl.confusion(make_judged(600, 60), "truth", ax=ax, show=False)
+    scq.pl.confusion(make_judged(600, 60), "truth", ax=ax, show=False)
     assert len(ax.texts) == 0
 
 
 def test_what_is_missing_or_wrong_is_named(judged, obo, tmp_path):
     with pytest.raises(MissingKeyError, match=r"`truth_key='type'` is not a column of `adata.obs`"):
-        sq.pl.confusion(judged, "type", show=False)
-    with pytest.raises(MissingKeyError, match=r"`pl.confusion` needs the columns that `sq.tl.query` writes"):
-        sq.pl.confusion(judged, "truth", key_added="other", show=False)
+        scq.pl.confusion(judged, "type", show=False)
+    with pytest.raises(MissingKeyError, match=r"`pl.confusion` needs the columns that `scq.tl.query` writes"):
+        scq.pl.confusion(judged, "truth", key_added="other", show=False)
     with pytest.raises(MissingKeyError, match="There is no ontology at"):
-        sq.pl.confusion(judged, "truth", ontology=tmp_path / "none.obo", show=False)
+        scq.pl.confusion(judged, "truth", ontology=tmp_path / "none.obo", show=False)
     with pytest.raises(MissingKeyError, match="The ontology has no term 'X:99'"):
-        sq.pl.confusion(judged, "truth", ontology=obo, terms={"type 0": "X:99"}, show=False)
+        scq.pl.confusion(judged, "truth", ontology=obo, terms={"type 0": "X:99"}, show=False)
     with pytest.raises(ArgumentError, match=r"None of the types has a term in the ontology\. Give them as `terms="):
-        sq.pl.confusion(judged, "truth", ontology=obo, show=False)
+        scq.pl.confusion(judged, "truth", ontology=obo, show=False)
     with pytest.raises(ArgumentError, match=r"`terms` are of an ontology. Received no `ontology`"):
-        sq.pl.confusion(judged, "truth", terms={"type 0": "X:4"}, show=False)
+        scq.pl.confusion(judged, "truth", terms={"type 0": "X:4"}, show=False)
     with pytest.raises(ArgumentError, match=r"`terms` must map types to terms of the ontology. Received list"):
-        sq.pl.confusion(judged, "truth", ontology=obo, terms=["X:4"], show=False)
+        scq.pl.confusion(judged, "truth", ontology=obo, terms=["X:4"], show=False)
     with pytest.raises(ArgumentError, match=r"`order` and `ontology` both say how types stand. Received both"):
-        sq.pl.confusion(judged, "truth", ontology=obo, order=["type 0"], show=False)
+        scq.pl.confusion(judged, "truth", ontology=obo, order=["type 0"], show=False)
     with pytest.raises(ArgumentError, match=r"`order` must be a sequence of types, or None. Received 'type 0'"):
-        sq.pl.confusion(judged, "truth", order="type 0", show=False)
+        scq.pl.confusion(judged, "truth", order="type 0", show=False)
     judged.obs["truth"] = pd.Categorical([None] * judged.n_obs, categories=["a"])
     with pytest.raises(ArgumentError, match=r"`pl.confusion` needs cells of a known type\. All 200 of"):
-        sq.pl.confusion(judged, "truth", show=False)
+        scq.pl.confusion(judged, "truth", show=False)

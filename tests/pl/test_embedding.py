@@ -11,7 +11,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgba
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError, MissingKeyError
 from scquery_ae.pl._palette import MISSING, OKABE_ITO, palette
 
@@ -44,7 +44,7 @@ def legend_of(ax):
 
 
 def test_each_cell_has_the_colour_of_its_type_and_missing_ones_are_grey_beneath(cells):
-    ax = sq.pl.embedding(cells, color="type", show=False)
+    ax = scq.pl.embedding(cells, color="type", show=False)
     grey, coloured = scatters(ax)
     missing = cells.obs["type"].isna().to_numpy()
     assert places(grey) == {tuple(np.round(p, 6)) for p in cells.obsm["X_umap"][missing]}
@@ -63,7 +63,7 @@ def test_each_cell_has_the_colour_of_its_type_and_missing_ones_are_grey_beneath(
 
 
 def test_types_are_mixed_in_drawing_order_always_the_same(cells):
-    first, second = (sq.pl.embedding(cells, color="type", show=False) for _ in range(2))
+    first, second = (scq.pl.embedding(cells, color="type", show=False) for _ in range(2))
     colours = [tuple(c) for c in scatters(first)[1].get_facecolor()]
     np.testing.assert_array_equal(scatters(second)[1].get_offsets(), scatters(first)[1].get_offsets())
     # Drawn type by type there would be two changes of colour.
@@ -71,7 +71,7 @@ def test_types_are_mixed_in_drawing_order_always_the_same(cells):
 
 
 def test_names_stand_at_the_medians_and_in_the_legend(cells):
-    ax = sq.pl.embedding(cells, color="type", show=False)
+    ax = scq.pl.embedding(cells, color="type", show=False)
     assert [text.get_text() for text in ax.texts] == ["B", "N", "T"]
     for text in ax.texts:
         median = np.median(cells.obsm["X_umap"][(cells.obs["type"] == text.get_text()).to_numpy()], axis=0)
@@ -84,12 +84,12 @@ def test_names_stand_at_the_medians_and_in_the_legend(cells):
 
 
 def test_axes_are_named_and_have_no_ticks(cells):
-    ax = sq.pl.embedding(cells, color="type", show=False)
+    ax = scq.pl.embedding(cells, color="type", show=False)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("UMAP 1", "UMAP 2")
     assert [*ax.get_xticks(), *ax.get_yticks()] == []
     for basis, name in (("X_scquery", "scquery"), ("X_pca", "PC"), ("X_tsne", "t-SNE")):
         cells.obsm[basis] = cells.obsm["X_scquery"]
-        assert sq.pl.embedding(cells, color="type", basis=basis, show=False).get_ylabel() == f"{name} 2"
+        assert scq.pl.embedding(cells, color="type", basis=basis, show=False).get_ylabel() == f"{name} 2"
 
 
 @pytest.mark.parametrize("kind", ["array", "frame", "sparse", "short name"])
@@ -99,19 +99,19 @@ def test_the_first_two_columns_of_any_embedding(cells, kind):
         "frame": pd.DataFrame(values, index=cells.obs_names, columns=[f"d{i}" for i in range(8)]),
         "sparse": sparse.csr_matrix(values),
     }.get(kind, values)
-    ax = sq.pl.embedding(cells, color="odd", basis="other" if kind == "short name" else "X_other", show=False)
+    ax = scq.pl.embedding(cells, color="odd", basis="other" if kind == "short name" else "X_other", show=False)
     assert places(scatters(ax)[0]) == {tuple(np.round(p, 6)) for p in values[:, :2].astype(float)}
 
 
 def test_colours_are_kept_as_scanpy_does(cells):
-    sq.pl.embedding(cells, color="type", show=False)
+    scq.pl.embedding(cells, color="type", show=False)
     assert cells.uns["type_colors"] == list(OKABE_ITO[:3])
 
 
 def test_kept_colours_are_used_and_left(cells):
     kept = np.array(["#112233", "red", "#445566"], dtype=object)
     cells.uns["type_colors"] = kept
-    ax = sq.pl.embedding(cells, color="type", show=False)
+    ax = scq.pl.embedding(cells, color="type", show=False)
     assert [to_hex(h.get_color()) for h in ax.get_legend().legend_handles][:3] == ["#112233", "#ff0000", "#445566"]
     assert cells.uns["type_colors"] is kept
 
@@ -119,16 +119,16 @@ def test_kept_colours_are_used_and_left(cells):
 @pytest.mark.parametrize("kept", [["red", "blue"], ["red", "blue", "no colour"]])
 def test_too_few_or_wrong_colours_are_replaced(cells, kept):
     cells.uns["type_colors"] = kept
-    sq.pl.embedding(cells, color="type", show=False)
+    scq.pl.embedding(cells, color="type", show=False)
     assert cells.uns["type_colors"] == list(OKABE_ITO[:3])
 
 
 def test_a_colour_belongs_to_its_category_also_where_others_do_not_occur(cells):
-    sq.pl.embedding(cells, color="type", show=False)
+    scq.pl.embedding(cells, color="type", show=False)
     part = cells[(cells.obs["type"] == "T").to_numpy()].copy()
     part.obs["type"] = part.obs["type"].cat.set_categories(["B", "N", "T"])
     part.uns["type_colors"] = cells.uns["type_colors"]
-    ax = sq.pl.embedding(part, color="type", show=False)
+    ax = scq.pl.embedding(part, color="type", show=False)
     assert legend_of(ax) == ["T"]
     assert to_hex(ax.get_legend().legend_handles[0].get_color()) == OKABE_ITO[2]
 
@@ -139,7 +139,7 @@ def test_scanpy_takes_the_colours(cells):
     import scanpy as sc
 
     cells.obs["type"] = cells.obs["type"].cat.add_categories("never seen")
-    sq.pl.embedding(cells, color="type", show=False)
+    scq.pl.embedding(cells, color="type", show=False)
     ours = list(cells.uns["type_colors"])
     ax = sc.pl.embedding(cells, "X_umap", color="type", show=False)
     assert list(cells.uns["type_colors"]) == ours
@@ -148,13 +148,13 @@ def test_scanpy_takes_the_colours(cells):
 
 def test_a_view_is_drawn_and_stays_a_view(cells):
     view = cells[:30]
-    sq.pl.embedding(view, color="type", show=False)
+    scq.pl.embedding(view, color="type", show=False)
     assert view.is_view
     assert "type_colors" not in view.uns
 
 
 def test_numbers_have_a_colour_bar_and_missing_ones_are_grey(cells):
-    ax = sq.pl.embedding(cells, color="score", show=False)
+    ax = scq.pl.embedding(cells, color="score", show=False)
     grey, mapped = scatters(ax)
     score = cells.obs["score"].to_numpy()
     assert len(grey.get_offsets()) == np.isnan(score).sum() == 10
@@ -171,7 +171,7 @@ def test_numbers_have_a_colour_bar_and_missing_ones_are_grey(cells):
 
 
 def test_limits_and_map_of_numbers(cells):
-    ax = sq.pl.embedding(cells, color="score", cmap="cividis", vmin=-1, vmax=2, title="a title", show=False)
+    ax = scq.pl.embedding(cells, color="score", cmap="cividis", vmin=-1, vmax=2, title="a title", show=False)
     mapped = scatters(ax)[1]
     assert mapped.get_clim() == (-1, 2)
     assert mapped.get_cmap().name == "cividis"
@@ -181,19 +181,19 @@ def test_limits_and_map_of_numbers(cells):
 @pytest.mark.parametrize("dtype", ["int32", "Int64", "float32", "Float64"])
 def test_all_kinds_of_numbers(cells, dtype):
     cells.obs["n"] = pd.Series(np.arange(60), index=cells.obs_names).astype(dtype)
-    (mapped,) = scatters(sq.pl.embedding(cells, color="n", show=False))
+    (mapped,) = scatters(scq.pl.embedding(cells, color="n", show=False))
     np.testing.assert_array_equal(np.sort(mapped.get_array()), np.arange(60))
 
 
 def test_infinite_numbers_and_missing_integers_are_missing(cells):
     cells.obs["n"] = pd.array([pd.NA, *range(59)], dtype="Int64")
-    assert len(scatters(sq.pl.embedding(cells, color="n", show=False))[0].get_offsets()) == 1
+    assert len(scatters(scq.pl.embedding(cells, color="n", show=False))[0].get_offsets()) == 1
     cells.obs["x"] = np.r_[np.inf, -np.inf, np.arange(58.0)]
-    assert len(scatters(sq.pl.embedding(cells, color="x", show=False))[0].get_offsets()) == 2
+    assert len(scatters(scq.pl.embedding(cells, color="x", show=False))[0].get_offsets()) == 2
 
 
 def test_booleans_are_named_in_the_legend_only(cells):
-    ax = sq.pl.embedding(cells, color="odd", show=False)
+    ax = scq.pl.embedding(cells, color="odd", show=False)
     assert legend_of(ax) == ["False", "True"]
     assert len(ax.texts) == 0
     assert cells.uns["odd_colors"] == list(OKABE_ITO[:2])
@@ -203,7 +203,7 @@ def test_booleans_are_named_in_the_legend_only(cells):
 def test_text_counts_as_categories_and_stays_text(cells):
     cells.obs["word"] = np.array(["b", "a", "c"], dtype=object)[np.arange(60) % 3]
     before = cells.obs.copy()
-    ax = sq.pl.embedding(cells, color="word", show=False)
+    ax = scq.pl.embedding(cells, color="word", show=False)
     assert legend_of(ax) == ["a", "b", "c"]
     pd.testing.assert_frame_equal(cells.obs, before)
 
@@ -211,14 +211,14 @@ def test_text_counts_as_categories_and_stays_text(cells):
 @pytest.mark.parametrize("values", [np.full(60, np.nan), pd.Categorical([None] * 60, categories=["a"])])
 def test_all_missing(cells, values):
     cells.obs["nothing"] = values
-    ax = sq.pl.embedding(cells, color="nothing", show=False)
+    ax = scq.pl.embedding(cells, color="nothing", show=False)
     assert len(scatters(ax)[0].get_offsets()) == 60
     assert len(ax.figure.axes) == 1
 
 
 def test_cells_without_a_place_are_left_out(cells):
     cells.obsm["X_umap"][:7] = np.nan
-    grey, coloured = scatters(sq.pl.embedding(cells, color="type", show=False))
+    grey, coloured = scatters(scq.pl.embedding(cells, color="type", show=False))
     assert len(grey.get_offsets()) + len(coloured.get_offsets()) == 53
 
 
@@ -227,7 +227,7 @@ def test_cells_without_a_place_are_left_out(cells):
     [("auto", True, True), ("on data", True, False), ("right margin", False, True), ("none", False, False)],
 )
 def test_where_names_stand(cells, legend_loc, on_data, beside):
-    ax = sq.pl.embedding(cells, color="type", legend_loc=legend_loc, show=False)
+    ax = scq.pl.embedding(cells, color="type", legend_loc=legend_loc, show=False)
     assert [text.get_text() for text in ax.texts] == (["B", "N", "T"] if on_data else [])
     assert legend_of(ax) == (["B", "N", "T", "missing"] if beside else None)
 
@@ -249,7 +249,7 @@ def overlaps(ax):
 
 def test_forty_long_names_become_numbers_of_the_legend():
     adata = crowd(40, "a type with quite a long name, {:02d}")
-    ax = sq.pl.embedding(adata, color="type", show=False)
+    ax = scq.pl.embedding(adata, color="type", show=False)
     assert [text.get_text() for text in ax.texts] == [str(i) for i in range(1, 41)]
     assert legend_of(ax)[:2] == ["1  a type with quite a long name, 00", "2  a type with quite a long name, 01"]
     assert overlaps(ax) == 0
@@ -257,8 +257,8 @@ def test_forty_long_names_become_numbers_of_the_legend():
 
 
 def test_the_legend_lies_beside_the_axes_inside_a_wider_figure():
-    narrow = sq.pl.embedding(crowd(3, "{}"), color="type", legend_loc="none", show=False).figure
-    ax = sq.pl.embedding(crowd(40, "a type with quite a long name, {:02d}"), color="type", show=False)
+    narrow = scq.pl.embedding(crowd(3, "{}"), color="type", legend_loc="none", show=False).figure
+    ax = scq.pl.embedding(crowd(40, "a type with quite a long name, {:02d}"), color="type", show=False)
     ax.figure.canvas.draw()
     legend, frame = ax.get_legend().get_window_extent(), ax.get_window_extent()
     assert ax.figure.get_size_inches()[0] > narrow.get_size_inches()[0] + 3
@@ -270,7 +270,7 @@ def test_the_legend_lies_beside_the_axes_inside_a_wider_figure():
 
 
 def test_forty_short_names_are_written_without_overlap():
-    ax = sq.pl.embedding(crowd(40, "t{}"), color="type", show=False)
+    ax = scq.pl.embedding(crowd(40, "t{}"), color="type", show=False)
     assert [text.get_text() for text in ax.texts] == [f"t{i}" for i in range(40)]
     assert overlaps(ax) == 0
 
@@ -279,7 +279,7 @@ def test_names_take_no_room_from_the_axes():
     adata = crowd(6, "a name that reaches far beyond the left and the right of the place where it belongs, {}")
     frames = []
     for legend_loc in ("none", "on data"):
-        ax = sq.pl.embedding(adata, color="type", legend_loc=legend_loc, show=False)
+        ax = scq.pl.embedding(adata, color="type", legend_loc=legend_loc, show=False)
         ax.figure.canvas.draw()
         frames.append(ax.get_window_extent().bounds)
     np.testing.assert_allclose(frames[1], frames[0])
@@ -287,14 +287,14 @@ def test_names_take_no_room_from_the_axes():
 
 
 def test_more_types_than_a_legend_holds_are_named_on_the_data():
-    ax = sq.pl.embedding(crowd(111, "{}"), color="type", show=False)
+    ax = scq.pl.embedding(crowd(111, "{}"), color="type", show=False)
     assert legend_of(ax) is None
     assert len(ax.texts) == 111
 
 
 def test_size_goes_by_the_number_of_cells_unless_given(cells):
     def area(adata, **kwargs):
-        return scatters(sq.pl.embedding(adata, color="odd", show=False, **kwargs))[-1].get_sizes()[0]
+        return scatters(scq.pl.embedding(adata, color="odd", show=False, **kwargs))[-1].get_sizes()[0]
 
     many = AnnData(np.zeros((6000, 1), np.float32), obsm={"X_umap": np.random.default_rng(0).normal(size=(6000, 2))})
     many.obs["odd"] = np.arange(6000) % 2 == 1
@@ -306,8 +306,8 @@ def test_size_goes_by_the_number_of_cells_unless_given(cells):
 def test_axes_of_the_users_own(cells):
     figure, (first, second) = plt.subplots(1, 2)
     size = figure.get_size_inches().copy()
-    assert sq.pl.embedding(cells, color="type", ax=first) is first
-    assert sq.pl.embedding(cells, color="score", ax=second, show=False) is second
+    assert scq.pl.embedding(cells, color="type", ax=first) is first
+    assert scq.pl.embedding(cells, color="score", ax=second, show=False) is second
     assert [text.get_text() for text in first.texts] == ["B", "N", "T"]
     assert first.get_legend() is None
     np.testing.assert_array_equal(figure.get_size_inches(), size)
@@ -317,14 +317,14 @@ def test_axes_of_the_users_own(cells):
 def test_axes_in_a_subfigure(cells, tmp_path):
     figure = plt.figure()
     ax = figure.subfigures(1, 2)[0].subplots()
-    assert sq.pl.embedding(cells, color="type", ax=ax, save=tmp_path / "a.png") is ax
+    assert scq.pl.embedding(cells, color="type", ax=ax, save=tmp_path / "a.png") is ax
     assert (tmp_path / "a.png").stat().st_size > 1000
     assert plt.get_fignums() == [figure.number]
 
 
 @pytest.mark.parametrize("name", ["plot.png", "plot.pdf", "plot.svg"])
 def test_saved_and_closed(cells, tmp_path, name):
-    ax = sq.pl.embedding(cells, color="type", show=False, save=tmp_path / name)
+    ax = scq.pl.embedding(cells, color="type", show=False, save=tmp_path / name)
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     assert (tmp_path / name).read_bytes().startswith(starts[name[-3:]])
     assert plt.get_fignums() == []
@@ -336,7 +336,7 @@ def test_points_are_pixels_in_a_vector_file(cells, tmp_path):
     for n in (60, 6000):
         adata = AnnData(np.zeros((n, 1), np.float32), obsm={"X_umap": np.random.default_rng(0).random((n, 2))})
         adata.obs["x"] = np.arange(n)
-        sq.pl.embedding(adata, color="x", size=1, show=False, save=tmp_path / "a.svg")
+        scq.pl.embedding(adata, color="x", size=1, show=False, save=tmp_path / "a.svg")
         sizes.append((tmp_path / "a.svg").read_text().count("<use"))
     # As paths, each point would be an element.
     assert sizes[0] == sizes[1] < 60
@@ -345,7 +345,7 @@ def test_points_are_pixels_in_a_vector_file(cells, tmp_path):
 def test_nothing_but_colours_is_written(cells):
     before = cells.copy()
     for color in ("type", "score", "odd"):
-        sq.pl.embedding(cells, color=color, show=False)
+        scq.pl.embedding(cells, color=color, show=False)
     np.testing.assert_array_equal(cells.X, before.X)
     pd.testing.assert_frame_equal(cells.obs, before.obs)
     assert set(cells.obsm) == set(before.obsm)
@@ -355,34 +355,34 @@ def test_nothing_but_colours_is_written(cells):
 def test_colours_survive_a_file(cells, tmp_path):
     import anndata
 
-    sq.pl.embedding(cells, color="type", show=False)
+    scq.pl.embedding(cells, color="type", show=False)
     cells.write_h5ad(tmp_path / "a.h5ad")
     again = anndata.read_h5ad(tmp_path / "a.h5ad")
     assert list(again.uns["type_colors"]) == list(OKABE_ITO[:3])
     again.uns["type_colors"][0] = "#123456"
-    ax = sq.pl.embedding(again, color="type", show=False)
+    ax = scq.pl.embedding(again, color="type", show=False)
     assert to_hex(ax.get_legend().legend_handles[0].get_color()) == "#123456"
 
 
 def test_no_such_column(cells):
     message = r"`color='celltype'` is not a column of `adata.obs`\. Expected one of 'type', 'score', 'odd'"
     with pytest.raises(MissingKeyError, match=message):
-        sq.pl.embedding(cells, color="celltype", show=False)
+        scq.pl.embedding(cells, color="celltype", show=False)
 
 
 def test_no_such_embedding(cells):
     message = r"`basis='X_tsne'` is not in `adata.obsm`\. Expected one of 'X_umap', 'X_scquery'; compute the embedding"
     with pytest.raises(MissingKeyError, match=message):
-        sq.pl.embedding(cells, color="type", basis="X_tsne", show=False)
+        scq.pl.embedding(cells, color="type", basis="X_tsne", show=False)
     del cells.obsm["X_umap"], cells.obsm["X_scquery"]
     with pytest.raises(MissingKeyError, match=r"Expected one of \(none there\)"):
-        sq.pl.embedding(cells, color="type", show=False)
+        scq.pl.embedding(cells, color="type", show=False)
 
 
 def test_one_column_is_too_few(cells):
     cells.obsm["X_line"] = np.zeros((60, 1))
     with pytest.raises(ArgumentError, match=r"`adata.obsm\['X_line'\]` must have at least two columns .*\(60, 1\)"):
-        sq.pl.embedding(cells, color="type", basis="X_line", show=False)
+        scq.pl.embedding(cells, color="type", basis="X_line", show=False)
 
 
 def test_too_many_categories():
@@ -390,18 +390,18 @@ def test_too_many_categories():
     adata.obs["barcode"] = [f"cell{i}" for i in range(300)]
     message = r"`color='barcode'` has 300 categories, and no more than 256 can be coloured\. Received such as 'cell0'"
     with pytest.raises(ArgumentError, match=message):
-        sq.pl.embedding(adata, color="barcode", show=False)
+        scq.pl.embedding(adata, color="barcode", show=False)
 
 
 def test_wrong_arguments(cells):
     with pytest.raises(ArgumentError, match=r"`legend_loc` must be one of 'auto', 'on data', .*Received 'best'"):
-        sq.pl.embedding(cells, color="type", legend_loc="best", show=False)
+        scq.pl.embedding(cells, color="type", legend_loc="best", show=False)
     with pytest.raises(ArgumentError, match=r"`size` must be a number in \(0, inf\)\. Received 0"):
-        sq.pl.embedding(cells, color="type", size=0, show=False)
+        scq.pl.embedding(cells, color="type", size=0, show=False)
     with pytest.raises(
         ArgumentError, match=r"`pl.embedding` takes an AnnData as its first argument\. Received ndarray"
     ):
-        sq.pl.embedding(cells.X, color="type", show=False)
+        scq.pl.embedding(cells.X, color="type", show=False)
     with pytest.raises(ArgumentError, match="`save` must be a path"):
-        sq.pl.embedding(cells, color="type", show=False, save=3)
+        scq.pl.embedding(cells, color="type", show=False, save=3)
     assert plt.get_fignums() == []

@@ -9,20 +9,20 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError
 
-PLOTS = sorted(set(sq.pl.__all__) - {"report"})  # which is a page
+PLOTS = sorted(set(scq.pl.__all__) - {"report"})  # which is a page
 #: Those of several panels give back the figure.
-FIGURES = {"explain", "history", "preflight", "query"}
+FIGURES = {"explain", "history", "check", "query"}
 
 
 @pytest.fixture
 def draw(judged, make_adata, make_encoder, reference, query_adata):
     """``draw(name, **kwargs)``: call a plot with what it needs."""
-    report = sq.pp.check(query_adata, reference, rehearse=False)
+    report = scq.pp.check(query_adata, reference, simulate=False)
     table = pd.DataFrame({"value": 0.0, "similarity": [0.3, 0.1], "distance": [0.1, 0.2]}, index=["G1", "G2"])
-    table.attrs = {"cell": "mine", "hit": "theirs", "label": "beta", "similarity": 0.876}
+    table.attrs = {"cell": "mine", "neighbor": "theirs", "label": "beta", "similarity": 0.876}
     encoder = make_encoder(make_adata())
     encoder.history.update(pretrain=[{"loss": [2.0, 1.0], "val_loss": [2.0, 1.5]}] * 2)
     calls = {
@@ -31,20 +31,20 @@ def draw(judged, make_adata, make_encoder, reference, query_adata):
         "embedding": (judged,),
         "explain": (table,),
         "history": (encoder,),
-        "hits_by_study": (judged, judged),
+        "neighbors_by_batch": (judged, judged),
         "on_reference": (judged, judged),
-        "preflight": (report,),
+        "check": (report,),
         "query": (judged,),
         "reliability": (judged, "truth"),
         "risk_coverage": (judged, "truth"),
     }
-    extra = {"embedding": {"color": "truth"}, "hits_by_study": {"study_key": "donor"}}
-    return lambda name, **kwargs: getattr(sq.pl, name)(*calls[name], **extra.get(name, {}), **kwargs)
+    extra = {"embedding": {"color": "truth"}, "neighbors_by_batch": {"batch_key": "donor"}}
+    return lambda name, **kwargs: getattr(scq.pl, name)(*calls[name], **extra.get(name, {}), **kwargs)
 
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_all_take_axes_show_and_save(name):
-    parameters = inspect.signature(getattr(sq.pl, name)).parameters
+    parameters = inspect.signature(getattr(scq.pl, name)).parameters
     assert list(parameters)[-3:] == ["ax", "show", "save"]
     assert all(parameters[word].default is None for word in ("ax", "show", "save"))
 

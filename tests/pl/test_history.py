@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from matplotlib import pyplot as plt
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError, NotFittedError
 
 FIRST = {"loss": [0.5, 0.3, 0.2], "val_loss": [0.45, 0.25, 0.35]}
@@ -29,7 +29,7 @@ def lines(ax):
 
 
 def test_one_panel_a_layer_and_one_for_fine_tuning(encoder):
-    figure = sq.pl.history(encoder, show=False)
+    figure = scq.pl.history(encoder, show=False)
     assert [ax.get_title() for ax in figure.axes] == [
         "Pretraining, layer 1\n40 to 7",
         "Pretraining, layer 2\n7 to 4",
@@ -40,7 +40,7 @@ def test_one_panel_a_layer_and_one_for_fine_tuning(encoder):
 
 
 def test_losses_are_drawn_by_epoch_from_one_and_the_best_is_marked(encoder):
-    first, second, last = sq.pl.history(encoder, show=False).axes
+    first, second, last = scq.pl.history(encoder, show=False).axes
     assert lines(first) == {
         "training": ([1, 2, 3], [0.5, 0.3, 0.2]),
         "held out": ([1, 2, 3], [0.45, 0.25, 0.35]),
@@ -53,12 +53,12 @@ def test_losses_are_drawn_by_epoch_from_one_and_the_best_is_marked(encoder):
 
 
 def test_without_fine_tuning(encoder):
-    figure = sq.pl.history(replace(encoder, history={"pretrain": [FIRST, SECOND]}, head=None), show=False)
+    figure = scq.pl.history(replace(encoder, history={"pretrain": [FIRST, SECOND]}, classifier=None), show=False)
     assert [ax.get_title().split("\n")[0] for ax in figure.axes] == ["Pretraining, layer 1", "Pretraining, layer 2"]
 
 
 def test_fine_tuning_alone(encoder):
-    figure = sq.pl.history(replace(encoder, history={"finetune": FINETUNE}), show=False)
+    figure = scq.pl.history(replace(encoder, history={"finetune": FINETUNE}), show=False)
     assert [ax.get_title() for ax in figure.axes] == ["Fine-tuning\n3 cell types"]
 
 
@@ -66,7 +66,7 @@ def test_a_loss_that_was_nan_once_is_not_the_best_and_one_that_always_was_has_no
     nan = float("nan")
     some = {"loss": [1.0, 2.0, 3.0], "val_loss": [nan, 0.4, 0.3]}
     never = {"loss": [1.0, nan], "val_loss": [nan, nan]}
-    first, second = sq.pl.history(replace(encoder, history={"pretrain": [some, never]}), show=False).axes
+    first, second = scq.pl.history(replace(encoder, history={"pretrain": [some, never]}), show=False).axes
     assert "best (epoch 3)" in lines(first)
     assert set(lines(second)) == {"training", "held out"}
 
@@ -74,19 +74,19 @@ def test_a_loss_that_was_nan_once_is_not_the_best_and_one_that_always_was_has_no
 def test_many_layers_take_more_rows(make_adata, make_encoder):
     encoder = make_encoder(make_adata(), layer_sizes=(9, 8, 7, 6, 5))
     encoder.history.update(pretrain=[FIRST] * 5, finetune=FINETUNE)
-    figure = sq.pl.history(encoder, show=False)
+    figure = scq.pl.history(encoder, show=False)
     assert len(figure.axes) == 6
     assert [ax.get_subplotspec().rowspan.start for ax in figure.axes] == [0, 0, 0, 0, 1, 1]
 
 
 def test_ticks_are_whole_epochs(encoder):
-    figure = sq.pl.history(encoder, show=False)
+    figure = scq.pl.history(encoder, show=False)
     figure.canvas.draw()
     assert all(float(tick).is_integer() for ax in figure.axes for tick in ax.get_xticks())
 
 
 def test_saved_and_closed(encoder, tmp_path):
-    figure = sq.pl.history(encoder, show=False, save=tmp_path / "history.pdf")
+    figure = scq.pl.history(encoder, show=False, save=tmp_path / "history.pdf")
     assert (tmp_path / "history.pdf").read_bytes().startswith(b"%PDF")
     assert plt.get_fignums() == []
     # What comes back can still be changed and saved.
@@ -94,7 +94,7 @@ def test_saved_and_closed(encoder, tmp_path):
 
 
 def test_the_history_of_real_training(trained, tmp_path):
-    figure = sq.pl.history(trained.encoder, show=False)
+    figure = scq.pl.history(trained.encoder, show=False)
     record = trained.encoder.history
     assert len(figure.axes) == 3
     for ax, losses in zip(figure.axes, [*record["pretrain"], record["finetune"]], strict=True):
@@ -109,7 +109,7 @@ def test_no_history(encoder, history):
     with pytest.raises(
         NotFittedError, match=r"no training history\. Expected losses in `encoder.history`, received .*"
     ):
-        sq.pl.history(replace(encoder, history=history), show=False)
+        scq.pl.history(replace(encoder, history=history), show=False)
     assert plt.get_fignums() == []
 
 
@@ -117,4 +117,4 @@ def test_what_is_not_an_encoder(reference):
     with pytest.raises(
         ArgumentError, match=r"`pl.history` needs an encoder.*Received Reference; .*`reference.encoder`"
     ):
-        sq.pl.history(reference, show=False)
+        scq.pl.history(reference, show=False)

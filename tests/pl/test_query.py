@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgba
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError, MissingKeyError
 
 LABELS = ["B"] * 3 + ["T"] * 5 + ["NK"] + [None]
@@ -34,7 +34,7 @@ def bars(ax):
 
 
 def test_bars_count_the_cells_largest_on_top():
-    left, _ = sq.pl.query(answered(), show=False).axes
+    left, _ = scq.pl.query(answered(), show=False).axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["T", "B", "NK"]
     known, unknown = bars(left)
     assert known == [(0, 4), (0, 3), (0, 0)]
@@ -47,7 +47,7 @@ def test_bars_count_the_cells_largest_on_top():
 
 
 def test_counts_and_shares_are_written():
-    figure = sq.pl.query(answered(), show=False)
+    figure = scq.pl.query(answered(), show=False)
     left = figure.axes[0]
     # 5, 3 and 1 of the nine cells that have a label.
     assert [text.get_text() for text in left.texts] == ["5 (55.6%), 1 unknown", "3 (33.3%)", "1 (11.1%), all unknown"]
@@ -56,7 +56,7 @@ def test_counts_and_shares_are_written():
 
 
 def test_the_texts_lie_inside_the_axes():
-    figure = sq.pl.query(answered(), show=False)
+    figure = scq.pl.query(answered(), show=False)
     figure.canvas.draw()
     left = figure.axes[0]
     frame = left.get_window_extent()
@@ -65,7 +65,7 @@ def test_the_texts_lie_inside_the_axes():
 
 
 def test_confidence_shares_the_rows():
-    left, right = sq.pl.query(answered(), show=False).axes
+    left, right = scq.pl.query(answered(), show=False).axes
     assert right.get_shared_y_axes().joined(left, right)
     assert right.get_xlim() == (0, 1)
     assert right.get_xlabel() == "confidence in the label"
@@ -80,7 +80,7 @@ def test_confidence_shares_the_rows():
 
 
 def test_every_cell_is_a_point_and_unknown_ones_are_grey():
-    _, right = sq.pl.query(answered(), show=False).axes
+    _, right = scq.pl.query(answered(), show=False).axes
     drawn = {"known": [], "unknown": []}
     for points in (c for c in right.collections if isinstance(c, PathCollection)):
         grey = np.allclose(points.get_facecolor()[0, :3], to_rgba("0.45")[:3])
@@ -94,7 +94,7 @@ def test_every_cell_is_a_point_and_unknown_ones_are_grey():
 
 def test_of_many_cells_two_hundred_are_drawn_with_both_extremes():
     confidence = np.random.default_rng(0).random(3000)
-    _, right = sq.pl.query(answered(["T"] * 3000, confidence, [False] * 3000), show=False).axes
+    _, right = scq.pl.query(answered(["T"] * 3000, confidence, [False] * 3000), show=False).axes
     points = np.concatenate(
         [np.asarray(c.get_offsets())[:, 0] for c in right.collections if isinstance(c, PathCollection)]
     )
@@ -105,7 +105,7 @@ def test_of_many_cells_two_hundred_are_drawn_with_both_extremes():
 
 
 def test_one_type_and_all_unknown():
-    figure = sq.pl.query(answered(["T"] * 4, [0.1] * 4, [True] * 4), show=False)
+    figure = scq.pl.query(answered(["T"] * 4, [0.1] * 4, [True] * 4), show=False)
     left = figure.axes[0]
     assert figure.get_suptitle() == "4 query cells, 4 (100%) unknown"
     assert bars(left) == [[(0, 0)], [(0, 4)]]
@@ -113,21 +113,21 @@ def test_one_type_and_all_unknown():
 
 
 def test_one_cell():
-    assert sq.pl.query(answered(["T"], [1.0], [False]), show=False).get_suptitle() == "1 query cell, 0 (0%) unknown"
+    assert scq.pl.query(answered(["T"], [1.0], [False]), show=False).get_suptitle() == "1 query cell, 0 (0%) unknown"
 
 
 def test_a_share_that_would_round_to_nothing():
     labels = ["T"] * 3000 + ["B"] * 2
-    figure = sq.pl.query(answered(labels, [0.5] * 3002, [False] * 3002), show=False)
+    figure = scq.pl.query(answered(labels, [0.5] * 3002, [False] * 3002), show=False)
     assert [text.get_text() for text in figure.axes[0].texts] == ["3,000 (99.9%)", "2 (<0.1%)"]
     assert figure.get_suptitle() == "3,002 query cells, 0 (0%) unknown"
 
 
 def test_forty_types_take_more_height_and_long_names_more_width():
-    few = sq.pl.query(answered(), show=False).get_size_inches()
+    few = scq.pl.query(answered(), show=False).get_size_inches()
     adata = answered(["T"] * 40, [0.5] * 40, [False] * 40)
     adata.obs["scquery_label"] = pd.Categorical([f"a type with quite a long name, {i}" for i in range(40)])
-    many = sq.pl.query(adata, show=False).get_size_inches()
+    many = scq.pl.query(adata, show=False).get_size_inches()
     assert many[1] > 10
     assert many[1] > 3 * few[1]
     assert many[0] > few[0] + 1
@@ -137,7 +137,7 @@ def test_cells_without_a_confidence_or_an_answer_on_unknown():
     adata = answered(["T", "T", "B"], [np.nan, 0.5, np.nan], [False, True, False])
     # As a concatenation leaves it where one part was not queried.
     adata.obs["scquery_unknown"] = pd.Series([np.nan, True, False], index=adata.obs_names, dtype=object)
-    left, right = sq.pl.query(adata, show=False).axes
+    left, right = scq.pl.query(adata, show=False).axes
     assert bars(left) == [[(0, 1), (0, 1)], [(1, 1), (1, 0)]]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in right.lines] == [(0.5, 0)]
 
@@ -145,15 +145,15 @@ def test_cells_without_a_confidence_or_an_answer_on_unknown():
 def test_another_prefix_and_nothing_is_changed():
     adata = answered(prefix="mine")
     before = adata.copy()
-    assert len(sq.pl.query(adata, key_added="mine", show=False).axes) == 2
+    assert len(scq.pl.query(adata, key_added="mine", show=False).axes) == 2
     np.testing.assert_array_equal(adata.X, before.X)
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     assert dict(adata.uns) == {}
 
 
 def test_after_a_real_query(query_adata, reference):
-    sq.tl.query(query_adata, reference)
-    figure = sq.pl.query(query_adata, show=False)
+    scq.tl.query(query_adata, reference)
+    figure = scq.pl.query(query_adata, show=False)
     known, unknown = bars(figure.axes[0])
     totals = [a[1] + b[1] for a, b in zip(known, unknown, strict=True)]
     assert totals == sorted(query_adata.obs["scquery_label"].value_counts(), reverse=True)[: len(totals)]
@@ -161,7 +161,7 @@ def test_after_a_real_query(query_adata, reference):
 
 
 def test_saved_and_closed(tmp_path):
-    assert sq.pl.query(answered(), show=False, save=str(tmp_path / "query.svg")) is not None
+    assert scq.pl.query(answered(), show=False, save=str(tmp_path / "query.svg")) is not None
     # Text stays text.
     assert "9 query cells, 2 (22.2%) unknown" in (tmp_path / "query.svg").read_text()
     assert plt.get_fignums() == []
@@ -170,31 +170,31 @@ def test_saved_and_closed(tmp_path):
 def test_shown_is_not_returned(monkeypatch):
     calls = []
     monkeypatch.setattr(plt, "show", lambda: calls.append("show"))
-    assert sq.pl.query(answered(), show=True) is None
+    assert scq.pl.query(answered(), show=True) is None
     assert calls == ["show"]
 
 
 def test_not_queried_yet(make_adata):
     message = (
-        r"`pl.query` needs the columns that `sq.tl.query` writes\. Not in `adata.obs`: 'scquery_label', "
-        r"'scquery_confidence', 'scquery_unknown'\. Call `sq.tl.query\(adata, reference\)` first, or give the "
+        r"`pl.query` needs the columns that `scq.tl.query` writes\. Not in `adata.obs`: 'scquery_label', "
+        r"'scquery_confidence', 'scquery_unknown'\. Call `scq.tl.query\(adata, reference\)` first, or give the "
         "`key_added` that it was called with"
     )
     with pytest.raises(MissingKeyError, match=message):
-        sq.pl.query(make_adata(), show=False)
+        scq.pl.query(make_adata(), show=False)
     adata = answered()
     del adata.obs["scquery_unknown"]
     with pytest.raises(MissingKeyError, match=r"Not in `adata.obs`: 'scquery_unknown'\. Call"):
-        sq.pl.query(adata, show=False)
+        scq.pl.query(adata, show=False)
 
 
 def test_no_cell_with_a_label():
     with pytest.raises(ArgumentError, match=r"needs cells with a label\. All 2 of `adata.obs\['scquery_label'\]` are"):
-        sq.pl.query(answered([None, None], [0.1, 0.2], [False, False]), show=False)
+        scq.pl.query(answered([None, None], [0.1, 0.2], [False, False]), show=False)
 
 
 def test_not_an_anndata():
     with pytest.raises(ArgumentError, match=r"`pl.query` takes an AnnData as its first argument\. Received DataFrame"):
-        sq.pl.query(answered().obs, show=False)
+        scq.pl.query(answered().obs, show=False)
     with pytest.raises(ArgumentError, match="`save` must be a path"):
-        sq.pl.query(answered(), show=False, save=3)
+        scq.pl.query(answered(), show=False, save=3)

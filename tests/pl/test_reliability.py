@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection
 from scipy.stats import norm
 from sklearn.calibration import calibration_curve
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError, MissingKeyError
 
 
@@ -21,7 +21,7 @@ def correct(adata):
 
 @pytest.mark.parametrize("n_bins", [1, 7, 10])
 def test_points_are_scikit_learns(judged, n_bins):
-    ax = sq.pl.reliability(judged, "truth", n_bins=n_bins, show=False)
+    ax = scq.pl.reliability(judged, "truth", n_bins=n_bins, show=False)
     confidence = judged.obs["scquery_confidence"].to_numpy(dtype=float)
     accuracy, mean = calibration_curve(correct(judged), confidence, n_bins=n_bins, strategy="uniform")
     x, y = curve(ax)
@@ -30,7 +30,7 @@ def test_points_are_scikit_learns(judged, n_bins):
 
 
 def test_intervals_are_wilsons(judged):
-    ax = sq.pl.reliability(judged, "truth", show=False)
+    ax = scq.pl.reliability(judged, "truth", show=False)
     confidence, right = judged.obs["scquery_confidence"].to_numpy(dtype=float), correct(judged)
     bars = next(artist for artist in ax.collections if isinstance(artist, LineCollection))
     drawn = [(segment[0][1], segment[1][1]) for segment in bars.get_segments()]
@@ -46,7 +46,7 @@ def test_intervals_are_wilsons(judged):
 
 
 def test_the_corner_has_the_error_of_the_bins_drawn(judged):
-    ax = sq.pl.reliability(judged, "truth", n_bins=5, show=False)
+    ax = scq.pl.reliability(judged, "truth", n_bins=5, show=False)
     confidence, right = judged.obs["scquery_confidence"].to_numpy(dtype=float), correct(judged)
     error = 0.0
     for low in (0, 0.2, 0.4, 0.6, 0.8):
@@ -62,7 +62,7 @@ def test_the_corner_has_the_error_of_the_bins_drawn(judged):
 
 
 def test_the_histogram_counts_the_cells_of_each_bin(judged):
-    ax = sq.pl.reliability(judged, "truth", show=False)
+    ax = scq.pl.reliability(judged, "truth", show=False)
     (above,) = ax.child_axes
     counts, edges = np.histogram(judged.obs["scquery_confidence"].to_numpy(dtype=float), bins=10, range=(0, 1))
     np.testing.assert_array_equal([bar.get_height() for bar in above.patches], counts)
@@ -70,14 +70,14 @@ def test_the_histogram_counts_the_cells_of_each_bin(judged):
     assert [text.get_text() for text in above.texts] == [f"{n}" for n in counts if n]
     assert list(above.get_yticks()) == []
     # More bins would not leave room for the numbers.
-    (above,) = sq.pl.reliability(judged, "truth", n_bins=20, show=False).child_axes
+    (above,) = scq.pl.reliability(judged, "truth", n_bins=20, show=False).child_axes
     assert len(above.texts) == 0
     assert above.get_yticks()[-1] == max(bar.get_height() for bar in above.patches)
 
 
 def test_a_confidence_of_one_is_in_the_last_bin(judged):
     judged.obs["scquery_confidence"] = np.float32(1)
-    ax = sq.pl.reliability(judged, "truth", show=False)
+    ax = scq.pl.reliability(judged, "truth", show=False)
     x, y = curve(ax)
     np.testing.assert_array_equal(x, [1])
     np.testing.assert_allclose(y, [correct(judged).mean()])
@@ -87,7 +87,7 @@ def test_only_cells_with_label_and_truth_count_and_unknown_ones_do(judged):
     column = judged.obs.columns.get_loc
     judged.obs.iloc[:20, column("truth")] = np.nan
     judged.obs.iloc[10:30, column("scquery_label")] = np.nan
-    ax = sq.pl.reliability(judged, "truth", show=False)
+    ax = scq.pl.reliability(judged, "truth", show=False)
     kept = judged[30:]
     assert ax.texts[0].get_text().endswith("170 cells")
     assert f"accuracy {correct(kept).mean():.3f}" in ax.texts[0].get_text()
@@ -95,25 +95,27 @@ def test_only_cells_with_label_and_truth_count_and_unknown_ones_do(judged):
 
 def test_what_is_missing_or_wrong_is_named(judged):
     with pytest.raises(MissingKeyError, match=r"`truth_key='type'` is not a column of `adata.obs`"):
-        sq.pl.reliability(judged, "type", show=False)
-    with pytest.raises(MissingKeyError, match=r"`pl.reliability` needs the columns that `sq.tl.query` writes.*x_label"):
-        sq.pl.reliability(judged, "truth", key_added="x", show=False)
+        scq.pl.reliability(judged, "type", show=False)
+    with pytest.raises(
+        MissingKeyError, match=r"`pl.reliability` needs the columns that `scq.tl.query` writes.*x_label"
+    ):
+        scq.pl.reliability(judged, "truth", key_added="x", show=False)
     for n_bins in (0, 2.5):
         with pytest.raises(ArgumentError, match="`n_bins` must be an integer of at least 1"):
-            sq.pl.reliability(judged, "truth", n_bins=n_bins, show=False)
+            scq.pl.reliability(judged, "truth", n_bins=n_bins, show=False)
     with pytest.raises(
         ArgumentError,
         match=r"`pl.reliability` compares names, and `adata.obs\['donor'\]` shares none with the labels\. Received "
         r"'donor a', .*labels are 'type 0'.*\.map\(names\)",
     ):
-        sq.pl.reliability(judged, "donor", show=False)
+        scq.pl.reliability(judged, "donor", show=False)
     bad = judged.copy()
     bad.obs["scquery_confidence"] = np.where(np.arange(200) == 3, np.nan, 0.5)
     with pytest.raises(ArgumentError, match=r"needs values from 0 to 1 in `adata.obs\['scquery_confidence'\]`"):
-        sq.pl.reliability(bad, "truth", show=False)
+        scq.pl.reliability(bad, "truth", show=False)
     bad.obs["scquery_confidence"] = "high"
     with pytest.raises(ArgumentError, match=r"needs numbers in `adata.obs\['scquery_confidence'\]`"):
-        sq.pl.reliability(bad, "truth", show=False)
+        scq.pl.reliability(bad, "truth", show=False)
     judged.obs["truth"] = np.nan
     with pytest.raises(ArgumentError, match=r"needs cells with a label and a type .* None of 200 has both"):
-        sq.pl.reliability(judged, "truth", show=False)
+        scq.pl.reliability(judged, "truth", show=False)

@@ -15,7 +15,7 @@ import pytest
 from matplotlib import pyplot as plt
 from sklearn.decomposition import PCA
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError, MissingKeyError, StorageError
 from scquery_ae.pl import _report_beside, _report_labels
 from scquery_ae.pl._report_figures import shared_plane
@@ -23,7 +23,7 @@ from scquery_ae.pl._report_parts import listed, marked, per_cent, probability
 from scquery_ae.pl._report_words import ALAVI, AUTHORS, VINCENT
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
-SECTIONS = ["summary", "asked", "preflight", "read", "composition", "certainty", "unknown", "together", "studies"]
+SECTIONS = ["summary", "asked", "check", "read", "composition", "certainty", "unknown", "together", "studies"]
 SECTIONS += ["truth", "cite", "record"]
 
 
@@ -77,18 +77,20 @@ class Page(HTMLParser):
         return [base64.b64decode(img["src"].split(",", 1)[1]) for img in self.all("img")]
 
     def table(self, caption):
-        head, *rows = self.tables[caption]
+        classifier, *rows = self.tables[caption]
         return pd.DataFrame([row[1:] for row in rows], index=[row[0] for row in rows], columns=head[1:])
 
 
 @pytest.fixture(scope="module")
 def asked(make_adata, saved_reference):
-    """Cells after a query of a saved reference, the reference, and the preflight. Do not change them."""
+    """Cells after a query of a saved reference, the reference, and the check. Do not change them."""
     adata = make_adata(60, 120, seed=2)
     adata.obs["donor"] = pd.Categorical(np.where(np.arange(60) % 4, "donor a", "donor b"))
-    found = sq.pp.check(adata, saved_reference)
-    sq.tl.query(adata, saved_reference, error_rate=0.2)
-    return SimpleNamespace(adata=adata, reference=sq.Reference.load(saved_reference), found=found, path=saved_reference)
+    found = scq.pp.check(adata, saved_reference)
+    scq.tl.query(adata, saved_reference, alpha=0.2)
+    return SimpleNamespace(
+        adata=adata, reference=scq.Reference.load(saved_reference), found=found, path=saved_reference
+    )
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def write(asked, tmp_path):
 
     def call(adata=None, **kwargs):
         path = tmp_path / "page.html"
-        returned = sq.pl.report(asked.adata if adata is None else adata, path, overwrite=True, **kwargs)
+        returned = scq.pl.report(asked.adata if adata is None else adata, path, overwrite=True, **kwargs)
         assert returned == path
         return Page(path.read_text(encoding="utf-8"))
 
@@ -108,8 +110,8 @@ def write(asked, tmp_path):
 def everything(asked):
     return {
         "reference": asked.reference,
-        "preflight": asked.found,
-        "study_key": "batch",
+        "check": asked.found,
+        "batch_key": "batch",
         "groupby": "donor",
         "truth_key": "cell_type",
     }
@@ -118,7 +120,7 @@ def everything(asked):
 @pytest.fixture(scope="module")
 def full(asked, everything, tmp_path_factory):
     """The page with all that can be on it, read."""
-    path = sq.pl.report(
+    path = scq.pl.report(
         asked.adata, tmp_path_factory.mktemp("full") / "page.html", title="Islets of spring", **everything
     )
     return Page(path.read_text(encoding="utf-8"))
@@ -171,24 +173,24 @@ def test_what_was_asked_and_of_which_reference(full, asked):
     assert reference["Types that it can name"] == "3: type 0, type 1, type 2"
     assert reference["Confidence and p-values set"] == "on cells that training held out"
     assert reference["Changed since"] == "no"
-    parameters = dict(page.tables["Parameters of sq.tl.query"])
+    parameters = dict(page.tables["Parameters of scq.tl.query"])
     assert set(parameters) == set(provenance["parameters"])
-    assert (parameters["n_neighbors"], parameters["error_rate"], parameters["where"]) == ("15", "0.2", "-")
+    assert (parameters["n_neighbors"], parameters["alpha"], parameters["where"]) == ("15", "0.2", "-")
     versions = dict(page.tables["Date and versions"])
-    assert versions["Queried with scquery_ae"] == versions["Page made with scquery-ae"] == sq.__version__
+    assert versions["Queried with scquery_ae"] == versions["Page made with scquery-ae"] == scq.__version__
     assert versions["Page made with numpy"] == np.__version__
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d \(UTC[+-]\d{4}\)", versions["This page was made"])
-    said = [text for _, text in page.tables["The preflight in words"]]
+    said = [text for _, text in page.tables["The check in words"]]
     assert said == [text for _, text in asked.found.lines()]
     method = page.text.split("For the methods section:")[1]
-    assert f"small.scq of 240 cells (SHA-256 {provenance['reference']['sha256']}), with 15 neighbours, error" in method
+    assert f"small.scq of 240 cells (SHA-256 {provenance['reference']['sha256']}), with 15 neighbors, error" in method
 
 
 def test_steps_of_the_reference_are_named(write, asked, make_adata):
-    changed = sq.Reference.load(asked.path)
+    changed = scq.Reference.load(asked.path)
     changed.remove(list(changed.obs.index[-2:]))
     adata = asked.adata.copy()
-    sq.tl.query(adata, changed)
+    scq.tl.query(adata, changed)
     page = write(adata, reference=changed)
     assert dict(page.tables["The reference"])["Changed since"].startswith("1: remove (")
     assert "The reference's name and hash are recorded only if it is queried by its path" in page.text
@@ -218,11 +220,11 @@ def test_certain_types_unknown_cells_and_the_truth_are_those_of_the_cells(full, 
     table = page.table("Types from the most to the least certain")
     medians = obs.groupby("scquery_label", observed=True)["scquery_confidence"].median()
     assert table.index.tolist() == medians.sort_values(ascending=False).index.tolist()
-    sets = obs["scquery_label_set"].astype(str).str.split("|")
+    sets = obs["scquery_prediction_set"].astype(str).str.split("|")
     for kind, row in table.iterrows():
         mine = (obs["scquery_label"] == kind).to_numpy()
         assert row["Confidence below 0.8"].startswith(f"{(obs['scquery_confidence'][mine] < 0.8).sum()} (")
-        assert row["One type in the label set"].startswith(f"{(sets[mine].map(len) == 1).sum()} (")
+        assert row["One type in the prediction set"].startswith(f"{(sets[mine].map(len) == 1).sum()} (")
         others = sets[mine].explode().value_counts().drop(kind, errors="ignore")
         assert row["Cannot be told from"].startswith(f"{others.index[0]} ({others.iloc[0]})" if len(others) else "-")
 
@@ -230,14 +232,12 @@ def test_certain_types_unknown_cells_and_the_truth_are_those_of_the_cells(full, 
     assert 0 < unknown.sum() < 60
     by_label = page.table("Unknown cells by label")
     assert by_label["Unknown"].astype(int).sum() == unknown.sum()
-    strangest = next(rows for caption, rows in page.tables.items() if caption.startswith("The strangest cells"))
+    strangest = next(rows for caption, rows in page.tables.items() if caption.startswith("The most novel cells"))
     # Among equal p-values the strangest first.
-    ranked = (
-        obs[unknown].sort_values("scquery_strangeness", ascending=False).sort_values("scquery_pvalue", kind="stable")
-    )
+    ranked = obs[unknown].sort_values("scquery_novelty", ascending=False).sort_values("scquery_pvalue", kind="stable")
     assert ranked["scquery_pvalue"].duplicated().any()
     assert [row[0] for row in strangest[1:]] == list(ranked.index[:10])
-    assert [row[4] for row in strangest[1:]] == [f"{value:.1f}" for value in ranked["scquery_strangeness"][:10]]
+    assert [row[4] for row in strangest[1:]] == [f"{value:.1f}" for value in ranked["scquery_novelty"][:10]]
 
     right = (obs["scquery_label"].astype(str) == obs["cell_type"].astype(str)).to_numpy()
     assert f"Of 60 cells with a type in cell_type and a label, {right.sum()} (" in page.text
@@ -252,35 +252,35 @@ def test_certain_types_unknown_cells_and_the_truth_are_those_of_the_cells(full, 
 def test_nearest_studies_are_those_of_the_hits(full, asked):
     table = full.table("Hits by batch")
     batches = asked.reference.obs["batch"].astype(str).to_numpy()
-    hits = batches[asked.adata.obsm["scquery_neighbors"]]
+    neighbors = batches[asked.adata.obsm["scquery_neighbors"]]
     assert sorted(table.index) == ["batch 0", "batch 1"]
     for name, row in table.iterrows():
-        share, size = (hits == name).mean(), (batches == name).mean()
-        assert row["Cells whose nearest hit it has"] == str((hits[:, 0] == name).sum())
-        assert float(row["Share of all hits"].rstrip("%")) == pytest.approx(100 * share, abs=0.051)
+        share, size = (neighbors == name).mean(), (batches == name).mean()
+        assert row["Cells whose nearest hit it has"] == str((neighbors[:, 0] == name).sum())
+        assert float(row["Share of all neighbors"].rstrip("%")) == pytest.approx(100 * share, abs=0.051)
         assert float(row["Share of the reference"].rstrip("%")) == pytest.approx(100 * size, abs=0.051)
         assert float(row["Hits for its size"]) == pytest.approx(share / size, abs=0.006)
 
 
 def test_a_label_that_rests_on_one_study_is_named(write, asked):
-    reference = sq.Reference.load(asked.path)
+    reference = scq.Reference.load(asked.path)
     kind = reference.obs["cell_type"].astype(str)
     reference.obs["study"] = np.where(kind == "type 1", "x", np.where(np.arange(240) % 2, "x", "y"))
-    text = write(reference=reference, study_key="study").text
+    text = write(reference=reference, batch_key="study").text
     assert "In the reference, all cells of type 1 are of one study each: these labels rest on it." in text
     reference.obs["study"] = "x"
-    page = write(reference=reference, study_key="study")
+    page = write(reference=reference, batch_key="study")
     assert "these labels rest on it" not in page.text
-    assert "The reference has one value of study alone, x: all hits are of it." in page.text
+    assert "The reference has one value of study alone, x: all neighbors are of it." in page.text
 
 
 def test_what_is_not_given_is_left_out_with_how_to_get_it(write, asked):
     page = write()
     assert len(page.all("img")) == 1
     for hint in (
-        "make one with found = sq.pp.check(adata, reference) and give it as preflight=found",
-        "give the reference that was queried as reference= , opened with sq.Reference.load(path)",
-        "Name its column of studies with study_key=",
+        "make one with found = scq.pp.check(adata, reference) and give it as check=found",
+        "give the reference that was queried as reference= , opened with scq.Reference.load(path)",
+        "Name its column of studies with batch_key=",
         'name its column of obs : groupby="donor"',
         'name their column of obs : truth_key="cell_type"',
     ):
@@ -375,14 +375,14 @@ def test_a_query_of_which_little_is_recorded(write, asked):
     adata = asked.adata.copy()
     for slot in ("scquery_neighbors", "scquery_distances", "X_scquery"):
         del adata.obsm[slot]
-    del adata.uns["scquery"], adata.obs["scquery_label_set"], adata.obs["scquery_strangeness"]
-    page = write(adata, reference=asked.reference, study_key="batch")
+    del adata.uns["scquery"], adata.obs["scquery_prediction_set"], adata.obs["scquery_novelty"]
+    page = write(adata, reference=asked.reference, batch_key="batch")
     assert "uns['scquery'] , where a query records what it was asked, is not there" in page.text
     assert dict(page.tables["The reference"])["Name"] == "not recorded"
     assert "The parameters of the query are not recorded." in page.text
     assert "adata.obsm has no 'X_scquery'" in page.text
-    assert "the query's hits, or its labels, are not there" in page.text
-    assert "The strangest cells, lowest p-value first" in page.tables
+    assert "the query's neighbors, or its labels, are not there" in page.text
+    assert "The most novel cells, lowest p-value first" in page.tables
 
 
 def test_cells_without_labels(write, asked):
@@ -393,7 +393,7 @@ def test_cells_without_labels(write, asked):
     assert page.table("Cells of each label").loc["(no label)", "Cells"] == "7"
     assert "7 cells got no label: nothing was counted" in page.text
     adata.obs["scquery_label"] = pd.Categorical([np.nan] * 60, categories=["type 0"])
-    page = write(adata, reference=asked.reference, study_key="batch")
+    page = write(adata, reference=asked.reference, batch_key="batch")
     assert page.all("img") == []
     assert page.text.count("No cell got a label") == 3
     adata.obs["scquery_unknown"] = False
@@ -409,21 +409,21 @@ def test_many_unknown_cells_few_genes_and_a_poor_rehearsal_are_warned_of(write, 
     found = SimpleNamespace(
         **{name: getattr(asked.found, name) for name in ("genes", "counts", "reference_counts", "detected")},
         **{name: getattr(asked.found, name) for name in ("reference_detected", "input_state", "important_missing")},
-        rehearsal=SimpleNamespace(macro_f1=0.5, accuracy=0.6, f1={"type 0": 0.5}, n_cells={"type 0": 9}),
+        expected_accuracy=SimpleNamespace(macro_f1=0.5, accuracy=0.6, f1={"type 0": 0.5}, n_cells={"type 0": 9}),
         problems=("the moon is full",),
         lines=list,
         n_obs=7,
     )
-    page = write(adata, preflight=found)
+    page = write(adata, check=found)
     for text in (
         "Many more cells are unknown than the error rate allows",
         "Only 49.0% of the genes that the reference reads were there",
-        "The preflight says: the moon is full.",
+        "The check says: the moon is full.",
         "macro-F1 of 0.50 only",
-        "The preflight is of 7 cells, this page of 60: it may be of others.",
+        "The check is of 7 cells, this page of 60: it may be of others.",
     ):
         assert text in page.text
-    adata.uns["scquery"]["parameters"]["control"] = "fdr"
+    adata.uns["scquery"]["parameters"]["corr_method"] = "benjamini-hochberg"
     text = write(adata).text
     assert "Many more cells are unknown" not in text
     assert "of the cells called unknown, about 20.0% should be known ones after all" in text
@@ -454,12 +454,12 @@ def test_more_types_than_can_be_coloured(write, asked, monkeypatch):
 
 def test_ten_thousand_cells_are_below_three_megabytes(make_judged, tmp_path):
     adata = make_judged(10_000, 30)
-    codes = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
-    adata.obsm["X_scquery"] = codes
+    latent = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
+    adata.obsm["X_scquery"] = latent
     reference = anndata.AnnData(np.ones((10_000, 1), np.float32), obs=adata.obs[["truth", "donor"]].copy())
-    reference.obsm["X_scquery"] = codes[::-1].copy()
-    wanted = {"study_key": "donor", "groupby": "donor", "truth_key": "truth", "label_key": "truth"}
-    path = sq.pl.report(adata, str(tmp_path / "large.HTML"), reference=reference, **wanted)
+    reference.obsm["X_scquery"] = latent[::-1].copy()
+    wanted = {"batch_key": "donor", "groupby": "donor", "truth_key": "truth", "label_key": "truth"}
+    path = scq.pl.report(adata, str(tmp_path / "large.HTML"), reference=reference, **wanted)
     assert path.stat().st_size < 3_000_000
     page = Page(path.read_text(encoding="utf-8"))
     assert len(page.all("img")) == 5
@@ -472,9 +472,9 @@ def test_places_that_cannot_be_written_to_are_refused(asked, tmp_path):
     path = tmp_path / "page.html"
     path.write_text("mine")
     with pytest.raises(ArgumentError, match=r"`path` is there already: .*page.html.*overwrite=True"):
-        sq.pl.report(asked.adata, path)
+        scq.pl.report(asked.adata, path)
     assert path.read_text() == "mine"
-    sq.pl.report(asked.adata, path, overwrite=True)
+    scq.pl.report(asked.adata, path, overwrite=True)
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     for wrong, match in (
         (tmp_path / "page.pdf", r"`path` must end in one of .html, .htm. Received 'page.pdf'"),
@@ -482,12 +482,12 @@ def test_places_that_cannot_be_written_to_are_refused(asked, tmp_path):
         (3, r"`path` must be a path"),
     ):
         with pytest.raises(ArgumentError, match=match):
-            sq.pl.report(asked.adata, wrong)
+            scq.pl.report(asked.adata, wrong)
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(ArgumentError, match="must name a file in a folder"):
-        sq.pl.report(asked.adata, tmp_path / "folder.html", overwrite=True)
+        scq.pl.report(asked.adata, tmp_path / "folder.html", overwrite=True)
     with pytest.raises(ArgumentError, match="`overwrite` must be True or False"):
-        sq.pl.report(asked.adata, path, overwrite="yes")
+        scq.pl.report(asked.adata, path, overwrite="yes")
 
 
 def test_a_page_that_cannot_be_put_in_place_leaves_nothing(asked, tmp_path, monkeypatch):
@@ -499,7 +499,7 @@ def test_a_page_that_cannot_be_put_in_place_leaves_nothing(asked, tmp_path, monk
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(StorageError, match=r"could not be written to .*No space left on device. Nothing was left"):
-        sq.pl.report(asked.adata, path, overwrite=True)
+        scq.pl.report(asked.adata, path, overwrite=True)
     assert [found.name for found in tmp_path.iterdir()] == ["page.html"]
     assert path.read_text() == "mine"
 
@@ -507,24 +507,24 @@ def test_a_page_that_cannot_be_put_in_place_leaves_nothing(asked, tmp_path, monk
 def test_arguments_that_cannot_be_are_refused_before_anything_is_written(asked, make_adata, tmp_path):
     def refused(error, match, adata=asked.adata, **kwargs):
         with pytest.raises(error, match=match):
-            sq.pl.report(adata, tmp_path / "page.html", **kwargs)
+            scq.pl.report(adata, tmp_path / "page.html", **kwargs)
         assert list(tmp_path.iterdir()) == []
 
-    refused(MissingKeyError, "needs the columns that `sq.tl.query` writes", make_adata(9, 9))
+    refused(MissingKeyError, "needs the columns that `scq.tl.query` writes", make_adata(9, 9))
     refused(MissingKeyError, "Not in `adata.obs`: 'mine_label'", key_added="mine")
     refused(ArgumentError, "takes an AnnData as its first argument", "cells")
     refused(
-        ArgumentError, r"Received str; open a saved one with `sq.Reference.load\(path\)`", reference=str(asked.path)
+        ArgumentError, r"Received str; open a saved one with `scq.Reference.load\(path\)`", reference=str(asked.path)
     )
     refused(ArgumentError, "Received DataFrame; open a saved one", reference=asked.reference.obs)
-    refused(ArgumentError, r"`preflight` must be the report of `sq.pp.check\(.*Received dict", preflight={})
+    refused(ArgumentError, r"`check` must be the report of `scq.pp.check\(.*Received dict", check={})
     refused(ArgumentError, "`title` must be text", title=3)
     refused(ArgumentError, "`basis` must be text", basis=3)
-    for name in ("study_key", "label_key", "basis"):
+    for name in ("batch_key", "label_key", "basis"):
         refused(ArgumentError, f"`{name}` is about the reference. Received 'batch' without one", **{name: "batch"})
     for name in ("groupby", "truth_key"):
         refused(MissingKeyError, f"`{name}='nothing'` is not a column", **{name: "nothing"})
-    for name in ("study_key", "label_key"):
+    for name in ("batch_key", "label_key"):
         wrong = {name: "nothing", "reference": asked.reference}
         refused(MissingKeyError, f"`{name}='nothing'` is not in the reference's `obs`", **wrong)
     refused(ArgumentError, "`basis='X_umap'` needs the AnnData", reference=asked.reference, basis="X_umap")
@@ -532,16 +532,16 @@ def test_arguments_that_cannot_be_are_refused_before_anything_is_written(asked, 
 
 
 def test_another_reference_than_the_one_queried_is_refused(asked, trained, tmp_path):
-    other = sq.Reference.load(asked.path)
+    other = scq.Reference.load(asked.path)
     other.relabel({"type 0": "renamed"})
     with pytest.raises(ArgumentError, match=r"they differ in 'renamed', 'type 0'. Give the one that was queried"):
-        sq.pl.report(asked.adata, tmp_path / "page.html", reference=other)
-    with pytest.raises(ArgumentError, match=r"The hits point to row \d+, and the one given has 5 cells"):
-        sq.pl.report(asked.adata, tmp_path / "page.html", reference=trained.adata[:5].copy())
+        scq.pl.report(asked.adata, tmp_path / "page.html", reference=other)
+    with pytest.raises(ArgumentError, match=r"The neighbors point to row \d+, and the one given has 5 cells"):
+        scq.pl.report(asked.adata, tmp_path / "page.html", reference=trained.adata[:5].copy())
     cells = trained.adata.copy()
     cells.obsm["X_scquery"] = cells.obsm["X_scquery"][:, :3]
     with pytest.raises(ArgumentError, match=r"The embedding of the query has 8 dimensions, that of the reference 3"):
-        sq.pl.report(asked.adata, tmp_path / "page.html", reference=cells)
+        scq.pl.report(asked.adata, tmp_path / "page.html", reference=cells)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -148,16 +148,16 @@ def page(make_adata, saved_reference, tmp_path_factory):
     """A page with all that can be on it, long names, and one that would be a script."""
     adata = make_adata(60, 120, seed=2)
     adata.obs["donor"] = [f"donor {i % 3} of a clinic with a very long name" for i in range(60)]
-    found = sq.pp.check(adata, saved_reference)
-    sq.tl.query(adata, saved_reference, error_rate=0.2)
+    found = scq.pp.check(adata, saved_reference)
+    scq.tl.query(adata, saved_reference, alpha=0.2)
     names = {"type 0": "<script>window.ran = true</script>", "type 1": "gamma-delta|regulatory_T_cell_of_the_gut" * 2}
     for key in ("scquery_label", "cell_type"):
         adata.obs[key] = adata.obs[key].cat.rename_categories(names)
     del adata.uns["scquery"]["types"]
-    reference = sq.Reference.load(saved_reference)
+    reference = scq.Reference.load(saved_reference)
     path = tmp_path_factory.mktemp("page") / "page.html"
-    wanted = {"study_key": "batch", "groupby": "donor", "truth_key": "cell_type"}
-    return sq.pl.report(adata, path, reference=reference, preflight=found, **wanted)
+    wanted = {"batch_key": "batch", "groupby": "donor", "truth_key": "cell_type"}
+    return scq.pl.report(adata, path, reference=reference, check=found, **wanted)
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError, MissingKeyError
 from scquery_ae.pl.risk_coverage import _selective_risk
 
@@ -15,7 +15,7 @@ def lines(ax):
 
 
 def test_the_curve_is_the_share_of_errors_among_the_most_certain(judged):
-    ax = sq.pl.risk_coverage(judged, "truth", show=False)
+    ax = scq.pl.risk_coverage(judged, "truth", show=False)
     wrong = (judged.obs["truth"].astype(str) != judged.obs["scquery_label"].astype(str)).to_numpy()
     confidence = judged.obs["scquery_confidence"].to_numpy()
     assert len(np.unique(confidence)) == len(confidence)
@@ -28,7 +28,7 @@ def test_the_curve_is_the_share_of_errors_among_the_most_certain(judged):
 
 
 def test_the_best_ranking_puts_all_errors_last(judged):
-    ax = sq.pl.risk_coverage(judged, "truth", show=False)
+    ax = scq.pl.risk_coverage(judged, "truth", show=False)
     n_wrong = int((judged.obs["truth"].astype(str) != judged.obs["scquery_label"].astype(str)).sum())
     expected = [max(0, k - (200 - n_wrong)) / k for k in range(1, 201)]
     np.testing.assert_allclose(lines(ax)["best possible"].get_ydata(), expected)
@@ -47,7 +47,7 @@ def test_ties_count_as_the_mean_over_all_their_orders(seed):
 
 
 def test_p_values_in_hundredths_are_the_mean_over_random_orders(judged):
-    ax = sq.pl.risk_coverage(judged, "truth", show=False)
+    ax = scq.pl.risk_coverage(judged, "truth", show=False)
     wrong = (judged.obs["truth"].astype(str) != judged.obs["scquery_label"].astype(str)).to_numpy()
     pvalue = judged.obs["scquery_pvalue"].to_numpy()
     rng = np.random.default_rng(0)
@@ -59,36 +59,36 @@ def test_p_values_in_hundredths_are_the_mean_over_random_orders(judged):
 
 
 def test_the_diamond_stands_at_the_known_cells(judged):
-    ax = sq.pl.risk_coverage(judged, "truth", show=False)
+    ax = scq.pl.risk_coverage(judged, "truth", show=False)
     known = ~judged.obs["scquery_unknown"].to_numpy()
     wrong = (judged.obs["truth"].astype(str) != judged.obs["scquery_label"].astype(str)).to_numpy()
     marker = lines(ax)["known cells"]
     assert marker.get_marker() == "D"
     np.testing.assert_allclose([marker.get_xdata()[0], marker.get_ydata()[0]], [known.mean(), wrong[known].mean()])
     judged.obs["scquery_unknown"] = True
-    assert "known cells" not in lines(sq.pl.risk_coverage(judged, "truth", show=False))
+    assert "known cells" not in lines(scq.pl.risk_coverage(judged, "truth", show=False))
 
 
 def test_without_an_error_all_is_flat(judged):
     judged.obs["truth"] = judged.obs["scquery_label"]
-    ax = sq.pl.risk_coverage(judged, "truth", show=False)
+    ax = scq.pl.risk_coverage(judged, "truth", show=False)
     assert all((np.asarray(line.get_ydata()) == 0).all() for line in ax.lines)
     assert ax.get_ylim() == (0, 0.05)
 
 
 def test_many_cells_are_thinned_out_with_both_ends(make_judged):
-    ax = sq.pl.risk_coverage(make_judged(5000), "truth", show=False)
+    ax = scq.pl.risk_coverage(make_judged(5000), "truth", show=False)
     line = lines(ax)["by confidence"]
     assert len(line.get_xdata()) == 2000
     assert (line.get_xdata()[0], line.get_xdata()[-1]) == (1 / 5000, 1)
 
 
 def test_one_cell(judged):
-    assert len(sq.pl.risk_coverage(judged[:1], "truth", show=False).lines) in (3, 4)
+    assert len(scq.pl.risk_coverage(judged[:1], "truth", show=False).lines) in (3, 4)
 
 
 def test_what_is_missing_is_named(judged):
-    with pytest.raises(MissingKeyError, match=r"`pl.risk_coverage` needs the columns that `sq.tl.query` writes"):
-        sq.pl.risk_coverage(judged, "truth", key_added="x", show=False)
+    with pytest.raises(MissingKeyError, match=r"`pl.risk_coverage` needs the columns that `scq.tl.query` writes"):
+        scq.pl.risk_coverage(judged, "truth", key_added="x", show=False)
     with pytest.raises(ArgumentError, match=r"`pl.risk_coverage` compares names, and"):
-        sq.pl.risk_coverage(judged, "donor", show=False)
+        scq.pl.risk_coverage(judged, "donor", show=False)

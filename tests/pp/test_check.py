@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import scanpy as sc
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 
 def test_a_good_query(query_adata, reference):
-    report = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(query_adata, reference)
     model = query_adata[:, reference.encoder.genes].X.toarray()
     assert report.n_obs == 30
     assert report.genes == {
@@ -28,18 +28,18 @@ def test_a_good_query(query_adata, reference):
     assert (report.species, report.reference_species) == ("human", "human")
     assert report.source == "X"
     assert report.input_state == "counts"
-    assert report.evidence.startswith("all values are whole numbers")
+    assert report.reason.startswith("all values are whole numbers")
     assert report.counts == np.median(model.sum(axis=1))
     assert report.detected == np.median((model > 0).sum(axis=1))
     assert report.empty == ()
     assert report.problems == ()
     assert str(report).splitlines() == [
         "cells      30, read from X",
-        f"values     counts: {report.evidence}",
+        f"values     counts: {report.reason}",
         "genes      100 of 100 model genes (100%), matched by var_names (the best fit)",
         f"depth      {report.counts:.4g} in the model genes of a median cell; reference {report.reference_counts:.4g}",
         f"detected   {report.detected:.4g} model genes in a median cell; reference {report.reference_detected:.4g}",
-        f"rehearsal  macro-F1 {report.rehearsal.macro_f1:.2f}, accuracy {report.rehearsal.accuracy:.2f} on the "
+        f"expected_accuracy  macro-F1 {report.expected_accuracy.macro_f1:.2f}, accuracy {report.expected_accuracy.accuracy:.2f} on the "
         "reference's own held-out cells seen through these genes and this depth",
         "nothing stands in the way of a query",
     ]
@@ -48,15 +48,15 @@ def test_a_good_query(query_adata, reference):
 
 def test_depth_of_the_reference(trained, query_adata):
     model = trained.adata[:, trained.encoder.genes].layers["counts"].toarray()
-    report = sq.pp.check(query_adata, trained.reference)
+    report = scq.pp.check(query_adata, trained.reference)
     assert report.reference_counts == np.median(model.sum(axis=1))
     assert report.reference_detected == np.median((model > 0).sum(axis=1))
 
 
 def test_a_path_will_do(query_adata, reference, saved_reference):
-    expected = sq.pp.check(query_adata, reference)
-    assert sq.pp.check(query_adata, saved_reference) == expected
-    assert sq.pp.check(query_adata, str(saved_reference)) == expected
+    expected = scq.pp.check(query_adata, reference)
+    assert scq.pp.check(query_adata, saved_reference) == expected
+    assert scq.pp.check(query_adata, str(saved_reference)) == expected
 
 
 def test_nothing_is_changed_and_no_warning_given(query_adata, reference):
@@ -64,7 +64,7 @@ def test_nothing_is_changed_and_no_warning_given(query_adata, reference):
     values = few.X.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sq.pp.check(few, reference)
+        scq.pp.check(few, reference)
     assert (values != few.X).nnz == 0
     assert list(few.obs) == ["cell_type", "batch"]
     assert len(few.obsm) == len(few.uns) == 0
@@ -73,7 +73,7 @@ def test_nothing_is_changed_and_no_warning_given(query_adata, reference):
 
 def test_few_genes_are_reported_not_refused(query_adata, reference):
     query_adata.var_names = [f"x{i}" for i in range(120)]
-    report = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(query_adata, reference)
     assert report.genes["n_found"] == 0
     # That cells without any value are shallow goes without saying.
     (problem, empty) = report.problems
@@ -86,15 +86,15 @@ def test_few_genes_are_reported_not_refused(query_adata, reference):
 
 def test_half_of_the_genes_are_no_problem_and_fewer_are(query_adata, reference):
     genes = reference.encoder.genes
-    assert sq.pp.check(query_adata[:, genes[:50]], reference).problems == ()
-    assert "51 model genes are missing" in sq.pp.check(query_adata[:, genes[:49]], reference).problems[0]
+    assert scq.pp.check(query_adata[:, genes[:50]], reference).problems == ()
+    assert "51 model genes are missing" in scq.pp.check(query_adata[:, genes[:49]], reference).problems[0]
 
 
 def test_repeated_names_of_genes_and_cells(query_adata, reference):
     first, second = reference.encoder.genes[:2]
     query_adata.var_names = [first if name == second else name for name in query_adata.var_names]
     query_adata.obs_names = ["same", *query_adata.obs_names[1:-1], "same"]
-    report = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(query_adata, reference)
     assert report.genes["ambiguous"] == [first]
     assert report.problems == (
         f"1 genes are named more than once: '{first}'",
@@ -106,7 +106,7 @@ def test_cells_without_model_genes_are_named(query_adata, reference):
     query_adata.X = query_adata.X.toarray()
     # Counts only where the model does not look.
     query_adata.X[[3, 5]] = ~query_adata.var_names.isin(reference.encoder.genes)
-    report = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(query_adata, reference)
     assert report.empty == ("cell3", "cell5")
     assert report.problems == ("2 cells have nothing in the model genes: 'cell3', 'cell5'",)
 
@@ -114,7 +114,7 @@ def test_cells_without_model_genes_are_named(query_adata, reference):
 def test_shallow_cells_are_noticed(query_adata, reference):
     rng = np.random.default_rng(0)
     query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.1).astype(np.float32)
-    report = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(query_adata, reference)
     ratio = report.reference_counts / report.counts
     assert 5 < ratio < 20
     assert report.problems == (f"cells are {ratio:.1f} times shallower than the reference's",)
@@ -123,7 +123,7 @@ def test_shallow_cells_are_noticed(query_adata, reference):
 def test_deep_cells_are_shown_and_no_problem(query_adata, reference):
     # Protocols that count reads are deeper than those that count molecules.
     query_adata.X = query_adata.X * 6
-    report = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(query_adata, reference)
     ratio = report.counts / report.reference_counts
     assert 4 < ratio < 9
     assert report.problems == ()
@@ -135,7 +135,7 @@ def test_which_matrix_would_be_read(query_adata, reference, layer):
     query_adata.layers["counts"] = query_adata.X.copy()
     query_adata.layers["log"] = query_adata.X.log1p()
     sc.pp.normalize_total(query_adata, target_sum=1e4)
-    report = sq.pp.check(query_adata, reference, layer=layer)
+    report = scq.pp.check(query_adata, reference, layer=layer)
     assert report.source == f'layers["{layer or "counts"}"]'
     assert report.input_state == ("log1p" if layer == "log" else "counts")
 
@@ -143,54 +143,54 @@ def test_which_matrix_would_be_read(query_adata, reference, layer):
 def test_the_stated_state_is_taken(query_adata, reference):
     # Logged values that were rounded: nothing in them says so.
     query_adata.X = np.round(query_adata.X.toarray() ** 0.3)
-    report = sq.pp.check(query_adata, reference, input_state="log1p")
-    assert (report.input_state, report.evidence) == ("log1p", "as stated")
-    assert sq.pp.check(query_adata, reference).input_state == "counts"
+    report = scq.pp.check(query_adata, reference, input_state="log1p")
+    assert (report.input_state, report.reason) == ("log1p", "as stated")
+    assert scq.pp.check(query_adata, reference).input_state == "counts"
 
 
 def test_stored_zeros_are_not_detected_genes(query_adata, reference):
-    expected = sq.pp.check(query_adata, reference)
+    expected = scq.pp.check(query_adata, reference)
     query_adata.X.data[::3] = 0
-    stored = sq.pp.check(query_adata, reference)
+    stored = scq.pp.check(query_adata, reference)
     query_adata.X.eliminate_zeros()
-    assert stored == sq.pp.check(query_adata, reference)
+    assert stored == scq.pp.check(query_adata, reference)
     assert stored.detected < expected.detected
 
 
 def test_scaled_values_are_refused(query_adata, reference):
     query_adata.X = query_adata.X.toarray() - 3
     with pytest.raises(
-        sq.InputStateError,
+        scq.InputStateError,
         match=r"`pp\.check` needs counts or log-normalised values\. Received a matrix that looks scaled: there are "
         r"negative values \(least -3\).*adata\.raw\.to_adata",
     ):
-        sq.pp.check(query_adata, reference)
+        scq.pp.check(query_adata, reference)
 
 
 def test_no_reference_is_refused(query_adata, reference, tmp_path):
-    with pytest.raises(sq.BundleError, match=re.escape(f"There is no reference at {tmp_path / 'no.scq'}")):
-        sq.pp.check(query_adata, tmp_path / "no.scq")
+    with pytest.raises(scq.BundleError, match=re.escape(f"There is no reference at {tmp_path / 'no.scq'}")):
+        scq.pp.check(query_adata, tmp_path / "no.scq")
     with pytest.raises(
-        sq.ArgumentError, match=r"`pp\.check` needs a reference or the path of a saved one\. Received int"
+        scq.ArgumentError, match=r"`pp\.check` needs a reference or the path of a saved one\. Received int"
     ):
-        sq.pp.check(query_adata, 7)
-    with pytest.raises(sq.ArgumentError, match=r"`pp\.check` takes an AnnData"):
-        sq.pp.check(None, reference)
+        scq.pp.check(query_adata, 7)
+    with pytest.raises(scq.ArgumentError, match=r"`pp\.check` takes an AnnData"):
+        scq.pp.check(None, reference)
 
 
 def test_plain_values(query_adata, reference):
-    values = sq.pp.check(query_adata, reference).to_dict()
+    values = scq.pp.check(query_adata, reference).to_dict()
     assert values["problems"] == []
     assert values["empty"] == []
     assert values["n_obs"] == 30
     assert {type(value) for value in values.values()} <= {int, float, str, list, dict}
 
 
-# The rehearsal.
+# The expected_accuracy.
 
 
 def test_rehearsal_on_plain_types_is_near_perfect(query_adata, reference):
-    result = sq.pp.check(query_adata, reference).rehearsal
+    result = scq.pp.check(query_adata, reference).expected_accuracy
     truth = reference.label_codes[reference.held_out & (reference.label_codes >= 0)]
     assert set(result.f1) == set(result.n_cells) == set(reference.types)
     assert [result.n_cells[name] for name in reference.types] == list(np.bincount(truth))
@@ -207,14 +207,16 @@ def test_rehearsal_sees_the_querys_genes_alone(query_adata, reference):
     )
     flat = [*genes[np.argsort(means.std(axis=0))[:12]]]
     few = query_adata[:, flat].copy()
-    report = sq.pp.check(few, reference)
-    whole = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(few, reference)
+    whole = scq.pp.check(query_adata, reference)
     assert report.genes["n_found"] == 12
-    assert report.rehearsal.accuracy < 0.8 < whole.rehearsal.accuracy
-    assert report.rehearsal.n_cells == whole.rehearsal.n_cells
+    assert report.expected_accuracy.accuracy < 0.8 < whole.expected_accuracy.accuracy
+    assert report.expected_accuracy.n_cells == whole.expected_accuracy.n_cells
     text = str(report)
-    weakest = min(report.rehearsal.f1.items(), key=lambda item: (item[1], item[0]))
-    assert f"weak types  F1 of {weakest[0]} {weakest[1]:.2f} ({whole.rehearsal.n_cells[weakest[0]]} cells)" in text
+    weakest = min(report.expected_accuracy.f1.items(), key=lambda item: (item[1], item[0]))
+    assert (
+        f"weak types  F1 of {weakest[0]} {weakest[1]:.2f} ({whole.expected_accuracy.n_cells[weakest[0]]} cells)" in text
+    )
     assert "weak types" not in str(whole)
 
 
@@ -222,46 +224,46 @@ def test_rehearsal_sees_the_querys_depth(query_adata, reference):
     rng = np.random.default_rng(0)
     query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.01).astype(np.float32)
     query_adata.X[query_adata.X.sum(axis=1) == 0, 0] = 1
-    shallow = sq.pp.check(query_adata, reference)
+    shallow = scq.pp.check(query_adata, reference)
     assert shallow.counts < 10
-    assert shallow.rehearsal.accuracy < 0.9
+    assert shallow.expected_accuracy.accuracy < 0.9
     # What is not counts has no depth to go by.
     sc.pp.normalize_total(query_adata, target_sum=5)
     sc.pp.log1p(query_adata)
-    logged = sq.pp.check(query_adata, reference, input_state="log1p")
-    assert logged.rehearsal.accuracy > 0.95
+    logged = scq.pp.check(query_adata, reference, input_state="log1p")
+    assert logged.expected_accuracy.accuracy > 0.95
 
 
 def test_the_thinning_has_a_seed(query_adata, reference):
     rng = np.random.default_rng(0)
     query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.02).astype(np.float32)
     query_adata.X[query_adata.X.sum(axis=1) == 0, 0] = 1
-    seeds = [sq.pp.check(query_adata, reference, random_state=i % 4).rehearsal for i in range(8)]
+    seeds = [scq.pp.check(query_adata, reference, random_state=i % 4).expected_accuracy for i in range(8)]
     assert seeds[:4] == seeds[4:]
     assert any(result != seeds[0] for result in seeds[1:4])
 
 
 def test_no_rehearsal(query_adata, reference):
-    report = sq.pp.check(query_adata, reference, rehearse=False)
-    assert report.rehearsal is None
-    assert "rehearsal" not in str(report)
-    assert "rehearsal" not in report._repr_html_()
-    assert report.to_dict()["rehearsal"] is None
+    report = scq.pp.check(query_adata, reference, simulate=False)
+    assert report.expected_accuracy is None
+    assert "expected_accuracy" not in str(report)
+    assert "expected_accuracy" not in report._repr_html_()
+    assert report.to_dict()["expected_accuracy"] is None
     # All else is the same.
-    other = sq.pp.check(query_adata, reference)
-    assert dataclasses.replace(other, rehearsal=None) == report
+    other = scq.pp.check(query_adata, reference)
+    assert dataclasses.replace(other, expected_accuracy=None) == report
 
 
 def test_no_rehearsal_where_nothing_is_there_to_rehearse(query_adata, reference):
     query_adata.var_names = [f"x{i}" for i in range(120)]
-    assert sq.pp.check(query_adata, reference).rehearsal is None
+    assert scq.pp.check(query_adata, reference).expected_accuracy is None
 
 
 def test_wrong_arguments_are_refused(query_adata, reference):
-    with pytest.raises(sq.ArgumentError, match=r"`rehearse` must be True or False\. Received 'yes'"):
-        sq.pp.check(query_adata, reference, rehearse="yes")
-    with pytest.raises(sq.ArgumentError, match=r"`random_state` must be an integer of at least 0\. Received -1"):
-        sq.pp.check(query_adata, reference, random_state=-1)
+    with pytest.raises(scq.ArgumentError, match=r"`simulate` must be True or False\. Received 'yes'"):
+        scq.pp.check(query_adata, reference, simulate="yes")
+    with pytest.raises(scq.ArgumentError, match=r"`random_state` must be an integer of at least 0\. Received -1"):
+        scq.pp.check(query_adata, reference, random_state=-1)
 
 
 # Names: which are missed, and whose they are.
@@ -270,7 +272,7 @@ def test_wrong_arguments_are_refused(query_adata, reference):
 def test_the_missing_genes_that_matter_most_come_first(query_adata, reference):
     genes = reference.encoder.genes
     missing = set(genes[::2])
-    report = sq.pp.check(query_adata[:, [name not in missing for name in query_adata.var_names]].copy(), reference)
+    report = scq.pp.check(query_adata[:, [name not in missing for name in query_adata.var_names]].copy(), reference)
     length = (reference.encoder.layers[0].kernel.astype(float) ** 2).sum(axis=1)
     expected = sorted(missing, key=lambda gene: -length[list(genes).index(gene)])[:20]
     assert list(report.important_missing) == expected
@@ -282,18 +284,18 @@ def test_genes_written_as_those_of_another_species_are_a_problem(query_adata, re
     # A few genes are written alike in both.
     shared = set(reference.encoder.genes[:5])
     query_adata.var_names = [name if name in shared else name.capitalize() for name in query_adata.var_names]
-    report = sq.pp.check(query_adata, reference, gene_key="var_names")
+    report = scq.pp.check(query_adata, reference, gene_key="var_names")
     assert (report.species, report.reference_species) == ("mouse", "human")
     assert report.problems[1] == (
         "genes are written as those of mouse, and the reference's as those of human; pass `ignore_case=True` or a "
         "table as `orthologs=`"
     )
     # Who does so is told no more.
-    report = sq.pp.check(query_adata, reference, gene_key="var_names", ignore_case=True)
+    report = scq.pp.check(query_adata, reference, gene_key="var_names", ignore_case=True)
     assert report.genes["n_found"] == 100
     assert report.problems == ()
     table = {name: name.upper() for name in query_adata.var_names}
-    assert sq.pp.check(query_adata, reference, gene_key="var_names", orthologs=table) == report
+    assert scq.pp.check(query_adata, reference, gene_key="var_names", orthologs=table) == report
 
 
 # In a notebook.
@@ -326,9 +328,9 @@ def read(report):
 
 
 def test_html_says_what_the_text_says(query_adata, reference):
-    report = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(query_adata, reference)
     assert read(report) == [*report.lines(), ("", "nothing stands in the way of a query")]
-    few = sq.pp.check(query_adata[:, reference.encoder.genes[:20]].copy(), reference)
+    few = scq.pp.check(query_adata[:, reference.encoder.genes[:20]].copy(), reference)
     assert read(few) == [*few.lines(), *(("look at", problem) for problem in few.problems)]
     assert len(few.problems) == 1
 
@@ -337,7 +339,7 @@ def test_names_are_escaped_in_html(query_adata, reference):
     query_adata.obs_names = ["<script>alert('a & b')</script>", *query_adata.obs_names[1:]]
     query_adata.X = query_adata.X.toarray()
     query_adata.X[0] = 0
-    report = sq.pp.check(query_adata, reference)
+    report = scq.pp.check(query_adata, reference)
     html = report._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html

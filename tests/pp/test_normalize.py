@@ -10,7 +10,7 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.transform import Transform
 
 FORMATS = ["csr", "csc", "dense"]
@@ -60,7 +60,7 @@ def assert_untouched(adata, before):
 def refused(adata, error, match, **arguments):
     before = snapshot(adata)
     with pytest.raises(error, match=match):
-        sq.pp.normalize(adata, **arguments)
+        scq.pp.normalize(adata, **arguments)
     assert_untouched(adata, before)
 
 
@@ -72,7 +72,7 @@ def test_values_equal_scanpys_and_numpys(make_adata, fmt, dtype):
     sc.pp.normalize_total(expected)
     sc.pp.log1p(expected)
     counts = adata.X
-    assert sq.pp.normalize(adata, n_top_genes=15) is None
+    assert scq.pp.normalize(adata, n_top_genes=15) is None
     np.testing.assert_array_equal(dense(adata.X), dense(expected.X))
     np.testing.assert_allclose(dense(adata.X), by_hand(counts), rtol=1e-5)
     assert adata.X.dtype == np.float32
@@ -88,7 +88,7 @@ def test_formats_give_one_result(make_adata):
     results = []
     for fmt in FORMATS:
         adata = make_adata(fmt=fmt)
-        sq.pp.normalize(adata, n_top_genes=15, batch_key="batch")
+        scq.pp.normalize(adata, n_top_genes=15, batch_key="batch")
         results.append(adata)
     first = results[0]
     for other in results[1:]:
@@ -103,7 +103,7 @@ def test_formats_give_one_result(make_adata):
 def test_target_sum(make_adata):
     adata = make_adata()
     counts = adata.X.copy()
-    sq.pp.normalize(adata, target_sum=1e4)
+    scq.pp.normalize(adata, target_sum=1e4)
     np.testing.assert_allclose(dense(adata.X), by_hand(counts, 1e4), rtol=1e-5)
 
 
@@ -114,7 +114,7 @@ def test_variable_genes_are_scanpys(make_adata, batch_key):
     sc.pp.normalize_total(expected)
     sc.pp.log1p(expected)
     sc.pp.highly_variable_genes(expected, n_top_genes=20, batch_key=batch_key)
-    sq.pp.normalize(adata, n_top_genes=20, batch_key=batch_key)
+    scq.pp.normalize(adata, n_top_genes=20, batch_key=batch_key)
     pd.testing.assert_frame_equal(adata.var[expected.var.columns], expected.var)
     assert adata.var["highly_variable"].sum() == 20
     assert list(adata.uns["scquery_transform"]["genes"]) == list(expected.var_names[expected.var["highly_variable"]])
@@ -126,7 +126,7 @@ def test_batches_change_the_choice(make_adata):
     for batch_key in (None, "batch"):
         adata = make_adata(90, 60)
         adata.X[(adata.obs["batch"] == "batch 1").to_numpy().nonzero()[0][:, None], np.arange(30)] *= 9
-        sq.pp.normalize(adata, n_top_genes=20, batch_key=batch_key)
+        scq.pp.normalize(adata, n_top_genes=20, batch_key=batch_key)
         chosen.append(list(adata.var["highly_variable"]))
     assert chosen[0] != chosen[1]
 
@@ -134,7 +134,7 @@ def test_batches_change_the_choice(make_adata):
 @pytest.mark.parametrize("n_top_genes", [40, 41, 2000])
 def test_all_genes_are_taken_where_there_are_no_more(make_adata, n_top_genes):
     adata = make_adata(60, 40)
-    sq.pp.normalize(adata, n_top_genes=n_top_genes, batch_key="batch")
+    scq.pp.normalize(adata, n_top_genes=n_top_genes, batch_key="batch")
     assert adata.var["highly_variable"].dtype == bool
     assert adata.var["highly_variable"].all()
     assert list(adata.uns["scquery_transform"]["genes"]) == list(adata.var_names)
@@ -143,7 +143,7 @@ def test_all_genes_are_taken_where_there_are_no_more(make_adata, n_top_genes):
 def test_the_transform_is_fitted_on_the_counts_of_the_variable_genes(make_adata):
     adata = make_adata()
     counts = dense(adata.X).astype(np.float64)
-    sq.pp.normalize(adata, n_top_genes=15)
+    scq.pp.normalize(adata, n_top_genes=15)
     model = counts[:, adata.var["highly_variable"].to_numpy()]
     total = model.sum(axis=1, keepdims=True)
     transform = Transform.from_dict(adata.uns["scquery_transform"])
@@ -158,10 +158,10 @@ def test_copy_leaves_the_input_bit_identical(make_adata, fmt):
     adata.layers["other"] = adata.X * 2
     adata.uns["kept"] = {"a": np.arange(3)}
     before = snapshot(adata)
-    changed = sq.pp.normalize(adata, n_top_genes=15, batch_key="batch", copy=True)
+    changed = scq.pp.normalize(adata, n_top_genes=15, batch_key="batch", copy=True)
     assert_untouched(adata, before)
     in_place = make_adata(fmt=fmt)
-    sq.pp.normalize(in_place, n_top_genes=15, batch_key="batch")
+    scq.pp.normalize(in_place, n_top_genes=15, batch_key="batch")
     np.testing.assert_array_equal(dense(changed.X), dense(in_place.X))
     np.testing.assert_array_equal(dense(changed.layers["counts"]), dense(adata.X))
     assert [name for name in changed.layers if name] == ["other", "counts"]
@@ -178,7 +178,7 @@ def test_a_view_works_and_its_parent_is_left_alone(make_adata, fmt, copy):
     before = snapshot(parent)
     view = parent[10:50, ::2]
     assert view.is_view
-    result = sq.pp.normalize(view, n_top_genes=8, copy=copy)
+    result = scq.pp.normalize(view, n_top_genes=8, copy=copy)
     assert_untouched(parent, before)
     assert view.is_view == copy
     result = result if copy else view
@@ -189,32 +189,32 @@ def test_a_view_works_and_its_parent_is_left_alone(make_adata, fmt, copy):
 def test_counts_from_a_layer(make_adata):
     adata = make_adata()
     expected = make_adata()
-    sq.pp.normalize(expected, n_top_genes=15)
+    scq.pp.normalize(expected, n_top_genes=15)
     counts = adata.X
     adata.layers["raw"] = counts
     adata.X = np.full(adata.shape, -1.0, dtype=np.float32)
-    sq.pp.normalize(adata, n_top_genes=15, layer="raw")
+    scq.pp.normalize(adata, n_top_genes=15, layer="raw")
     np.testing.assert_array_equal(dense(adata.X), dense(expected.X))
     assert adata.layers["counts"] is counts
 
 
 def test_calling_it_again_on_the_counts_layer_gives_the_same(make_adata):
     adata = make_adata()
-    sq.pp.normalize(adata, n_top_genes=15)
+    scq.pp.normalize(adata, n_top_genes=15)
     first = adata.copy()
-    sq.pp.normalize(adata, n_top_genes=15, layer="counts")
+    scq.pp.normalize(adata, n_top_genes=15, layer="counts")
     np.testing.assert_array_equal(dense(adata.X), dense(first.X))
     np.testing.assert_array_equal(dense(adata.layers["counts"]), dense(first.layers["counts"]))
 
 
 def test_it_survives_a_file_and_training_works_afterwards(make_adata, tmp_path):
     adata = make_adata()
-    sq.pp.normalize(adata, n_top_genes=15, batch_key="batch")
+    scq.pp.normalize(adata, n_top_genes=15, batch_key="batch")
     adata.write_h5ad(tmp_path / "a.h5ad")
     back = anndata.read_h5ad(tmp_path / "a.h5ad")
     np.testing.assert_array_equal(dense(back.X), dense(adata.X))
     np.testing.assert_array_equal(dense(back.layers["counts"]), dense(adata.layers["counts"]))
-    encoders = [sq.tl.pretrain(a, layer_sizes=(4,), epochs=1, progress=False) for a in (adata, back)]
+    encoders = [scq.tl.pretrain(a, layer_sizes=(4,), epochs=1, progress=False) for a in (adata, back)]
     np.testing.assert_array_equal(*(encoder.layers[0].kernel for encoder in encoders))
     assert list(encoders[1].genes) == list(adata.var_names[adata.var["highly_variable"]])
 
@@ -229,7 +229,7 @@ def test_log_normalised_values_are_refused(make_adata):
     del adata.uns["log1p"]
     refused(
         adata,
-        sq.InputStateError,
+        scq.InputStateError,
         r"needs counts\. Received a matrix that looks log-normalised already: values are fractions up to .*"
         r"`layer=`\); or, if none exist, take `np\.expm1` of the values and pass `input_state=\"counts\"`",
     )
@@ -242,7 +242,7 @@ def test_logarithms_to_base_2_are_refused(make_adata):
     del adata.uns["log1p"]
     refused(
         adata,
-        sq.InputStateError,
+        scq.InputStateError,
         r"looks logged to base 2 already: .*; or, if none exist, take `np\.exp2` of the values less one and pass",
     )
 
@@ -254,16 +254,16 @@ def test_values_of_no_kind_are_refused(make_adata):
     adata.X.data = np.minimum(adata.X.data, 20)
     refused(
         adata,
-        sq.InputStateError,
+        scq.InputStateError,
         r"looks like neither whole counts nor anything that was made of them: .*if none exist, pass `input_state",
     )
-    sq.pp.normalize(adata, input_state="counts")
+    scq.pp.normalize(adata, input_state="counts")
 
 
 def test_being_called_twice_is_refused(make_adata):
     adata = make_adata()
-    sq.pp.normalize(adata)
-    refused(adata, sq.InputStateError, "looks log-normalised already")
+    scq.pp.normalize(adata)
+    refused(adata, scq.InputStateError, "looks log-normalised already")
 
 
 def test_a_note_of_log1p_is_believed_even_where_values_are_whole(make_adata):
@@ -271,14 +271,14 @@ def test_a_note_of_log1p_is_believed_even_where_values_are_whole(make_adata):
     adata.uns["log1p"] = {"base": None}
     refused(
         adata,
-        sq.InputStateError,
+        scq.InputStateError,
         re.escape(
             '`adata.uns["log1p"]` says that X is logged already; name the layer with the counts (`layer="counts"`)'
         ),
     )
     # The note is about X, not about a layer.
     adata.layers["raw"] = adata.X.copy()
-    sq.pp.normalize(adata, layer="raw")
+    scq.pp.normalize(adata, layer="raw")
 
 
 @pytest.mark.parametrize(("target", "shown"), [(1e6, "1e+06"), (2500, "2500")])
@@ -287,7 +287,7 @@ def test_normalised_values_are_refused(make_adata, target, shown):
     sc.pp.normalize_total(adata, target_sum=target)
     refused(
         adata,
-        sq.InputStateError,
+        scq.InputStateError,
         re.escape(
             f"looks normalised already: values are fractions and every cell sums to about {shown}. Use the raw counts"
         ),
@@ -298,7 +298,7 @@ def test_stated_counts_are_taken_as_such(make_adata):
     adata = make_adata(dtype="float64")
     sc.pp.normalize_total(adata, target_sum=1e6)
     values = adata.X.copy()
-    sq.pp.normalize(adata, input_state="counts")
+    scq.pp.normalize(adata, input_state="counts")
     np.testing.assert_allclose(dense(adata.X), by_hand(values), rtol=1e-5)
 
 
@@ -309,7 +309,7 @@ def test_scaled_values_are_refused(make_adata, fmt, input_state):
     (adata.X.data if fmt != "dense" else adata.X)[3] = -2.5
     refused(
         adata,
-        sq.InputStateError,
+        scq.InputStateError,
         r"counts, which are never negative\. Received values down to -2\.5: the matrix looks scaled or corrected",
         input_state=input_state,
     )
@@ -321,12 +321,12 @@ def test_values_that_are_not_finite_are_refused(make_adata, fmt, bad):
     adata = make_adata(fmt="dense")
     adata.X[2, 5] = adata.X[9, 7] = bad
     adata.X = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.asarray}[fmt](adata.X)
-    refused(adata, sq.InputStateError, r"Received 2 NaN or infinite value\(s\),? in genes such as 'GENE5', 'GENE7';")
+    refused(adata, scq.InputStateError, r"Received 2 NaN or infinite value\(s\),? in genes such as 'GENE5', 'GENE7';")
 
 
 @pytest.mark.parametrize(("shape", "what"), [((0, 5), "cells"), ((5, 0), "genes")])
 def test_nothing_is_refused(shape, what):
-    refused(anndata.AnnData(np.zeros(shape, np.float32)), sq.ArgumentError, rf"Received shape .*: there are no {what}")
+    refused(anndata.AnnData(np.zeros(shape, np.float32)), scq.ArgumentError, rf"Received shape .*: there are no {what}")
 
 
 def test_repeated_gene_names_are_refused(make_adata):
@@ -334,7 +334,7 @@ def test_repeated_gene_names_are_refused(make_adata):
     adata.var_names = [*adata.var_names[:-1], "GENE3"]
     refused(
         adata,
-        sq.ArgumentError,
+        scq.ArgumentError,
         r"`adata\.var_names` must be unique\. Received 1 repeated name\(s\) such as 'GENE3'; call `adata\.var",
     )
 
@@ -347,15 +347,15 @@ def test_cells_without_counts_are_named_or_dropped(make_adata, fmt):
     adata.obsm["X_other"] = np.arange(120.0).reshape(60, 2)
     refused(
         adata,
-        sq.InputStateError,
+        scq.InputStateError,
         r"Received 2 of 60 cells without any, such as 'cell4', 'cell17'; pass `drop_empty=True`",
         n_top_genes=15,
     )
     kept = np.delete(np.arange(60), [4, 17])
     before, expected = snapshot(adata), by_hand(dense(adata.X)[kept])
-    changed = sq.pp.normalize(adata, n_top_genes=15, batch_key="batch", drop_empty=True, copy=True)
+    changed = scq.pp.normalize(adata, n_top_genes=15, batch_key="batch", drop_empty=True, copy=True)
     assert_untouched(adata, before)
-    sq.pp.normalize(adata, n_top_genes=15, batch_key="batch", drop_empty=True)
+    scq.pp.normalize(adata, n_top_genes=15, batch_key="batch", drop_empty=True)
     for result in (adata, changed):
         assert list(result.obs_names) == [f"cell{i}" for i in kept]
         np.testing.assert_allclose(dense(result.X), expected, rtol=1e-5)
@@ -366,7 +366,7 @@ def test_cells_without_counts_are_named_or_dropped(make_adata, fmt):
 def test_only_empty_cells_are_refused_even_if_they_may_be_dropped(make_adata):
     adata = make_adata()
     adata.X = sparse.csr_matrix(adata.shape, dtype=np.float32)
-    refused(adata, sq.InputStateError, "Received 60 of 60 cells without any", drop_empty=True)
+    refused(adata, scq.InputStateError, "Received 60 of 60 cells without any", drop_empty=True)
 
 
 def test_missing_batches_are_refused(make_adata):
@@ -374,7 +374,7 @@ def test_missing_batches_are_refused(make_adata):
     adata.obs.iloc[[2, 8], adata.obs.columns.get_loc("batch")] = np.nan
     refused(
         adata,
-        sq.MissingKeyError,
+        scq.MissingKeyError,
         r"`batch_key='batch'` must give a batch for every cell\. Received 2 missing value\(s\), in cells such "
         r"as 'cell2', 'cell8'; fill them",
         batch_key="batch",
@@ -386,21 +386,29 @@ def test_missing_batches_are_refused(make_adata):
     [
         (
             {"batch_key": "donor"},
-            sq.MissingKeyError,
+            scq.MissingKeyError,
             r"`batch_key='donor'` is not a column of `adata\.obs`\. Expected one of",
         ),
         (
             {"layer": "raw"},
-            sq.MissingKeyError,
+            scq.MissingKeyError,
             r"`layer='raw'` is not in `adata\.layers`\. Expected one of \(none there\)",
         ),
-        ({"n_top_genes": 0}, sq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received 0"),
-        ({"n_top_genes": 2.5}, sq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received 2.5"),
-        ({"n_top_genes": None}, sq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received None"),
-        ({"n_top_genes": True}, sq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received True"),
-        ({"target_sum": 0}, sq.ArgumentError, r"`target_sum` must be a number in \(0, inf\)\. Received 0"),
-        ({"target_sum": float("nan")}, sq.ArgumentError, r"`target_sum` must be a number in \(0, inf\)\. Received nan"),
-        ({"input_state": "log1p"}, sq.ArgumentError, "`input_state` must be one of 'auto', 'counts'. Received 'log1p'"),
+        ({"n_top_genes": 0}, scq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received 0"),
+        ({"n_top_genes": 2.5}, scq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received 2.5"),
+        ({"n_top_genes": None}, scq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received None"),
+        ({"n_top_genes": True}, scq.ArgumentError, "`n_top_genes` must be an integer of at least 1. Received True"),
+        ({"target_sum": 0}, scq.ArgumentError, r"`target_sum` must be a number in \(0, inf\)\. Received 0"),
+        (
+            {"target_sum": float("nan")},
+            scq.ArgumentError,
+            r"`target_sum` must be a number in \(0, inf\)\. Received nan",
+        ),
+        (
+            {"input_state": "log1p"},
+            scq.ArgumentError,
+            "`input_state` must be one of 'auto', 'counts'. Received 'log1p'",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(make_adata, arguments, error, match):
@@ -409,21 +417,21 @@ def test_wrong_arguments_are_refused(make_adata, arguments, error, match):
 
 @pytest.mark.parametrize("value", [np.ones((3, 3)), pd.DataFrame({"a": [1]}), None])
 def test_what_is_no_anndata_is_refused(value):
-    with pytest.raises(sq.ArgumentError, match=r"`pp\.normalize` takes an AnnData as its first argument"):
-        sq.pp.normalize(value)
+    with pytest.raises(scq.ArgumentError, match=r"`pp\.normalize` takes an AnnData as its first argument"):
+        scq.pp.normalize(value)
 
 
 def test_an_anndata_without_x_is_refused(make_adata):
     adata = make_adata()
     adata.X = None
-    refused(adata, sq.MissingKeyError, r"`adata\.X` is empty")
+    refused(adata, scq.MissingKeyError, r"`adata\.X` is empty")
 
 
 def test_text_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         adata = anndata.AnnData(np.array([["1", "2"], ["3", "4"]], dtype=object))
-    refused(adata, sq.InputStateError, r"`pp\.normalize` needs numbers\. Received values of type object")
+    refused(adata, scq.InputStateError, r"`pp\.normalize` needs numbers\. Received values of type object")
 
 
 def test_a_backed_anndata_keeps_its_x(make_adata, tmp_path):
@@ -431,9 +439,9 @@ def test_a_backed_anndata_keeps_its_x(make_adata, tmp_path):
     adata = make_adata()
     adata.write_h5ad(tmp_path / "a.h5ad")
     backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    sq.pp.normalize(backed, n_top_genes=20)
+    scq.pp.normalize(backed, n_top_genes=20)
     np.testing.assert_array_equal(backed.X[:].toarray(), adata.X.toarray())
-    sq.pp.normalize(adata, n_top_genes=20)
+    scq.pp.normalize(adata, n_top_genes=20)
     assert list(backed.var["highly_variable"]) == list(adata.var["highly_variable"])
     received, expected = (Transform.from_dict(a.uns["scquery_transform"]) for a in (backed, adata))
     assert list(received.genes) == list(expected.genes)
@@ -447,8 +455,8 @@ def test_a_backed_anndata_keeps_its_x(make_adata, tmp_path):
 def test_a_view_of_a_backed_anndata_is_refused(make_adata, tmp_path):
     make_adata().write_h5ad(tmp_path / "a.h5ad")
     backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    with pytest.raises(sq.ArgumentError, match=r"`pp\.normalize` cannot write to a view of a backed AnnData"):
-        sq.pp.normalize(backed[:30])
+    with pytest.raises(scq.ArgumentError, match=r"`pp\.normalize` cannot write to a view of a backed AnnData"):
+        scq.pp.normalize(backed[:30])
     backed.file.close()
 
 
@@ -466,8 +474,8 @@ def test_batches_of_any_type_work(make_adata, kind):
         "text": adata.obs["batch"].astype(str),
     }[kind]
     column = adata.obs["batch"].copy()
-    sq.pp.normalize(adata, n_top_genes=20, batch_key="batch")
-    sq.pp.normalize(expected, n_top_genes=20, batch_key="batch")
+    scq.pp.normalize(adata, n_top_genes=20, batch_key="batch")
+    scq.pp.normalize(expected, n_top_genes=20, batch_key="batch")
     assert list(adata.var["highly_variable"]) == list(expected.var["highly_variable"])
     pd.testing.assert_series_equal(adata.obs["batch"], column)
 
@@ -475,8 +483,8 @@ def test_batches_of_any_type_work(make_adata, kind):
 def test_unused_batch_categories_do_not_matter(make_adata):
     adata, expected = make_adata(90, 60), make_adata(90, 60)
     adata.obs["batch"] = adata.obs["batch"].cat.add_categories("gone")
-    sq.pp.normalize(adata, n_top_genes=20, batch_key="batch")
-    sq.pp.normalize(expected, n_top_genes=20, batch_key="batch")
+    scq.pp.normalize(adata, n_top_genes=20, batch_key="batch")
+    scq.pp.normalize(expected, n_top_genes=20, batch_key="batch")
     assert list(adata.var["highly_variable"]) == list(expected.var["highly_variable"])
     assert "gone" in adata.obs["batch"].cat.categories
 
@@ -486,22 +494,22 @@ def test_a_batch_of_one_cell_has_no_say(make_adata):
     adata = make_adata(90, 60)
     others = adata[1:].copy()
     adata.obs["batch"] = pd.Categorical(["lonely", *["other"] * 89])
-    sq.pp.normalize(adata, n_top_genes=20, batch_key="batch", target_sum=1000)
-    sq.pp.normalize(others, n_top_genes=20, target_sum=1000)
+    scq.pp.normalize(adata, n_top_genes=20, batch_key="batch", target_sum=1000)
+    scq.pp.normalize(others, n_top_genes=20, target_sum=1000)
     assert list(adata.var["highly_variable"]) == list(others.var["highly_variable"])
 
 
 def test_one_cell_has_no_variable_genes(make_adata):
     adata = make_adata(60, 40)[:1].copy()
-    refused(adata, (sq.ArgumentError, sq.InputStateError), "cell", n_top_genes=10)
+    refused(adata, (scq.ArgumentError, scq.InputStateError), "cell", n_top_genes=10)
     # All genes may be had of it.
-    sq.pp.normalize(adata, n_top_genes=40)
+    scq.pp.normalize(adata, n_top_genes=40)
     np.testing.assert_allclose(dense(adata.X), by_hand(adata.layers["counts"]), rtol=1e-5)
 
 
 def test_sparse_arrays_work_like_sparse_matrices(make_adata):
     adata, expected = make_adata(), make_adata()
     adata.X = sparse.csr_array(adata.X)
-    sq.pp.normalize(adata, n_top_genes=15)
-    sq.pp.normalize(expected, n_top_genes=15)
+    scq.pp.normalize(adata, n_top_genes=15)
+    scq.pp.normalize(expected, n_top_genes=15)
     np.testing.assert_array_equal(dense(adata.X), dense(expected.X))

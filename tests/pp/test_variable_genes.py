@@ -7,7 +7,7 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.pp.variable_genes import choose_genes_on_disk, variable_genes
 
 pytestmark = [
@@ -155,10 +155,10 @@ def test_counts_on_disk_and_in_memory_choose_the_same(make_adata, tmp_path, fmt,
     }[batches]
     adata.write_h5ad(tmp_path / "a.h5ad")
     settings = {"n_top_genes": 30, "batch_key": None if batches is None else "study", "target_sum": target_sum}
-    backed, lazy = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r"), sq.read_lazy(tmp_path / "a.h5ad", rows=16)
-    sq.pp.normalize(adata, **settings)
+    backed, lazy = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r"), scq.read_lazy(tmp_path / "a.h5ad", rows=16)
+    scq.pp.normalize(adata, **settings)
     for other in (backed, lazy):
-        sq.pp.normalize(other, **settings)
+        scq.pp.normalize(other, **settings)
         assert set(other.var.columns) == set(adata.var.columns)
         assert list(other.var["highly_variable"]) == list(adata.var["highly_variable"])
         for name in adata.var.columns[1:]:
@@ -173,11 +173,11 @@ def test_counts_on_disk_and_in_memory_choose_the_same(make_adata, tmp_path, fmt,
 def test_where_nothing_varies():
     x = sparse.csr_matrix(np.tile([1.0, 2, 4], (5, 1)))
     totals = np.full(5, 7.0)
-    with pytest.raises(sq.ArgumentError, match=r"cannot choose .*: no gene varies.*`n_top_genes=3` takes all"):
+    with pytest.raises(scq.ArgumentError, match=r"cannot choose .*: no gene varies.*`n_top_genes=3` takes all"):
         choose_genes_on_disk(x, totals, pd.Index(list("abc")), None, 2, None)
     assert choose_genes_on_disk(x, totals, pd.Index(list("abc")), None, 3, None)["highly_variable"].all()
 
 
 def test_one_cell():
-    with pytest.raises(sq.ArgumentError, match=r"needs at least two cells to choose variable genes\. Received one"):
+    with pytest.raises(scq.ArgumentError, match=r"needs at least two cells to choose variable genes\. Received one"):
         choose_genes_on_disk(sparse.csr_matrix([[1.0, 2, 3]]), np.array([6.0]), pd.Index(list("abc")), None, 2, None)

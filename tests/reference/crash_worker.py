@@ -24,7 +24,7 @@ from pathlib import Path
 
 import anndata
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 if sys.platform != "win32":
     import resource
@@ -48,7 +48,7 @@ def set_up(arena):
     ARENA = arena
     # All that a trial may write to, emptied before each.
     PLACE, ERROR = ARENA / "place", ARENA / "error.txt"
-    OLD, NEW, OTHER = (sq.Reference.load(ARENA / f"{name}.scq") for name in ("old", "new", "other"))
+    OLD, NEW, OTHER = (scq.Reference.load(ARENA / f"{name}.scq") for name in ("old", "new", "other"))
     MORE = anndata.read_h5ad(ARENA / "more.h5ad")
     GONE = list(OLD.obs.index[:20])
     warnings.simplefilter("ignore")
@@ -58,10 +58,10 @@ def set_up(arena):
         folder.mkdir()
     OLD.save(ARENA / "old.zip")
     # What is imported at its first use is there for all trials.
-    practised = sq.Reference.load(ARENA / "old.zip")
+    practised = scq.Reference.load(ARENA / "old.zip")
     practised.add(MORE)
     practised.remove(GONE)
-    sq.tl.embed(MORE.copy(), OLD.encoder)
+    scq.tl.embed(MORE.copy(), OLD.encoder)
     # A collection in a fork would copy most of what it shares.
     gc.freeze()
 
@@ -74,20 +74,20 @@ def save(target):
 
 
 def add(target):
-    reference = sq.Reference.load(target)
+    reference = scq.Reference.load(target)
     reference.add(MORE)
     reference.save(target, overwrite=True)
 
 
 def remove(target):
-    reference = sq.Reference.load(target)
+    reference = scq.Reference.load(target)
     reference.remove(GONE)
     reference.save(target, overwrite=True)
 
 
 def embed(target, mode="r+"):
     adata = anndata.read_h5ad(target, backed=mode)
-    sq.tl.embed(adata, OLD.encoder)
+    scq.tl.embed(adata, OLD.encoder)
     adata.file.close()
 
 
@@ -128,7 +128,7 @@ def state(path):
         adata, content = anndata.read_h5ad(path), bytearray(path.read_bytes())
         content[HDF5_FLAGS] = 0
         return sha256(str(adata).encode() + adata.X.toarray().tobytes() + content).hexdigest()
-    sq.Reference.load(path)
+    scq.Reference.load(path)
     if path.is_dir():
         files = {file.name: file.read_bytes() for file in path.iterdir()}
     else:
@@ -203,7 +203,7 @@ def fork(work):
     try:
         work()
         code = 5 if FAILED else 0
-    except sq.BundleError as error:
+    except scq.BundleError as error:
         code, text = 3, str(error)
     except BaseException:  # noqa: BLE001
         text = traceback.format_exc()
@@ -396,7 +396,7 @@ def no_room_to_unpack():
         (PLACE / "temporary").mkdir()
         tempfile.tempdir = str(PLACE / "temporary")
         before = files()
-        result = wait(fork(lambda: sq.Reference.load(ARENA / "old.zip")))
+        result = wait(fork(lambda: scq.Reference.load(ARENA / "old.zip")))
         return {**result, "before": before, "files": files()}
 
     prepare("first save")
@@ -449,20 +449,20 @@ def two_writers(name, old, writers, rounds, seed):
                 references[which].save(target, overwrite=True)
 
             pids.append(fork(work))
-        seen, alive, codes, messages = set(), set(pids), [], []
+        seen, alive, latent, messages = set(), set(pids), [], []
         while alive:
             seen.add(tried(found, target))
             for pid in list(alive):
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     alive.remove(pid)
-                    codes.append(os.waitstatus_to_exitcode(status))
+                    latent.append(os.waitstatus_to_exitcode(status))
                     messages.append(ERROR.read_text() if ERROR.exists() else "")
         final = tried(state, target)
         results.append(
             {
                 "seen": sorted(seen),
-                "codes": codes,
+                "latent": latent,
                 "messages": messages,
                 "final": known.get(final, final),
                 "files": files(),
@@ -476,7 +476,7 @@ def found(target):
     """Return which of the known states a reader finds."""
     if not target.exists():
         return "nothing"
-    reference = sq.Reference.load(target)
+    reference = scq.Reference.load(target)
     known = {"old": OLD, "new": NEW, "other": OTHER}
     return next((which for which, mine in known.items() if same(reference, mine)), "a mixture")
 

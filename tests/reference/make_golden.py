@@ -13,11 +13,11 @@ import anndata
 import numpy as np
 import pandas as pd
 
-import scquery_ae as sq
-from scquery_ae.dense import DenseWeights, Head
+import scquery_ae as scq
+from scquery_ae.dense import Classifier, DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import GeneColumns
-from scquery_ae.reference import digest, replay
+from scquery_ae.reference import digest, simulate_query
 from scquery_ae.transform import Transform
 
 N_GENES, TYPES = 32, ("B cell", "NK cell", "T cell", "γδ T cell")
@@ -42,7 +42,7 @@ def made_up(n, rng, profiles):
 
 
 def untrained(adata, rng):
-    """An encoder of random layers, whose head knows the types by their mean codes."""
+    """An encoder of random layers, whose classifier knows the types by their mean embeddings."""
     transform = Transform.fit(GeneColumns(adata.X, np.arange(N_GENES)), adata.var_names.to_numpy())
     layers = tuple(
         DenseWeights(
@@ -52,18 +52,20 @@ def untrained(adata, rng):
         )
         for (a, b), activation in zip(pairwise((N_GENES, 16, 8)), ("relu", "linear"), strict=True)
     )
-    codes = Encoder(transform, layers).encode(adata.X)
+    latent = Encoder(transform, layers).encode(adata.X)
     labels = adata.obs["cell_type"].cat.codes.to_numpy()
-    means = np.stack([codes[labels == kind].mean(axis=0) for kind in range(len(TYPES))])
-    head = Head(np.ascontiguousarray(8 * means.T), np.zeros(len(TYPES), np.float32), TYPES)
-    return Encoder(transform, layers, head, history={"finetune": {"loss": [1.5, 0.25]}})
+    means = np.stack([latent[labels == kind].mean(axis=0) for kind in range(len(TYPES))])
+    classifier = Classifier(np.ascontiguousarray(8 * means.T), np.zeros(len(TYPES), np.float32), TYPES)
+    return Encoder(transform, layers, classifier, history={"finetune": {"loss": [1.5, 0.25]}})
 
 
 def answers(adata, reference):
     """What a query finds, as lists."""
     adata = adata.copy()
-    sq.tl.query(adata, reference, n_neighbors=5, error_rate=0.1, coverage=0.9)
-    found = {name: adata.obs[f"scquery_{name}"].tolist() for name in ("confidence", "pvalue", "unknown", "label_set")}
+    scq.tl.query(adata, reference, n_neighbors=5, alpha=0.1, coverage=0.9)
+    found = {
+        name: adata.obs[f"scquery_{name}"].tolist() for name in ("confidence", "pvalue", "unknown", "prediction_set")
+    }
     found["label"] = adata.obs["scquery_label"].astype(str).tolist()
     return {
         **found,
@@ -88,24 +90,28 @@ def make(folder):
     rng = np.random.default_rng(20_240_501)
     profiles = rng.gamma(1.0, 3.0, (len(TYPES), N_GENES)) + 0.2
     adata = made_up(100, rng, profiles)
-    sq.pp.normalize(adata, n_top_genes=N_GENES)
+    scq.pp.normalize(adata, n_top_genes=N_GENES)
     encoder = untrained(adata, rng)
     # Some cells without a label, and one in five held out.
     adata.obs.loc[adata.obs_names[5::17], "cell_type"] = np.nan
     adata.obs["scquery_split"] = pd.Categorical(np.where(np.arange(100) % 5 == 2, "validation", "train"))
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type", index="exact")
+    reference = scq.tl.build_reference(adata, encoder, label_key="cell_type", index="exact")
     reference.save(folder / "small.scq")
     reference.save(folder / "small.zip")
     query = made_up(30, rng, profiles).X
     # The last five are of no type that there is.
     query[25:] = rng.permuted(query[25:], axis=1)
-    rehearsal = replay(reference)
+    expected_accuracy = simulate_query(reference)
     written = {
-        "scquery_ae": sq.__version__,
+        "scquery_ae": scq.__version__,
         "digest": digest(folder / "small.scq"),
         "counts": query.astype(int).tolist(),
         "answers": {name: answers(cells, reference) for name, cells in queries(query).items()},
-        "rehearsal": {"accuracy": rehearsal.accuracy, "macro_f1": rehearsal.macro_f1, "n_cells": rehearsal.n_cells},
+        "expected_accuracy": {
+            "accuracy": expected_accuracy.accuracy,
+            "macro_f1": expected_accuracy.macro_f1,
+            "n_cells": expected_accuracy.n_cells,
+        },
         "repr": repr(reference),
     }
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.reference import digest
 
 
@@ -45,8 +45,8 @@ def rewrite(path, contents, compression=zipfile.ZIP_STORED):
 
 
 def refused(path, match):
-    with pytest.raises(sq.BundleError, match=match):
-        sq.Reference.load(path)
+    with pytest.raises(scq.BundleError, match=match):
+        scq.Reference.load(path)
 
 
 # What comes back.
@@ -61,21 +61,21 @@ def test_one_file_that_holds_what_the_directory_holds(reference, saved_reference
 
 
 def test_a_round_trip_gives_identical_answers(reference, zipped, query_adata):
-    back = sq.Reference.load(zipped)
+    back = scq.Reference.load(zipped)
     assert isinstance(back.embedding, np.memmap)
     np.testing.assert_array_equal(back.embedding, reference.embedding)
     pd.testing.assert_frame_equal(back.obs, reference.obs)
     one, other = query_adata.copy(), query_adata.copy()
-    sq.tl.query(one, reference)
-    sq.tl.query(other, back)
+    scq.tl.query(one, reference)
+    scq.tl.query(other, back)
     pd.testing.assert_frame_equal(one.obs, other.obs)
     np.testing.assert_array_equal(one.obsm["scquery_neighbors"], other.obsm["scquery_neighbors"])
-    sq.tl.query(query_adata, str(zipped))
+    scq.tl.query(query_adata, str(zipped))
     assert query_adata.uns["scquery"]["reference"] == {"name": "small.zip", "sha256": digest(zipped)}
 
 
 def test_it_is_unpacked_for_as_long_as_the_reference_lives(zipped, temporary):
-    back = sq.Reference.load(zipped)
+    back = scq.Reference.load(zipped)
     (folder,) = temporary.iterdir()
     assert Path(back.embedding.filename).parent == folder
     del back
@@ -94,7 +94,7 @@ def test_an_index_goes_with_it(reference, tmp_path, kind):
 
     replace(reference, index_kind=kind, index=None).save(tmp_path / "a.zip")
     assert sum(name.startswith("index.") for name in members(tmp_path / "a.zip")) == 1
-    assert sq.Reference.load(tmp_path / "a.zip").index.kind == kind
+    assert scq.Reference.load(tmp_path / "a.zip").index.kind == kind
 
 
 # Files that are none of ours.
@@ -179,8 +179,8 @@ def test_a_zip_of_something_else_says_what_it_is_not(zipped):
 def test_a_part_that_is_missing_is_named_with_the_file_and_not_the_folder(zipped, temporary):
     kept = [(name, content) for name, content in members(zipped).items() if not name.startswith("obs.")]
     rewrite(zipped, kept)
-    with pytest.raises(sq.BundleError, match=r"small\.zip is incomplete: obs\..* is missing") as caught:
-        sq.Reference.load(zipped)
+    with pytest.raises(scq.BundleError, match=r"small\.zip is incomplete: obs\..* is missing") as caught:
+        scq.Reference.load(zipped)
     assert str(temporary) not in str(caught.value)
     assert list(temporary.iterdir()) == []
 
@@ -214,8 +214,8 @@ def test_a_flipped_byte_anywhere_is_refused_or_harmless(zipped, reference):
         content[place] ^= 0xFF
         zipped.write_bytes(content)
         try:
-            back = sq.Reference.load(zipped)
-        except sq.BundleError:
+            back = scq.Reference.load(zipped)
+        except scq.BundleError:
             n_refused += 1
         else:
             np.testing.assert_array_equal(back.embedding, reference.embedding)
@@ -237,7 +237,7 @@ def test_members_that_agree_with_their_checksum_and_not_the_manifest_are_refused
 
 def test_a_zip_that_is_there_is_not_replaced_unasked(reference, zipped):
     before = zipped.read_bytes()
-    with pytest.raises(sq.BundleError, match=r"There is a reference at .*small\.zip already\. Pass `overwrite=True`"):
+    with pytest.raises(scq.BundleError, match=r"There is a reference at .*small\.zip already\. Pass `overwrite=True`"):
         reference.save(zipped)
     assert zipped.read_bytes() == before
     assert [file.name for file in zipped.parent.iterdir()] == ["small.zip"]
@@ -246,16 +246,16 @@ def test_a_zip_that_is_there_is_not_replaced_unasked(reference, zipped):
 def test_a_zip_that_is_there_is_replaced_when_asked(reference, zipped):
     from dataclasses import replace
 
-    opened = sq.Reference.load(zipped)
+    opened = scq.Reference.load(zipped)
     other = replace(reference, obs=reference.obs.assign(extra=1))
     other.save(zipped, overwrite=True)
-    assert "extra" in sq.Reference.load(zipped).obs
+    assert "extra" in scq.Reference.load(zipped).obs
     assert [file.name for file in zipped.parent.iterdir()] == ["small.zip"]
     # Whoever has the old one open keeps it.
     np.testing.assert_array_equal(opened.embedding, reference.embedding)
     # Also over the file that it came from.
     opened.save(zipped, overwrite=True)
-    assert "extra" not in sq.Reference.load(zipped).obs
+    assert "extra" not in scq.Reference.load(zipped).obs
 
 
 def foreign_zip():
@@ -281,7 +281,7 @@ def test_what_is_no_zipped_reference_is_never_replaced(reference, tmp_path, over
             (tmp_path / "elsewhere").write_bytes(b"data")
         target.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(
-        sq.BundleError,
+        scq.BundleError,
         match=r"precious\.zip exists and is not a zipped reference\. It is left as it is; choose another",
     ):
         reference.save(target, overwrite=overwrite)
@@ -303,9 +303,9 @@ def test_a_full_disk_leaves_the_old_one_and_nothing_else(reference, zipped, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(zipfile.ZipFile, "write", fail)
-        with pytest.raises(sq.BundleError, match=r"No space left on device\. The one that is there is unchanged"):
+        with pytest.raises(scq.BundleError, match=r"No space left on device\. The one that is there is unchanged"):
             reference.save(zipped, overwrite=True)
-        with pytest.raises(sq.BundleError, match=r"No space left on device\. Nothing was left behind"):
+        with pytest.raises(scq.BundleError, match=r"No space left on device\. Nothing was left behind"):
             reference.save(zipped.parent / "new.zip")
     assert zipped.read_bytes() == before
     assert [file.name for file in zipped.parent.iterdir()] == ["small.zip"]

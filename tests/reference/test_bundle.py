@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
-from scquery_ae.dense import DenseWeights, Head
-from scquery_ae.reference import bundle, digest, parts
+import scquery_ae as scq
+from scquery_ae.dense import Classifier, DenseWeights
+from scquery_ae.reference import bundle, digest, serialize
 
-PARTS = ("model", "weights", "calibration", "obs", "embedding", "projected", "evidence")
+PARTS = ("model", "weights", "calibration", "obs", "embedding", "projected", "decision")
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ def npy(array):
 
 def answers(adata, reference):
     adata = adata.copy()
-    sq.tl.query(adata, reference)
+    scq.tl.query(adata, reference)
     return adata
 
 
 def assert_readable(path, reference):
-    np.testing.assert_array_equal(sq.Reference.load(path).embedding, reference.embedding)
+    np.testing.assert_array_equal(scq.Reference.load(path).embedding, reference.embedding)
 
 
 # What lies there, and what comes back.
@@ -103,7 +103,7 @@ def test_files_and_manifest(saved_reference):
 
 
 def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
-    back = sq.Reference.load(saved_reference)
+    back = scq.Reference.load(saved_reference)
     np.testing.assert_array_equal(back.embedding, reference.embedding)
     assert isinstance(back.embedding, np.memmap)
     assert not back.embedding.flags.writeable
@@ -116,20 +116,20 @@ def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
     assert back.types == reference.types
     np.testing.assert_array_equal(back.projected, reference.projected)
     assert isinstance(back.projected, np.memmap)
-    np.testing.assert_array_equal(back.evidence, reference.evidence)
-    assert isinstance(back.evidence, np.memmap)
-    assert not back.evidence.flags.writeable
-    np.testing.assert_array_equal(back.head_columns, reference.head_columns)
+    np.testing.assert_array_equal(back.decision, reference.decision)
+    assert isinstance(back.decision, np.memmap)
+    assert not back.decision.flags.writeable
+    np.testing.assert_array_equal(back.classifier_columns, reference.classifier_columns)
     np.testing.assert_array_equal(back.held_out, reference.held_out)
     assert back.held_out.dtype == bool
     np.testing.assert_array_equal(back.encoder.components, reference.encoder.components)
-    for space in ("codes", "components"):
+    for space in ("latent", "components"):
         one, other = getattr(back.novelty, space), getattr(reference.novelty, space)
         np.testing.assert_array_equal(one.means, other.means)
         np.testing.assert_array_equal(one.whitening, other.whitening)
-    np.testing.assert_array_equal(back.replay_cells.names, reference.replay_cells.names)
-    assert len(back.replay_cells.names) > 0
-    np.testing.assert_array_equal(back.replay_cells.counts.toarray(), reference.replay_cells.counts.toarray())
+    np.testing.assert_array_equal(back.simulation_cells.names, reference.simulation_cells.names)
+    assert len(back.simulation_cells.names) > 0
+    np.testing.assert_array_equal(back.simulation_cells.counts.toarray(), reference.simulation_cells.counts.toarray())
     assert back.index_kind == reference.index_kind
     assert back.calibration.method == reference.calibration.method == "held_out"
     for one, other in zip(back.calibration.scales, reference.calibration.scales, strict=True):
@@ -147,7 +147,7 @@ def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
         np.testing.assert_array_equal(one.kernel, other.kernel)
         np.testing.assert_array_equal(one.bias, other.bias)
         assert one.activation == other.activation
-    np.testing.assert_array_equal(ours.head.kernel, theirs.head.kernel)
+    np.testing.assert_array_equal(ours.classifier.kernel, theirs.classifier.kernel)
     for name, array in vars(theirs.discriminant).items():
         received = getattr(ours.discriminant, name)
         np.testing.assert_array_equal(received, array, err_msg=name)
@@ -160,7 +160,7 @@ def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
 
 
 def test_a_round_trip_gives_identical_answers(query_adata, reference, saved_reference):
-    one, other = answers(query_adata, reference), answers(query_adata, sq.Reference.load(saved_reference))
+    one, other = answers(query_adata, reference), answers(query_adata, scq.Reference.load(saved_reference))
     pd.testing.assert_frame_equal(one.obs, other.obs)
     for name in one.obsm:
         np.testing.assert_array_equal(one.obsm[name], other.obsm[name])
@@ -170,20 +170,20 @@ def test_the_same_reference_saved_twice_is_the_same_bundle(reference, saved_refe
     reference.save(tmp_path / "again.scq")
     assert digest(tmp_path / "again.scq") == digest(saved_reference)
     # And saved from what was loaded, too.
-    sq.Reference.load(saved_reference).save(tmp_path / "third.scq")
+    scq.Reference.load(saved_reference).save(tmp_path / "third.scq")
     assert digest(tmp_path / "third.scq") == digest(saved_reference)
 
 
 def test_without_a_discriminant_there_is_no_evidence(query_adata, reference, tmp_path):
     bare = dataclasses.replace(
-        reference, encoder=dataclasses.replace(reference.encoder, discriminant=None), evidence=None
+        reference, encoder=dataclasses.replace(reference.encoder, discriminant=None), decision=None
     )
-    assert bare.evidence.shape == (240, 0)
+    assert bare.decision.shape == (240, 0)
     bare.save(tmp_path / "a.scq")
-    assert set(manifest_of(tmp_path / "a.scq")["parts"]) == set(parts.REQUIRED)
-    back = sq.Reference.load(tmp_path / "a.scq")
+    assert set(manifest_of(tmp_path / "a.scq")["parts"]) == set(serialize.REQUIRED)
+    back = scq.Reference.load(tmp_path / "a.scq")
     assert back.encoder.discriminant is None
-    assert back.evidence.shape == (240, 0)
+    assert back.decision.shape == (240, 0)
     pd.testing.assert_frame_equal(answers(query_adata, back).obs, answers(query_adata, bare).obs)
 
 
@@ -215,7 +215,7 @@ def test_nothing_is_pickled(saved_reference, query_adata, monkeypatch):
             "I64",
             "U8",
         }
-    for part in ("embedding", "projected", "evidence"):
+    for part in ("embedding", "projected", "decision"):
         assert b"|O" not in file_of(saved_reference, part).read_bytes()[:128]
     types = {str(field.type) for field in pq.read_schema(file_of(saved_reference, "obs"))}
     assert not any("binary" in name for name in types)
@@ -233,12 +233,12 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 import anndata
-import scquery_ae as sq
+import scquery_ae as scq
 
 adata = anndata.read_h5ad(sys.argv[2])
-print(sq.pp.check(adata, sys.argv[1]).input_state)
-sq.tl.query(adata, sys.argv[1], n_neighbors=5)
-reference = sq.Reference.load(sys.argv[1])
+print(scq.pp.check(adata, sys.argv[1]).input_state)
+scq.tl.query(adata, sys.argv[1], n_neighbors=5)
+reference = scq.Reference.load(sys.argv[1])
 reference.save(sys.argv[3])
 heavy = ("keras", "tensorflow", "jax", "torch", "matplotlib", "scanpy")
 print(*[name for name in heavy if name in sys.modules], "none loaded")
@@ -256,7 +256,7 @@ def test_a_query_runs_where_keras_and_tensorflow_cannot_be_imported(query_adata,
     assert result.stdout.split("\n")[:2] == ["counts", "none loaded"]
     assert digest(tmp_path / "copy.scq") == digest(saved_reference)
     answer = anndata.read_h5ad(tmp_path / "answer.h5ad")
-    sq.tl.query(query_adata, saved_reference, n_neighbors=5)
+    scq.tl.query(query_adata, saved_reference, n_neighbors=5)
     pd.testing.assert_frame_equal(answer.obs, query_adata.obs)
     np.testing.assert_array_equal(answer.obsm["scquery_neighbors"], query_adata.obsm["scquery_neighbors"])
 
@@ -265,7 +265,7 @@ def test_a_query_runs_where_keras_and_tensorflow_cannot_be_imported(query_adata,
 def small(make_adata, make_encoder):
     """Cells, and a function that makes a reference of them without training."""
     adata = make_adata(60, 25)
-    sq.pp.normalize(adata)
+    scq.pp.normalize(adata)
     adata.obs["scquery_split"] = pd.Categorical(np.where(np.arange(60) % 4 == 0, "validation", "train"))
     encoder = make_encoder(make_adata(60, 25))
 
@@ -273,9 +273,11 @@ def small(make_adata, make_encoder):
         model = (
             encoder
             if types is None
-            else dataclasses.replace(encoder, head=Head(encoder.head.kernel, encoder.head.bias, types))
+            else dataclasses.replace(
+                encoder, classifier=Classifier(encoder.classifier.kernel, encoder.classifier.bias, types)
+            )
         )
-        return sq.tl.build_reference(adata, model, label_key=label_key)
+        return scq.tl.build_reference(adata, model, label_key=label_key)
 
     return adata, make
 
@@ -293,7 +295,7 @@ def test_all_kinds_of_annotation_come_back(small, tmp_path):
     adata.obs["day"] = pd.Timestamp("2024-05-01") + pd.to_timedelta(np.arange(n), unit="D")
     adata.obs["nullable"] = pd.array([None, *range(n - 1)], dtype="Int64")
     make().save(tmp_path / "a.scq")
-    back = sq.Reference.load(tmp_path / "a.scq").obs
+    back = scq.Reference.load(tmp_path / "a.scq").obs
     assert list(back.index) == list(adata.obs_names)
     for name in ("whole", "real", "flag", "lane", "day", "nullable"):
         pd.testing.assert_series_equal(back[name], adata.obs[name])
@@ -306,19 +308,19 @@ def test_the_order_of_categories_comes_back(small, tmp_path):
     adata, make = small
     adata.obs["stage"] = pd.Categorical(["early", "late"] * 30, categories=["late", "early", "never"], ordered=True)
     make().save(tmp_path / "a.scq")
-    pd.testing.assert_series_equal(sq.Reference.load(tmp_path / "a.scq").obs["stage"], adata.obs["stage"])
+    pd.testing.assert_series_equal(scq.Reference.load(tmp_path / "a.scq").obs["stage"], adata.obs["stage"])
 
 
 @pytest.mark.parametrize("kind", ["int category", "float", "Int64", "bool", "object"])
 def test_labels_that_are_not_text_come_back_and_missing_ones_with_them(small, tmp_path, kind):
     adata, make = small
-    codes = adata.obs["cell_type"].cat.codes.to_numpy().astype(int) % (2 if kind == "bool" else 3)
+    latent = adata.obs["cell_type"].cat.codes.to_numpy().astype(int) % (2 if kind == "bool" else 3)
     labels = {
-        "int category": lambda: pd.Categorical(codes),
-        "float": lambda: codes.astype(float),
-        "Int64": lambda: pd.array(codes, dtype="Int64"),
-        "bool": lambda: pd.Categorical(codes.astype(bool)),
-        "object": lambda: codes.astype(object),
+        "int category": lambda: pd.Categorical(latent),
+        "float": lambda: latent.astype(float),
+        "Int64": lambda: pd.array(latent, dtype="Int64"),
+        "bool": lambda: pd.Categorical(latent.astype(bool)),
+        "object": lambda: latent.astype(object),
     }[kind]()
     adata.obs["cluster"] = pd.Series(labels, adata.obs_names)
     adata.obs.loc[adata.obs_names[5:9], "cluster"] = None
@@ -326,11 +328,11 @@ def test_labels_that_are_not_text_come_back_and_missing_ones_with_them(small, tm
 
     types = label_types(adata.obs["cluster"])
     reference = make("cluster", types + ("other",) * (3 - len(types)))
-    expected = codes.copy()
+    expected = latent.copy()
     expected[5:9] = -1
     np.testing.assert_array_equal(reference.label_codes, expected)
     reference.save(tmp_path / "a.scq")
-    np.testing.assert_array_equal(sq.Reference.load(tmp_path / "a.scq").label_codes, expected)
+    np.testing.assert_array_equal(scq.Reference.load(tmp_path / "a.scq").label_codes, expected)
 
 
 def test_types_with_unusual_names(small, tmp_path):
@@ -339,7 +341,7 @@ def test_types_with_unusual_names(small, tmp_path):
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories(names)
     reference = make(types=tuple(sorted(names.values())))
     reference.save(tmp_path / "a.scq")
-    back = sq.Reference.load(tmp_path / "a.scq")
+    back = scq.Reference.load(tmp_path / "a.scq")
     assert back.types == reference.types
     np.testing.assert_array_equal(back.label_codes, reference.label_codes)
 
@@ -347,16 +349,16 @@ def test_types_with_unusual_names(small, tmp_path):
 def test_a_reference_without_held_out_cells_can_be_saved(small, tmp_path):
     adata, make = small
     adata.obs["scquery_split"] = "train"
-    with pytest.warns(sq.ScqueryWarning, match="held no cells out"):
+    with pytest.warns(scq.ScqueryWarning, match="held no cells out"):
         make().save(tmp_path / "a.scq")
-    back = sq.Reference.load(tmp_path / "a.scq")
+    back = scq.Reference.load(tmp_path / "a.scq")
     assert len(back.calibration.scores) == 0
 
 
 def test_an_encoder_that_was_not_fine_tuned_cannot_be_saved(reference, tmp_path):
     bare = dataclasses.replace(reference, encoder=reference.encoder)
-    bare.encoder = dataclasses.replace(reference.encoder, head=None)
-    with pytest.raises(sq.NotFittedError, match="The encoder has no classifier"):
+    bare.encoder = dataclasses.replace(reference.encoder, classifier=None)
+    with pytest.raises(scq.NotFittedError, match="The encoder has no classifier"):
         bare.save(tmp_path / "a.scq")
     assert list(tmp_path.iterdir()) == []
 
@@ -365,8 +367,8 @@ def test_an_encoder_that_was_not_fine_tuned_cannot_be_saved(reference, tmp_path)
 
 
 def refused(path, match):
-    with pytest.raises(sq.BundleError, match=match):
-        sq.Reference.load(path)
+    with pytest.raises(scq.BundleError, match=match):
+        scq.Reference.load(path)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -399,11 +401,11 @@ def test_a_part_that_the_manifest_lacks_is_noticed(saved, part):
     manifest = manifest_of(saved)
     del manifest["parts"][part]
     write_manifest(saved, manifest)
-    # Those without a discriminant have no evidence.
+    # Those without a discriminant have no decision.
     refused(
         saved,
-        r"is damaged: its parts do not fit together .*evidence must have shape \(240, 3\)\. Received \(240, 0\)"
-        if part == "evidence"
+        r"is damaged: its parts do not fit together .*decision must have shape \(240, 3\)\. Received \(240, 0\)"
+        if part == "decision"
         else f"is damaged: its manifest has no part '{part}'",
     )
 
@@ -534,7 +536,7 @@ def test_an_embedding_of_another_shape_is_refused(saved, shape):
 
 @pytest.mark.parametrize("shape", [(239, 3), (240, 2), (240, 0), (240,)])
 def test_evidence_of_another_shape_is_refused(saved, shape):
-    replace_part(saved, "evidence", npy(np.zeros(shape, np.float32)))
+    replace_part(saved, "decision", npy(np.zeros(shape, np.float32)))
     refused(saved, "is damaged: its parts do not fit together")
 
 
@@ -570,19 +572,19 @@ def test_a_model_that_does_not_fit_is_refused(saved, changes):
         ("components", np.zeros((99, 50), np.float32)),
         ("components", np.zeros((100, 49), np.float32)),
         ("components", np.zeros(100, np.float32)),
-        ("novelty.codes.means", None),
-        ("novelty.codes.means", np.zeros((2, 8), np.float32)),
-        ("novelty.codes.whitening", np.zeros((8, 7), np.float32)),
+        ("novelty.latent.means", None),
+        ("novelty.latent.means", np.zeros((2, 8), np.float32)),
+        ("novelty.latent.whitening", np.zeros((8, 7), np.float32)),
         ("novelty.components.means", np.zeros((2, 50), np.float32)),
         ("novelty.components.whitening", np.zeros((50, 49), np.float32)),
         ("held_out", np.zeros(239, np.uint8)),
-        ("head.columns", np.array([0, 1])),
-        ("head.columns", np.array([0, 1, 3])),
-        ("head.columns", np.array([0, 1, -2])),
-        ("replay.indptr", np.array([0, 1])),
-        ("replay.indices", None),
-        ("head.kernel", np.zeros((8, 4), np.float32)),
-        ("head.bias", np.zeros(2, np.float32)),
+        ("classifier.columns", np.array([0, 1])),
+        ("classifier.columns", np.array([0, 1, 3])),
+        ("classifier.columns", np.array([0, 1, -2])),
+        ("simulation.indptr", np.array([0, 1])),
+        ("simulation.indices", None),
+        ("classifier.kernel", np.zeros((8, 4), np.float32)),
+        ("classifier.bias", np.zeros(2, np.float32)),
         ("layers.0.kernel", np.zeros((99, 16), np.float32)),
         ("layers.1.kernel", np.zeros((15, 8), np.float32)),
         ("layers.1.bias", None),
@@ -592,8 +594,8 @@ def test_a_model_that_does_not_fit_is_refused(saved, changes):
         ("discriminant.noise", None),
         ("discriminant.seen", None),
         ("discriminant.center", np.full(100, np.nan, np.float32)),
-        ("head.bias", np.full(3, np.nan, np.float32)),
-        ("novelty.codes.whitening", np.full((8, 8), np.inf, np.float32)),
+        ("classifier.bias", np.full(3, np.nan, np.float32)),
+        ("novelty.latent.whitening", np.full((8, 8), np.inf, np.float32)),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(saved, name, value):
@@ -604,9 +606,9 @@ def test_weights_that_do_not_fit_are_refused(saved, name, value):
 def test_negative_or_repeated_columns_of_replay_cells_are_refused(saved):
     from safetensors.numpy import load_file
 
-    indices = load_file(file_of(saved, "weights"))["replay.indices"].copy()
+    indices = load_file(file_of(saved, "weights"))["simulation.indices"].copy()
     indices[0] = -1
-    changed_weights(saved, **{"replay.indices": indices})
+    changed_weights(saved, **{"simulation.indices": indices})
     refused(saved, "is damaged: its parts do not fit together")
 
 
@@ -634,13 +636,13 @@ def test_a_calibration_of_before_ranks_by_the_type_s_own_unit(saved, reference, 
     arrays = load_file(file_of(saved, "calibration"))
     arrays |= {name: np.ascontiguousarray(arrays[name][:3]) for name in ("locations", "spreads")}
     replace_part(saved, "calibration", save(arrays))
-    old = sq.Reference.load(saved)
+    old = scq.Reference.load(saved)
     assert old.calibration.scales[3] is old.calibration.scales[2]
     before, after = query_adata.copy(), query_adata.copy()
-    sq.tl.query(before, reference)
-    sq.tl.query(after, old)
+    scq.tl.query(before, reference)
+    scq.tl.query(after, old)
     np.testing.assert_array_equal(after.obs["scquery_pvalue"], before.obs["scquery_pvalue"])
-    assert (after.obs["scquery_strangeness"] != before.obs["scquery_strangeness"]).any()
+    assert (after.obs["scquery_novelty"] != before.obs["scquery_novelty"]).any()
 
 
 # An index beside the embedding.
@@ -658,7 +660,7 @@ def test_an_index_is_saved_loaded_and_searched(indexed, query_adata):
     made, path = indexed
     assert set(manifest_of(path)["parts"]) == {*PARTS, "index"}
     assert file_of(path, "index").suffix == ".faiss"
-    back = sq.Reference.load(path)
+    back = scq.Reference.load(path)
     assert back.index is not None
     assert back.index.kind == back.index_kind == made.index_kind
     assert back.index.n_items == 240
@@ -676,7 +678,7 @@ def test_an_index_that_is_missing_from_the_manifest_is_built_again(indexed, quer
     manifest = manifest_of(path)
     del manifest["parts"]["index"]
     write_manifest(path, manifest)
-    back = sq.Reference.load(path)
+    back = scq.Reference.load(path)
     assert back.index is None
     one, other = answers(query_adata, made), answers(query_adata, back)
     np.testing.assert_array_equal(one.obsm["scquery_neighbors"], other.obsm["scquery_neighbors"])
@@ -736,7 +738,7 @@ def other_reference(reference):
         encoder=encoder,
         embedding=np.ascontiguousarray(reference.embedding[::-1]),
         projected=np.ascontiguousarray(reference.projected[::-1]),
-        evidence=np.ascontiguousarray(reference.evidence[::-1]),
+        decision=np.ascontiguousarray(reference.decision[::-1]),
         obs=reference.obs.assign(extra=1),
         calibration=calibration,
     )
@@ -768,7 +770,7 @@ def test_it_is_as_readable_as_any_file(reference, tmp_path):
 def test_a_reference_that_is_there_is_not_replaced_unasked(reference, saved):
     before = digest(saved)
     with pytest.raises(
-        sq.BundleError, match=r"There is a reference at .* already\. Pass `overwrite=True` to replace it"
+        scq.BundleError, match=r"There is a reference at .* already\. Pass `overwrite=True` to replace it"
     ):
         other_reference(reference).save(saved)
     assert digest(saved) == before
@@ -788,7 +790,7 @@ def test_what_is_no_reference_is_never_replaced(reference, tmp_path, overwrite, 
         if kind == "folder":
             (target / "data.csv").write_text("1,2")
     with pytest.raises(
-        sq.BundleError, match=r"precious exists and is not a reference\. It is left as it is; choose another name"
+        scq.BundleError, match=r"precious exists and is not a reference\. It is left as it is; choose another name"
     ):
         reference.save(target, overwrite=overwrite)
     assert siblings(target) == ["precious"]
@@ -810,7 +812,7 @@ def test_overwriting_leaves_no_stale_files_and_spares_others(reference, saved):
 
 def test_overwriting_with_itself(reference, saved):
     before = digest(saved)
-    loaded = sq.Reference.load(saved)
+    loaded = scq.Reference.load(saved)
     loaded.save(saved, overwrite=True)
     assert digest(saved) == before
     assert_readable(saved, reference)
@@ -818,14 +820,14 @@ def test_overwriting_with_itself(reference, saved):
 
 
 def test_whoever_has_the_old_one_open_keeps_it(query_adata, reference, saved):
-    opened = sq.Reference.load(saved)
+    opened = scq.Reference.load(saved)
     other_reference(reference).save(saved, overwrite=True)
     one, expected = answers(query_adata, opened), answers(query_adata, reference)
     np.testing.assert_array_equal(one.obsm["scquery_neighbors"], expected.obsm["scquery_neighbors"])
 
 
 def failing_writers(monkeypatch, part, error):
-    original = parts.writers
+    original = serialize.writers
 
     def writers(contents):
         def fail(path):
@@ -834,7 +836,7 @@ def failing_writers(monkeypatch, part, error):
 
         return {name: fail if name == part else save for name, save in original(contents).items()}
 
-    monkeypatch.setattr(parts, "writers", writers)
+    monkeypatch.setattr(serialize, "writers", writers)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -843,7 +845,7 @@ def test_a_full_disk_while_writing_leaves_the_old_one_and_nothing_else(reference
     with monkeypatch.context() as patch:
         failing_writers(patch, part, OSError(28, "No space left on device"))
         with pytest.raises(
-            sq.BundleError,
+            scq.BundleError,
             match=r"could not be written to .*No space left on device\. The one that is there is unchanged; free some",
         ):
             other_reference(reference).save(saved, overwrite=True)
@@ -856,7 +858,7 @@ def test_a_full_disk_while_writing_leaves_the_old_one_and_nothing_else(reference
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), MemoryError()], ids=repr)
 def test_a_failure_while_writing_a_new_one_leaves_nothing(reference, tmp_path, monkeypatch, part, error):
     failing_writers(monkeypatch, part, error)
-    expected = (sq.BundleError, "Nothing was left behind") if isinstance(error, OSError) else (type(error), None)
+    expected = (scq.BundleError, "Nothing was left behind") if isinstance(error, OSError) else (type(error), None)
     with pytest.raises(expected[0], match=expected[1]):
         reference.save(tmp_path / "new.scq")
     assert list(tmp_path.iterdir()) == []
@@ -876,7 +878,7 @@ def test_a_failure_while_putting_the_new_one_in_place(reference, saved, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", fail_later)
-        with pytest.raises(sq.BundleError, match=r"the network drive is gone\. The one that is there is unchanged"):
+        with pytest.raises(scq.BundleError, match=r"the network drive is gone\. The one that is there is unchanged"):
             other.save(saved, overwrite=True)
     assert_readable(saved, reference)
     assert siblings(saved) == ["small.scq"]
@@ -888,11 +890,11 @@ def test_a_failure_while_putting_the_new_one_in_place(reference, saved, monkeypa
 
 def test_a_place_that_cannot_be_written_to(reference, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(sq.BundleError, match=r"could not be written to .*a\.scq"):
+    with pytest.raises(scq.BundleError, match=r"could not be written to .*a\.scq"):
         reference.save(tmp_path / "file" / "a.scq")
 
 
 def test_the_format_is_the_one_tested_here():
     assert bundle.FORMAT_VERSION == 1
-    assert tuple(part for part in PARTS if part != "evidence") == parts.REQUIRED
-    assert set(parts.SUFFIXES) == {*PARTS, "index"}
+    assert tuple(part for part in PARTS if part != "decision") == serialize.REQUIRED
+    assert set(serialize.SUFFIXES) == {*PARTS, "index"}

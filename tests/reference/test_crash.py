@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.dense import DenseWeights
 
 pytestmark = pytest.mark.skipif(
@@ -31,9 +31,9 @@ def arena(make_adata, make_encoder, tmp_path_factory):
     arena = tmp_path_factory.mktemp("arena")
     adata = make_adata(300, 40)
     encoder = make_encoder(adata, (16, 8))
-    sq.pp.normalize(adata)
+    scq.pp.normalize(adata)
     adata.obs["scquery_split"] = pd.Categorical(np.where(np.arange(300) % 4 == 0, "validation", "train"))
-    old = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    old = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     layers = tuple(DenseWeights(layer.kernel * 2, layer.bias, layer.activation) for layer in encoder.layers)
     new = dataclasses.replace(
         old,
@@ -155,10 +155,10 @@ def test_no_space_at_any_change_of_a_file(ask, step):
     *failed, done = result["trials"]
     assert len(failed) >= 15
     assert done["code"] == 0
-    codes = [trial["code"] for trial in failed]
+    latent = [trial["code"] for trial in failed]
     # Making a folder that is there may fail; nothing else may.
-    assert set(codes) <= {3, 5}
-    assert codes.count(5) <= 1
+    assert set(latent) <= {3, 5}
+    assert latent.count(5) <= 1
     assert_refused_or_done(result, step, ["[Errno 28] No space left on device"])
 
 
@@ -180,10 +180,10 @@ def test_files_that_may_not_grow(ask, arena, step):
     limits = [limit for size in sizes for limit in (size // 2, size - 1)]
     whole = sum(sizes) + (1 << 16)
     result = ask("largest_file", step=step, limits=[*limits, sizes[-1] + 1, whole])
-    codes = [trial["code"] for trial in result["trials"]]
-    assert set(codes[:-2]) == {3}
-    assert codes[-2] == (3 if step.endswith("zip") else 0)
-    assert codes[-1] == 0
+    latent = [trial["code"] for trial in result["trials"]]
+    assert set(latent[:-2]) == {3}
+    assert latent[-2] == (3 if step.endswith("zip") else 0)
+    assert latent[-1] == 0
     assert_refused_or_done(result, step, ["File too large", "FileTooLarge", SHORT, UNREADABLE])
 
 
@@ -216,8 +216,8 @@ def test_a_folder_without_leave_to_write(arena, tmp_path, name):
         pytest.skip("root may write to any folder")
     tmp_path.chmod(0o555)
     try:
-        with pytest.raises(sq.BundleError, match=r"could not be written to .*\[Errno 13\] Permission denied"):
-            sq.Reference.load(arena / "old.scq").save(tmp_path / name)
+        with pytest.raises(scq.BundleError, match=r"could not be written to .*\[Errno 13\] Permission denied"):
+            scq.Reference.load(arena / "old.scq").save(tmp_path / name)
         assert list(tmp_path.iterdir()) == []
     finally:
         tmp_path.chmod(0o755)
@@ -239,7 +239,7 @@ def test_a_folder_that_may_not_be_entered(ask):
 @pytest.mark.parametrize("writers", [("new", "other"), ("old", "other")], ids="-".join)
 def test_two_writers_and_a_reader(ask, name, old, writers):
     for trial in ask("two_writers", name=name, old=old, writers=writers, rounds=4, seed=1):
-        assert trial["codes"] == [0, 0], trial["messages"]
+        assert trial["latent"] == [0, 0], trial["messages"]
         assert trial["final"] in writers
         assert trial["files"] == trial["listed"]
         assert set(trial["seen"]) <= {old or "nothing", *writers}, trial["seen"]

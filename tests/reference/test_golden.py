@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
-from scquery_ae.reference import digest, replay
+import scquery_ae as scq
+from scquery_ae.reference import digest, simulate_query
 
 GOLDEN = Path(__file__).with_name("golden")
 MAKER = Path(__file__).with_name("make_golden.py")
@@ -58,9 +58,9 @@ def test_it_is_the_one_that_was_written_down(written):
 def test_it_answers_as_it_did(maker, written, name, genes):
     cells = maker["queries"](written["counts"])[genes]
     assert cells.n_vars == (32 if genes == "all genes" else 24)
-    found, expected = maker["answers"](cells, sq.Reference.load(GOLDEN / name)), written["answers"][genes]
+    found, expected = maker["answers"](cells, scq.Reference.load(GOLDEN / name)), written["answers"][genes]
     assert set(found) == set(expected)
-    for what in ("label", "label_set", "unknown", "neighbors"):
+    for what in ("label", "prediction_set", "unknown", "neighbors"):
         assert found[what] == expected[what], what
     for what in ("confidence", "pvalue", "distances", "embedding"):
         np.testing.assert_allclose(found[what], expected[what], rtol=0, atol=CLOSE, err_msg=what)
@@ -73,41 +73,41 @@ def test_the_answers_say_something(written):
     assert one["label"] != other["label"]
     assert {True, False} == set(one["unknown"])
     assert len(set(one["pvalue"])) > 5
-    assert {1, 2} <= {len(names.split("|")) for names in one["label_set"]}
-    assert len({hit for hits in one["neighbors"] for hit in hits}) > 20
+    assert {1, 2} <= {len(names.split("|")) for names in one["prediction_set"]}
+    assert len({hit for neighbors in one["neighbors"] for hit in neighbors}) > 20
 
 
 @pytest.mark.parametrize("name", ["small.scq", "small.zip"])
 def test_it_holds_what_it_held(written, name):
-    reference = sq.Reference.load(GOLDEN / name)
+    reference = scq.Reference.load(GOLDEN / name)
     assert repr(reference) == written["repr"]
     assert reference.types == ("B cell", "NK cell", "T cell", "γδ T cell")
     assert reference.obs["cell_type"].isna().sum() == 6
     assert list(reference.obs.columns) == ["cell_type", "batch", "n_counts", "scquery_split"]
     assert reference.encoder.history == {"finetune": {"loss": [1.5, 0.25]}}
     assert reference.calibration.method == "held_out"
-    rehearsal = replay(reference)
-    assert rehearsal.n_cells == written["rehearsal"]["n_cells"]
-    assert rehearsal.accuracy == pytest.approx(written["rehearsal"]["accuracy"], abs=CLOSE)
-    assert rehearsal.macro_f1 == pytest.approx(written["rehearsal"]["macro_f1"], abs=CLOSE)
+    expected_accuracy = simulate_query(reference)
+    assert expected_accuracy.n_cells == written["expected_accuracy"]["n_cells"]
+    assert expected_accuracy.accuracy == pytest.approx(written["expected_accuracy"]["accuracy"], abs=CLOSE)
+    assert expected_accuracy.macro_f1 == pytest.approx(written["expected_accuracy"]["macro_f1"], abs=CLOSE)
 
 
 def test_it_can_be_changed_and_saved_elsewhere(tmp_path):
-    reference = sq.Reference.load(GOLDEN / "small.scq")
+    reference = scq.Reference.load(GOLDEN / "small.scq")
     reference.save(tmp_path / "same.scq")
     # Not byte by byte: other versions of pyarrow write tables that read the same.
-    same = sq.Reference.load(tmp_path / "same.scq")
+    same = scq.Reference.load(tmp_path / "same.scq")
     pd.testing.assert_frame_equal(same.obs, reference.obs)
     np.testing.assert_array_equal(same.embedding, reference.embedding)
     reference.relabel({"γδ T cell": "T cell"})
     reference.remove(reference.obs.index[:10])
     reference.save(tmp_path / "a.scq")
-    assert sq.Reference.load(tmp_path / "a.scq").n_obs == 90
+    assert scq.Reference.load(tmp_path / "a.scq").n_obs == 90
 
 
 def test_a_copy_can_be_replaced_by_what_today_s_code_writes(maker, written, tmp_path):
     copy = shutil.copytree(GOLDEN / "small.scq", tmp_path / "copy.scq")
-    reference = sq.Reference.load(copy)
+    reference = scq.Reference.load(copy)
     reference.relabel({"B cell": "B"})
     reference.save(copy, overwrite=True)
     found = maker["answers"](maker["queries"](written["counts"])["all genes"], copy)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.index import build_index
 from scquery_ae.reference import EmbeddedCells, SearchFilter
 from scquery_ae.reference.search import filtered_search
@@ -44,11 +44,11 @@ def by_hand(vectors, queries, n, allowed):
     return nearest, np.take_along_axis(distances, nearest, axis=1)
 
 
-def check(hits, expected):
-    np.testing.assert_array_equal(hits.indices, expected[0])
-    np.testing.assert_allclose(hits.distances, expected[1], atol=1e-6)
-    assert hits.indices.dtype == np.int64
-    assert hits.distances.dtype == np.float32
+def check(neighbors, expected):
+    np.testing.assert_array_equal(neighbors.indices, expected[0])
+    np.testing.assert_allclose(neighbors.distances, expected[1], atol=1e-6)
+    assert neighbors.indices.dtype == np.int64
+    assert neighbors.distances.dtype == np.float32
 
 
 def search(vectors, obs, queries, n, **rules):
@@ -74,12 +74,12 @@ def test_no_rules(vectors, obs, queries):
 )
 @pytest.mark.parametrize("kind", ["exact", "hnsw", "int8"])
 def test_where(vectors, obs, queries, where, allowed, kind):
-    hits = filtered_search(build_index(vectors, kind), obs, queries, 5, SearchFilter(where=where))
+    neighbors = filtered_search(build_index(vectors, kind), obs, queries, 5, SearchFilter(where=where))
     allowed = allowed(obs).to_numpy(dtype=bool)
     assert 5 <= allowed.sum() < N
-    assert allowed[hits.indices].all()
+    assert allowed[neighbors.indices].all()
     if kind != "int8":  # compressed vectors have other distances
-        check(hits, by_hand(vectors, queries, 5, allowed))
+        check(neighbors, by_hand(vectors, queries, 5, allowed))
 
 
 def test_each_query_misses_what_it_excludes(vectors, obs, queries):
@@ -110,11 +110,11 @@ def test_where_and_exclude_together(vectors, obs, queries):
 
 @pytest.mark.parametrize("n", [1, 3, 6, 7, 30])
 def test_spread_takes_the_nearest_of_each_value(vectors, obs, queries, n):
-    hits = search(vectors, obs, queries, n, spread_over="tissue")
+    neighbors = search(vectors, obs, queries, n, diversify_key="tissue")
     distances = 1 - queries.astype(np.float64) @ vectors.T.astype(np.float64)
     tissue = obs["tissue"].to_numpy(dtype=object)
     share = -(-n // 3)
-    for row, received in enumerate(hits.indices):
+    for row, received in enumerate(neighbors.indices):
         # The nearest few of each tissue, no more than its share, then the nearest of those.
         pool = np.concatenate(
             [
@@ -124,16 +124,16 @@ def test_spread_takes_the_nearest_of_each_value(vectors, obs, queries, n):
         )
         expected = sorted(pool, key=lambda i: distances[row, i])[:n]
         np.testing.assert_array_equal(received, expected)
-    assert (np.diff(hits.distances, axis=1) >= 0).all()
-    np.testing.assert_allclose(hits.distances, np.take_along_axis(distances, hits.indices, axis=1), atol=1e-6)
+    assert (np.diff(neighbors.distances, axis=1) >= 0).all()
+    np.testing.assert_allclose(neighbors.distances, np.take_along_axis(distances, neighbors.indices, axis=1), atol=1e-6)
 
 
 def test_spread_fills_up_from_the_others_when_a_value_runs_out(vectors, queries):
     rare = np.array(["common"] * 150 + ["other"] * 48 + ["rare"] * 2)
     obs = pd.DataFrame({"study": rare})
-    hits = search(vectors, obs, queries, 15, spread_over="study")
+    neighbors = search(vectors, obs, queries, 15, diversify_key="study")
     distances = 1 - queries.astype(np.float64) @ vectors.T.astype(np.float64)
-    for row, received in enumerate(hits.indices):
+    for row, received in enumerate(neighbors.indices):
         own = {
             v: sorted(np.flatnonzero(rare == v), key=lambda i: distances[row, i]) for v in ("common", "other", "rare")
         }
@@ -142,22 +142,24 @@ def test_spread_fills_up_from_the_others_when_a_value_runs_out(vectors, queries)
         rest = sorted([*own["common"][5:], *own["other"][5:]], key=lambda i: distances[row, i])[:3]
         assert set(received) == {*first, *rest}
         assert len(set(received)) == 15
-    assert (np.diff(hits.distances, axis=1) >= 0).all()
+    assert (np.diff(neighbors.distances, axis=1) >= 0).all()
 
 
 def test_spread_within_where_and_exclude(vectors, obs, queries):
     donors = np.array(["a", "b", "c"] * 3)
-    hits = search(vectors, obs, queries, 6, where={"tissue": "liver"}, excluded={"donor": donors}, spread_over="lane")
+    neighbors = search(
+        vectors, obs, queries, 6, where={"tissue": "liver"}, excluded={"donor": donors}, diversify_key="lane"
+    )
     tissue, donor, lane = (obs[name].to_numpy(dtype=object) for name in ("tissue", "donor", "lane"))
-    assert (tissue[hits.indices] == "liver").all()
-    assert (donor[hits.indices] != donors[:, None]).all()
-    assert all(max(np.bincount(row)) <= 2 for row in lane[hits.indices].astype(int))
+    assert (tissue[neighbors.indices] == "liver").all()
+    assert (donor[neighbors.indices] != donors[:, None]).all()
+    assert all(max(np.bincount(row)) <= 2 for row in lane[neighbors.indices].astype(int))
 
 
 def test_all_cells_can_be_asked_for(vectors, obs, queries):
-    for rules in ({}, {"spread_over": "tissue"}):
-        hits = search(vectors, obs, queries, N, **rules)
-        assert (np.sort(hits.indices, axis=1) == np.arange(N)).all()
+    for rules in ({}, {"diversify_key": "tissue"}):
+        neighbors = search(vectors, obs, queries, N, **rules)
+        assert (np.sort(neighbors.indices, axis=1) == np.arange(N)).all()
 
 
 def test_too_few_cells_left(vectors, obs, queries):
@@ -165,32 +167,32 @@ def test_too_few_cells_left(vectors, obs, queries):
     search(vectors, obs, queries, n_skin, where={"tissue": "skin"})
     match = rf"`n_neighbors={n_skin + 1}` is more than the {n_skin} reference cells that the filter leaves\. Ask for"
     for spread in (None, "donor"):
-        with pytest.raises(sq.ArgumentError, match=match):
-            search(vectors, obs, queries, n_skin + 1, where={"tissue": "skin"}, spread_over=spread)
-    with pytest.raises(sq.ArgumentError, match=r"is more than the \d+ reference cells that the filter leaves"):
+        with pytest.raises(scq.ArgumentError, match=match):
+            search(vectors, obs, queries, n_skin + 1, where={"tissue": "skin"}, diversify_key=spread)
+    with pytest.raises(scq.ArgumentError, match=r"is more than the \d+ reference cells that the filter leaves"):
         search(vectors, obs, queries, N, excluded={"donor": np.array(["a"] * 9)})
-    with pytest.raises(sq.ArgumentError, match=r"`n_neighbors=201` is more than there are reference cells \(200\)"):
-        search(vectors, obs, queries, N + 1, spread_over="tissue")
+    with pytest.raises(scq.ArgumentError, match=r"`n_neighbors=201` is more than there are reference cells \(200\)"):
+        search(vectors, obs, queries, N + 1, diversify_key="tissue")
 
 
 def test_values_that_no_cell_has(vectors, obs, queries):
     with pytest.raises(
-        sq.ArgumentError,
+        scq.ArgumentError,
         match=r"No reference cell has 'tissue' in 'brain', 'gut'\. Expected some of .*'liver'",
     ):
         search(vectors, obs, queries, 3, where={"tissue": ["brain", "gut"]})
     # One column at a time has them, and no cell has both.
     obs["side"] = np.where(obs["tissue"] == "lung", "left", "right")
-    with pytest.raises(sq.ArgumentError, match=r"is more than the 0 reference cells that the filter leaves"):
+    with pytest.raises(scq.ArgumentError, match=r"is more than the 0 reference cells that the filter leaves"):
         search(vectors, obs, queries, 3, where={"tissue": "lung", "side": "right"})
 
 
 @pytest.mark.parametrize(
-    "rules", [{"where": {"organ": "liver"}}, {"excluded": {"organ": np.array(["x"] * 9)}}, {"spread_over": "organ"}]
+    "rules", [{"where": {"organ": "liver"}}, {"excluded": {"organ": np.array(["x"] * 9)}}, {"diversify_key": "organ"}]
 )
 def test_columns_that_are_not_there(vectors, obs, queries, rules):
     with pytest.raises(
-        sq.MissingKeyError,
+        scq.MissingKeyError,
         match=r"The reference's `obs` has no column 'organ'\. Expected one of 'tissue', 'donor', 'lane'",
     ):
         search(vectors, obs, queries, 3, **rules)
@@ -198,9 +200,9 @@ def test_columns_that_are_not_there(vectors, obs, queries, rules):
 
 def test_a_reference_searches_by_the_rules(reference):
     rows = np.arange(5)
-    cells = EmbeddedCells(reference.embedding[rows], reference.projected[rows], reference.evidence[rows], np.ones(5))
+    cells = EmbeddedCells(reference.embedding[rows], reference.projected[rows], reference.decision[rows], np.ones(5))
     found = reference.annotate(cells, n_neighbors=4, rules=SearchFilter(where={"batch": "batch 1"}))
     allowed = (reference.obs["batch"] == "batch 1").to_numpy()
-    expected = by_hand(np.asarray(reference.embedding), cells.codes, 4, allowed)
+    expected = by_hand(np.asarray(reference.embedding), cells.latent, 4, allowed)
     np.testing.assert_allclose(found.neighbors.distances, expected[1], atol=1e-6)
     assert allowed[found.neighbors.indices].all()

@@ -1,4 +1,4 @@
-"""Mean codes of the types, by hand and against loops."""
+"""Mean embeddings of the types, by hand and against loops."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from scquery_ae.stats import centroid_probabilities, type_centroids
 
 
 def test_hand_worked_means():
-    codes = np.array([[1, 0], [0, 1], [0, 1], [0.6, 0.8]], dtype=np.float32)
-    received = type_centroids(codes, np.array([0, 0, 2, -1]), 4)
-    # The mean of two codes at right angles, made unit length; no cells for types 1 and 3.
+    latent = np.array([[1, 0], [0, 1], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    received = type_centroids(latent, np.array([0, 0, 2, -1]), 4)
+    # The mean of two embeddings at right angles, made unit length; no cells for types 1 and 3.
     np.testing.assert_allclose(received, [[np.sqrt(0.5), np.sqrt(0.5)], [0, 0], [0, 1], [0, 0]], rtol=1e-6)
     assert received.dtype == np.float32
     assert received.shape == (4, 2)
@@ -16,11 +16,11 @@ def test_hand_worked_means():
 
 def test_equal_to_a_loop():
     rng = np.random.default_rng(0)
-    codes, labels = rng.standard_normal((80, 5)), rng.integers(-1, 4, 80)
-    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
-    means = np.array([codes[labels == t].mean(axis=0) for t in range(4)])
+    latent, labels = rng.standard_normal((80, 5)), rng.integers(-1, 4, 80)
+    latent /= np.linalg.norm(latent, axis=1, keepdims=True)
+    means = np.array([latent[labels == t].mean(axis=0) for t in range(4)])
     expected = means / np.linalg.norm(means, axis=1, keepdims=True)
-    np.testing.assert_allclose(type_centroids(codes, labels, 4), expected, atol=1e-5)
+    np.testing.assert_allclose(type_centroids(latent, labels, 4), expected, atol=1e-5)
 
 
 def test_hand_worked_probabilities():
@@ -33,8 +33,8 @@ def test_hand_worked_probabilities():
 
 
 def test_the_size_of_a_type_has_no_say():
-    codes = np.vstack([np.tile([1.0, 0.0], (1000, 1)), [[0.0, 1.0]]])
-    centroids = type_centroids(codes, np.r_[np.zeros(1000, int), 1], 2)
+    latent = np.vstack([np.tile([1.0, 0.0], (1000, 1)), [[0.0, 1.0]]])
+    centroids = type_centroids(latent, np.r_[np.zeros(1000, int), 1], 2)
     np.testing.assert_allclose(
         centroid_probabilities(np.array([[np.sqrt(0.5), np.sqrt(0.5)]]), centroids), [[0.5, 0.5]]
     )

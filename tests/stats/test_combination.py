@@ -1,4 +1,4 @@
-"""From opinions to calibrated probabilities."""
+"""From predictors to calibrated probabilities."""
 
 import numpy as np
 import pytest
@@ -25,22 +25,22 @@ def sharpened(probabilities, temperature):
 
 
 def test_hand_worked_mean_and_temperature():
-    opinions = [np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]]), np.array([[0.6, 0.4]])]
+    members = [np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]]), np.array([[0.6, 0.4]])]
     mixed = (1 - FLOOR) * np.array([0.6, 0.4]) + FLOOR / 2
-    np.testing.assert_allclose(Combination()(opinions), [mixed])
-    np.testing.assert_allclose(Combination(0.5)(opinions), [mixed**2 / (mixed**2).sum()])
-    np.testing.assert_allclose(Combination(2.0)(opinions), [mixed**0.5 / (mixed**0.5).sum()])
+    np.testing.assert_allclose(Combination()(members), [mixed])
+    np.testing.assert_allclose(Combination(0.5)(members), [mixed**2 / (mixed**2).sum()])
+    np.testing.assert_allclose(Combination(2.0)(members), [mixed**0.5 / (mixed**0.5).sum()])
 
 
 def test_hand_worked_weights():
-    opinions = [np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]]), np.array([[0.6, 0.4]])]
+    members = [np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]]), np.array([[0.6, 0.4]])]
     # An eighth of .8, two of .4 and five of .6.
     mixed = (1 - FLOOR) * np.array([0.575, 0.425]) + FLOOR / 2
-    np.testing.assert_allclose(Combination()(opinions, (1, 2, 5)), [mixed])
-    np.testing.assert_allclose(Combination(0.5)(opinions, [0.1, 0.2, 0.5]), [mixed**2 / (mixed**2).sum()])
+    np.testing.assert_allclose(Combination()(members, (1, 2, 5)), [mixed])
+    np.testing.assert_allclose(Combination(0.5)(members, [0.1, 0.2, 0.5]), [mixed**2 / (mixed**2).sum()])
     alone = (1 - FLOOR) * np.array([0.4, 0.6]) + FLOOR / 2
-    np.testing.assert_allclose(Combination()(opinions, np.array([0, 3, 0])), [alone])
-    np.testing.assert_array_equal(Combination()(opinions, (2, 2, 2)), Combination()(opinions))
+    np.testing.assert_allclose(Combination()(members, np.array([0, 3, 0])), [alone])
+    np.testing.assert_array_equal(Combination()(members, (2, 2, 2)), Combination()(members))
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_hand_worked_weights():
     ],
 )
 def test_wrong_weights_are_refused(weights, match):
-    opinions = [np.array([[0.8, 0.2]])] * 3
+    members = [np.array([[0.8, 0.2]])] * 3
     with pytest.raises(ArgumentError, match=match):
-        Combination()(opinions, weights)
+        Combination()(members, weights)
     with pytest.raises(ArgumentError, match=match):
-        fit_combination(opinions, np.array([0]), weights)
+        fit_combination(members, np.array([0]), weights)
 
 
 def test_no_type_is_impossible_and_nothing_overflows():
@@ -74,10 +74,10 @@ def test_no_type_is_impossible_and_nothing_overflows():
 
 def test_temperature_leaves_the_order_alone():
     rng = np.random.default_rng(0)
-    opinions = [special.softmax(rng.standard_normal((50, 5)), axis=1) for _ in range(3)]
-    plain = Combination()(opinions).argsort(axis=1)
-    np.testing.assert_array_equal(Combination(0.3)(opinions).argsort(axis=1), plain)
-    np.testing.assert_array_equal(Combination(4)(opinions).argsort(axis=1), plain)
+    members = [special.softmax(rng.standard_normal((50, 5)), axis=1) for _ in range(3)]
+    plain = Combination()(members).argsort(axis=1)
+    np.testing.assert_array_equal(Combination(0.3)(members).argsort(axis=1), plain)
+    np.testing.assert_array_equal(Combination(4)(members).argsort(axis=1), plain)
 
 
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 2.5])
@@ -92,13 +92,13 @@ def test_the_temperature_of_an_overconfident_head_is_recovered(true_temperature)
 def test_fitting_lowers_the_loss_of_the_plain_mean_and_the_calibration_error():
     rng = np.random.default_rng(2)
     probabilities, truth = draw(rng)
-    opinions = [sharpened(probabilities, 0.4), sharpened(probabilities, 0.3)]
-    fitted = fit_combination(opinions, truth)
+    members = [sharpened(probabilities, 0.4), sharpened(probabilities, 0.3)]
+    fitted = fit_combination(members, truth)
     assert fitted.temperature > 1
-    assert log_loss(fitted(opinions), truth) < log_loss(Combination()(opinions), truth) - 0.01
+    assert log_loss(fitted(members), truth) < log_loss(Combination()(members), truth) - 0.01
 
     def error(combination):
-        p = combination(opinions)
+        p = combination(members)
         return expected_calibration_error(p.max(axis=1), p.argmax(axis=1) == truth)
 
     assert error(fitted) < 0.05 < error(Combination())
@@ -106,22 +106,22 @@ def test_fitting_lowers_the_loss_of_the_plain_mean_and_the_calibration_error():
 
 def test_fitting_finds_the_best_of_a_grid():
     probabilities, truth = draw(np.random.default_rng(3), n=300)
-    opinions = [sharpened(probabilities, 0.5), np.full_like(probabilities, 0.25)]
-    fitted = fit_combination(opinions, truth)
+    members = [sharpened(probabilities, 0.5), np.full_like(probabilities, 0.25)]
+    fitted = fit_combination(members, truth)
     grid = np.geomspace(*TEMPERATURES, 400)
-    losses = [log_loss(Combination(t)(opinions), truth) for t in grid]
-    assert log_loss(fitted(opinions), truth) <= min(losses) + 1e-5
+    losses = [log_loss(Combination(t)(members), truth) for t in grid]
+    assert log_loss(fitted(members), truth) <= min(losses) + 1e-5
 
 
 def test_fitting_is_for_the_weights_that_are_given():
     probabilities, truth = draw(np.random.default_rng(3), n=300)
-    opinions = [sharpened(probabilities, 0.5), np.full_like(probabilities, 0.25)]
-    fitted = fit_combination(opinions, truth, (3, 1))
-    losses = [log_loss(Combination(t)(opinions, (3, 1)), truth) for t in np.geomspace(*TEMPERATURES, 400)]
-    assert log_loss(fitted(opinions, (3, 1)), truth) <= min(losses) + 1e-5
-    assert fitted.temperature > 1.2 * fit_combination(opinions, truth).temperature
-    alone = fit_combination(opinions, truth, (1, 0)).temperature
-    assert alone == pytest.approx(fit_combination(opinions[:1], truth).temperature)
+    members = [sharpened(probabilities, 0.5), np.full_like(probabilities, 0.25)]
+    fitted = fit_combination(members, truth, (3, 1))
+    losses = [log_loss(Combination(t)(members, (3, 1)), truth) for t in np.geomspace(*TEMPERATURES, 400)]
+    assert log_loss(fitted(members, (3, 1)), truth) <= min(losses) + 1e-5
+    assert fitted.temperature > 1.2 * fit_combination(members, truth).temperature
+    alone = fit_combination(members, truth, (1, 0)).temperature
+    assert alone == pytest.approx(fit_combination(members[:1], truth).temperature)
 
 
 def test_the_temperature_stays_in_its_range():

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from scquery_ae import ArgumentError
-from scquery_ae.stats import CONTROLS, conformal_pvalues, reject, set_threshold
+from scquery_ae.stats import CORR_METHODS, conformal_pvalues, reject, set_threshold
 from scquery_ae.stats.conformal import MIN_GROUP
 
 
@@ -71,16 +71,16 @@ def test_uniform_for_exchangeable_cells():
     assert stats.kstest(pooled, "uniform").pvalue < 1e-6
 
 
-@pytest.mark.parametrize("error_rate", [0.05, 0.2])
-def test_the_share_of_exchangeable_cells_called_unknown(error_rate):
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_the_share_of_exchangeable_cells_called_unknown(alpha):
     rng = np.random.default_rng(1)
     rates = []
     for _ in range(300):
         calibration = rng.standard_normal(59)
         test = pvalues(rng.standard_normal(50), np.zeros(50, int), calibration, np.zeros(59, int))
-        rates.append((test <= error_rate).mean())
-    # Sixty ranks: the rate is exactly floor(60 * error_rate) / 60.
-    assert np.mean(rates) == pytest.approx(error_rate, abs=3 * np.std(rates) / np.sqrt(300))
+        rates.append((test <= alpha).mean())
+    # Sixty ranks: the rate is exactly floor(60 * alpha) / 60.
+    assert np.mean(rates) == pytest.approx(alpha, abs=3 * np.std(rates) / np.sqrt(300))
 
 
 def test_threshold_by_hand():
@@ -141,7 +141,7 @@ def test_rejection_of_cells_one_by_one():
     ],
 )
 def test_rejection_by_the_false_discovery_rate_by_hand(pvalues, rate, expected):
-    np.testing.assert_array_equal(reject(np.array(pvalues), rate, control="fdr"), expected)
+    np.testing.assert_array_equal(reject(np.array(pvalues), rate, corr_method="benjamini-hochberg"), expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -153,7 +153,7 @@ def test_rejection_by_the_step_up_rule_of_benjamini_and_hochberg(seed):
         ordered = np.sort(pvalues)
         within = np.flatnonzero(ordered <= rate * np.arange(1, 81) / 80 + 1e-12)
         expected = pvalues <= ordered[within[-1]] if len(within) else np.zeros(80, bool)
-        received = reject(pvalues, rate, control="fdr")
+        received = reject(pvalues, rate, corr_method="benjamini-hochberg")
         np.testing.assert_array_equal(received, expected)
         np.testing.assert_array_equal(received, stats.false_discovery_control(pvalues, method="bh") <= rate)
 
@@ -164,7 +164,9 @@ def test_the_false_discovery_rate_is_kept():
     for _ in range(200):
         calibration = rng.standard_normal(500)
         scores = np.r_[rng.standard_normal(80), rng.standard_normal(20) + 5]
-        called = reject(pvalues(scores, np.zeros(100, int), calibration, np.zeros(500, int)), 0.2, control="fdr")
+        called = reject(
+            pvalues(scores, np.zeros(100, int), calibration, np.zeros(500, int)), 0.2, corr_method="benjamini-hochberg"
+        )
         wrong.append(called[:80].sum() / max(called.sum(), 1))
         assert called[80:].mean() > 0.5
     # 80 of 100 are known: the procedure keeps 0.2 * 0.8.
@@ -174,8 +176,10 @@ def test_the_false_discovery_rate_is_kept():
 
 
 def test_no_points_and_other_rules():
-    for control in CONTROLS:
-        assert reject(np.zeros(0), 0.05, control=control).shape == (0,)
-        assert reject(np.array([0.5]), 0.05, control=control).dtype == bool
-    with pytest.raises(ArgumentError, match=r"`control` must be one of 'cell', 'fdr'\. Received 'bh'"):
-        reject(np.array([0.5]), 0.05, control="bh")
+    for corr_method in (None, *CORR_METHODS):
+        assert reject(np.zeros(0), 0.05, corr_method=corr_method).shape == (0,)
+        assert reject(np.array([0.5]), 0.05, corr_method=corr_method).dtype == bool
+    with pytest.raises(
+        ArgumentError, match=r"`corr_method` must be None or one of 'benjamini-hochberg'\. Received 'bh'"
+    ):
+        reject(np.array([0.5]), 0.05, corr_method="bh")

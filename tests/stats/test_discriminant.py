@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.stats import multivariate_normal
 from sklearn.metrics import log_loss
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.stats import discriminant as module
 
@@ -177,5 +177,5 @@ def test_of_many_cells_some_of_each_type_are_looked_at(monkeypatch):
     ],
 )
 def test_what_is_no_discriminant(discriminant, change, match):
-    with pytest.raises(sq.ArgumentError, match=match):
+    with pytest.raises(scq.ArgumentError, match=match):
         replace(discriminant, **change)

@@ -68,7 +68,7 @@ def test_shapes_that_do_not_fit_are_refused(relevant, n_relevant):
         ([0, 0.5], [0.5, 0.5], (0.25 * 0.5) / (0.5 * 0.5 + 0.5 * 0.5)),
         ([0.5, 0.5], [0.5, 0.5], 1),
         ([0, 0], [1, 0.2], 0),
-        # The same hits in a worse order.
+        # The same neighbors in a worse order.
         ([0.5, 1], [1, 0.5], (0.5 * 0.5 + 0.75 * 1) / (1 * 1 + 0.75 * 0.5)),
     ],
 )
@@ -104,7 +104,7 @@ def test_flexible_precision_lies_between_0_and_1():
     received = average_flexible_precision(chosen, best)
     assert received.min() >= 0
     assert received.max() <= 1
-    # Never better than with the same hits in descending order.
+    # Never better than with the same neighbors in descending order.
     assert (received <= average_flexible_precision(-np.sort(-chosen, axis=1), best) + 1e-12).all()
 
 

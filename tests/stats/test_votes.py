@@ -1,4 +1,4 @@
-"""Votes of neighbours, by hand."""
+"""Votes of neighbors, by hand."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_copies_of_the_query_count_fully():
 
 
 def test_two_copies_and_a_crowd():
-    # The third labelled hit is the first of the crowd; its members weigh 1/e each.
+    # The third labelled neighbor is the first of the crowd; its members weigh 1/e each.
     received = votes([0, 0, 0.5, 0.5], [0, 0, 1, 1], 2)
     np.testing.assert_allclose(received, np.array([2, 2 / E]) / (2 + 2 / E))
 

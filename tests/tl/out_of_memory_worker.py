@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import sklearn.decomposition  # noqa: F401 (what is imported on the way is no memory of the cells)
 
-import scquery_ae as sq
+import scquery_ae as scq
 import scquery_ae.nn
 import scquery_ae.training
 
@@ -31,17 +31,17 @@ def tiny(n: int = 80) -> anndata.AnnData:
 
 
 def steps(adata: anndata.AnnData, query: anndata.AnnData, n_top_genes: int):
-    sq.pp.normalize(adata, n_top_genes=n_top_genes)
+    scq.pp.normalize(adata, n_top_genes=n_top_genes)
     yield "normalize"
-    encoder = sq.tl.pretrain(adata, layer_sizes=(16,), epochs=1, batch_size=512, progress=False)
+    encoder = scq.tl.pretrain(adata, layer_sizes=(16,), epochs=1, batch_size=512, progress=False)
     yield "pretrain"
-    sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, batch_size=512, progress=False)
+    scq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, batch_size=512, progress=False)
     yield "finetune"
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     yield "build_reference"
-    sq.tl.embed(adata, encoder)
+    scq.tl.embed(adata, encoder)
     yield "embed"
-    sq.tl.query(query, reference)
+    scq.tl.query(query, reference)
     yield "query"
 
 
@@ -58,12 +58,12 @@ def main(path: str, how: str) -> None:
     start = megabytes("VmRSS")
     forget()
     opened = {
-        "lazy": sq.read_lazy,
+        "lazy": scq.read_lazy,
         "backed": lambda path: anndata.read_h5ad(path, backed="r"),
         "memory": anndata.read_h5ad,
     }[how](path)
     peaks = {}
-    for name in steps(opened, sq.read_lazy(path)[:5000].copy(), 500):
+    for name in steps(opened, scq.read_lazy(path)[:5000].copy(), 500):
         peaks[name] = megabytes("VmHWM") - start
         forget()
     sys.stdout.write(json.dumps(peaks))

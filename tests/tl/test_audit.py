@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.encoder import Encoder
 
 pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("eager_module")]
@@ -36,21 +36,21 @@ def planted(eager_module, make_adata):
     adata = make_adata(240, 80, seed=4, n_batches=4)
     adata.obs["true"] = adata.obs["cell_type"]
     rows = np.random.default_rng(0).choice(236, N_WRONG, replace=False)
-    codes = adata.obs["cell_type"].cat.codes.to_numpy().copy()
-    codes[rows] = (codes[rows] + 1) % 3
-    codes[236:] = -1
-    adata.obs["cell_type"] = pd.Categorical.from_codes(codes, adata.obs["true"].cat.categories)
-    sq.pp.normalize(adata, n_top_genes=80)
-    encoder = sq.tl.pretrain(adata, layer_sizes=(12, 6), epochs=2, batch_size=32, progress=False)
-    settings = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-2, "wrong_labels": "keep", "progress": False}
-    sq.tl.finetune(adata, encoder, label_key="cell_type", **settings)
+    latent = adata.obs["cell_type"].cat.codes.to_numpy().copy()
+    latent[rows] = (latent[rows] + 1) % 3
+    latent[236:] = -1
+    adata.obs["cell_type"] = pd.Categorical.from_codes(latent, adata.obs["true"].cat.categories)
+    scq.pp.normalize(adata, n_top_genes=80)
+    encoder = scq.tl.pretrain(adata, layer_sizes=(12, 6), epochs=2, batch_size=32, progress=False)
+    settings = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-2, "label_issues": "keep", "progress": False}
+    scq.tl.finetune(adata, encoder, label_key="cell_type", **settings)
     return adata, encoder, set(adata.obs_names[rows])
 
 
 @pytest.fixture(scope="module")
 def table(planted):
     adata, encoder, _ = planted
-    return sq.tl.audit(adata, encoder, label_key="cell_type", n_folds=3, progress=False)
+    return scq.tl.audit(adata, encoder, label_key="cell_type", n_folds=3, progress=False)
 
 
 def test_planted_labels_rank_first(planted, table):
@@ -58,7 +58,7 @@ def test_planted_labels_rank_first(planted, table):
     first = set(table.index[:N_WRONG])
     # By chance one in twenty would be there.
     assert len(first & wrong) >= 0.9 * N_WRONG
-    suspects = set(table.index[table["suspect"]])
+    suspects = set(table.index[table["label_issue"]])
     assert len(suspects & wrong) >= 0.8 * N_WRONG
     assert len(suspects & wrong) >= 0.8 * len(suspects)
 
@@ -73,30 +73,30 @@ def test_the_true_type_is_suggested(planted, table):
 
 def test_what_is_returned(planted, table):
     adata, _, _ = planted
-    assert list(table) == ["label", "suggested", "p_label", "p_suggested", "suspect"]
+    assert list(table) == ["label", "suggested", "p_label", "p_suggested", "label_issue"]
     # Cells with a label, each once.
     assert sorted(table.index) == sorted(adata.obs_names[:236])
     assert list(table["label"]) == list(adata.obs.loc[table.index, "cell_type"].astype(str))
     gap = table["p_suggested"] - table["p_label"]
     assert (gap >= 0).all()
     assert (np.diff(gap) <= 0).all()
-    np.testing.assert_array_equal(table["suspect"], gap > 0.4)
+    np.testing.assert_array_equal(table["label_issue"], gap > 0.4)
     assert table["p_suggested"].between(1 / 3, 1).all()
     np.testing.assert_array_equal(table["suggested"] == table["label"], gap == 0)
 
 
 def test_nothing_is_changed_and_one_line_is_logged(planted, caplog, capsys):
     adata, encoder, _ = planted
-    obs, layers, head, kept = adata.obs.copy(), encoder.layers, encoder.head, encoder.pretrained
+    obs, layers, classifier, kept = adata.obs.copy(), encoder.layers, encoder.classifier, encoder.pretrained
     with caplog.at_level(logging.INFO, logger="scquery_ae"):
-        again = sq.tl.audit(adata, encoder, label_key="cell_type", batch_key="batch", n_folds=2, progress=False)
+        again = scq.tl.audit(adata, encoder, label_key="cell_type", batch_key="batch", n_folds=2, progress=False)
     pd.testing.assert_frame_equal(adata.obs, obs)
     assert encoder.layers is layers
-    assert encoder.head is head
+    assert encoder.classifier is classifier
     assert encoder.pretrained is kept
     messages = [record.getMessage() for record in caplog.records if record.name == "scquery_ae"]
-    suspect = f"audited 236 cells: {again['suspect'].sum()} labels are suspect"
-    assert messages == [f"{suspect}; returned a table, and wrote nothing into the AnnData"]
+    label_issue = f"audited 236 cells: {again['label_issue'].sum()} labels are label_issue"
+    assert messages == [f"{label_issue}; returned a table, and wrote nothing into the AnnData"]
     assert capsys.readouterr().out == ""
 
 
@@ -112,7 +112,7 @@ def test_batches_are_judged_by_the_others(planted, monkeypatch):
             yield folds == fold, encoder
 
     monkeypatch.setattr(_out_of_fold, "crossfit", untrained)
-    sq.tl.audit(adata, encoder, label_key="cell_type", batch_key="batch", n_folds=4, progress=False)
+    scq.tl.audit(adata, encoder, label_key="cell_type", batch_key="batch", n_folds=4, progress=False)
     (folds,) = seen
     batches = adata.obs["batch"].astype(str).to_numpy()
     assert {len(set(folds[(batches == batch) & (folds >= 0)])) for batch in set(batches)} == {1}
@@ -122,18 +122,18 @@ def test_batches_are_judged_by_the_others(planted, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"n_folds": 1}, sq.ArgumentError, r"`n_folds` must be an integer of at least 2\. Received 1"),
-        ({"random_state": -1}, sq.ArgumentError, r"`random_state` must be an integer of at least 0\. Received -1"),
-        ({"label_key": "kind"}, sq.MissingKeyError, r"`label_key='kind'` is not a column of `adata\.obs`"),
-        ({"batch_key": "lab"}, sq.MissingKeyError, r"`batch_key='lab'` is not a column of `adata\.obs`"),
+        ({"n_folds": 1}, scq.ArgumentError, r"`n_folds` must be an integer of at least 2\. Received 1"),
+        ({"random_state": -1}, scq.ArgumentError, r"`random_state` must be an integer of at least 0\. Received -1"),
+        ({"label_key": "kind"}, scq.MissingKeyError, r"`label_key='kind'` is not a column of `adata\.obs`"),
+        ({"batch_key": "lab"}, scq.MissingKeyError, r"`batch_key='lab'` is not a column of `adata\.obs`"),
         (
             {"batch_key": "batch"},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"`n_folds=5` is more than the 4 batches of 'batch'\. Ask for fewer\.",
         ),
         (
             {"label_key": "batch"},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"`label_key='batch'` holds types that the encoder was not fine-tuned on: 'batch 0'.*fine-tune on this",
         ),
     ],
@@ -141,16 +141,16 @@ def test_batches_are_judged_by_the_others(planted, monkeypatch):
 def test_wrong_arguments_are_refused(planted, arguments, error, match):
     adata, encoder, _ = planted
     with pytest.raises(error, match=match):
-        sq.tl.audit(adata, encoder, **{"label_key": "cell_type", "progress": False, **arguments})
+        scq.tl.audit(adata, encoder, **{"label_key": "cell_type", "progress": False, **arguments})
 
 
 def test_encoders_that_cannot_judge_are_refused(planted):
     adata, encoder, _ = planted
-    with pytest.raises(sq.ArgumentError, match=r"`tl\.audit` needs a fine-tuned encoder\. Received str"):
-        sq.tl.audit(adata, "encoder", label_key="cell_type")
-    with pytest.raises(sq.NotFittedError, match=r"pretrained but not fine-tuned"):
-        sq.tl.audit(adata, Encoder(encoder.transform, encoder.layers), label_key="cell_type")
+    with pytest.raises(scq.ArgumentError, match=r"`tl\.audit` needs a fine-tuned encoder\. Received str"):
+        scq.tl.audit(adata, "encoder", label_key="cell_type")
+    with pytest.raises(scq.NotFittedError, match=r"pretrained but not fine-tuned"):
+        scq.tl.audit(adata, Encoder(encoder.transform, encoder.layers), label_key="cell_type")
     # As after loading: its layers have seen all labels.
-    loaded = Encoder(encoder.transform, encoder.layers, encoder.head, parameters=encoder.parameters)
-    with pytest.raises(sq.NotFittedError, match=r"needs the layers that fine-tuning started from"):
-        sq.tl.audit(adata, loaded, label_key="cell_type", progress=False)
+    loaded = Encoder(encoder.transform, encoder.layers, encoder.classifier, parameters=encoder.parameters)
+    with pytest.raises(scq.NotFittedError, match=r"needs the layers that fine-tuning started from"):
+        scq.tl.audit(adata, loaded, label_key="cell_type", progress=False)

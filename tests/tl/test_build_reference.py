@@ -10,8 +10,8 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from scipy.special import softmax
 
-import scquery_ae as sq
-from scquery_ae.dense import Head
+import scquery_ae as scq
+from scquery_ae.dense import Classifier
 from scquery_ae.reference import Calibration
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import make_folds
@@ -21,7 +21,7 @@ from scquery_ae.training import make_folds
 def cells(make_adata):
     """Ready for a reference: normalised, all genes in the model, every fourth cell held out."""
     adata = make_adata(60, 25)
-    sq.pp.normalize(adata)
+    scq.pp.normalize(adata)
     adata.obs["scquery_split"] = pd.Categorical(np.where(np.arange(60) % 4 == 0, "validation", "train"))
     return adata
 
@@ -41,25 +41,25 @@ def test_what_it_holds(trained, genes_by_hand):
     np.testing.assert_allclose(reference.embedding, trained.adata.obsm["X_scquery"], atol=1e-6)
     assert list(reference.obs.index) == list(trained.adata.obs_names)
     assert reference.provenance["n_obs"] == 240
-    assert reference.provenance["scquery_ae"] == sq.__version__
+    assert reference.provenance["scquery_ae"] == scq.__version__
     expected = trained.adata.obs["cell_type"].cat.codes.to_numpy()
     np.testing.assert_array_equal(reference.label_codes, expected)
     assert reference.label_codes.dtype == np.int64
     assert (expected == -1).sum() == 24
     np.testing.assert_array_equal(reference.held_out, trained.adata.obs["scquery_split"] == "validation")
-    np.testing.assert_array_equal(reference.head_columns, [0, 1, 2])
+    np.testing.assert_array_equal(reference.classifier_columns, [0, 1, 2])
     assert reference.projected.shape == (240, 50)
     counts = trained.adata[:, list(trained.encoder.genes)].layers["counts"].toarray()
-    said = trained.encoder.discriminant.probabilities(reference.evidence)
+    said = trained.encoder.discriminant.probabilities(reference.decision)
     np.testing.assert_allclose(said, genes_by_hand(trained.encoder, counts), atol=1e-4)
-    assert reference.evidence.dtype == np.float32
+    assert reference.decision.dtype == np.float32
     assert reference.provenance["steps"] == []
     assert repr(reference) == "Reference(240 cells, 3 types by 'cell_type', Encoder(100 -> 16 -> 8, 3 types))"
 
 
 def test_the_anndata_is_left_as_it_is(cells, encoder):
     before = cells.copy()
-    sq.tl.build_reference(cells, encoder, label_key="cell_type")
+    scq.tl.build_reference(cells, encoder, label_key="cell_type")
     pd.testing.assert_frame_equal(cells.obs, before.obs)
     assert (cells.X != before.X).nnz == 0
     assert (sorted(cells.uns), sorted(cells.obsm), sorted(name for name in cells.layers if name)) == (
@@ -71,7 +71,7 @@ def test_the_anndata_is_left_as_it_is(cells, encoder):
 
 def test_depth_is_that_of_the_counts_in_the_model_genes(cells, encoder):
     counts = cells.layers["counts"].toarray()
-    reference = sq.tl.build_reference(cells, encoder, label_key="cell_type")
+    reference = scq.tl.build_reference(cells, encoder, label_key="cell_type")
     assert reference.depth == {"counts": np.median(counts.sum(axis=1)), "genes": np.median((counts > 0).sum(axis=1))}
 
 
@@ -82,46 +82,46 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
         labels = np.random.default_rng(0).integers(3, size=60)
         fitted = GeneDiscriminant.fit(encoder.transform.log_normalize(cells.layers["counts"]), labels, 3)
         encoder.discriminant = dataclasses.replace(fitted, temperature=5.0)
-    reference = sq.tl.build_reference(cells, encoder, label_key="cell_type")
+    reference = scq.tl.build_reference(cells, encoder, label_key="cell_type")
     held_out = np.arange(60) % 4 == 0
     truth = np.arange(60) % 3
-    codes = encoder.encode(cells.layers["counts"])
+    latent = encoder.encode(cells.layers["counts"])
     calibration = reference.calibration
     assert calibration.method == "held_out"
     assert len(calibration.scores) == len(calibration.groups) == len(calibration.true_probabilities) == 15
 
-    # Head, votes of fifteen neighbours, which all have a label, and genes, each cell itself left out.
-    rows, codes = np.flatnonzero(held_out), codes.astype(float)
+    # Classifier, votes of fifteen neighbors, which all have a label, and genes, each cell itself left out.
+    rows, latent = np.flatnonzero(held_out), latent.astype(float)
     votes = np.zeros((15, 3))
     for i, row in enumerate(rows):
-        others, kinds = np.delete(codes, row, axis=0), np.delete(truth, row)
-        d = np.clip(1 - others @ codes[row], 0, 2)
+        others, kinds = np.delete(latent, row, axis=0), np.delete(truth, row)
+        d = np.clip(1 - others @ latent[row], 0, 2)
         nearest = np.argsort(d)[:15]
         weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
         votes[i] = [weight[kinds[nearest] == kind].sum() / weight.sum() for kind in range(3)]
-    head = softmax(codes[rows] @ encoder.head.kernel + encoder.head.bias, axis=1)
-    genes = (head + votes) / 2
+    classifier = softmax(latent[rows] @ encoder.classifier.kernel + encoder.classifier.bias, axis=1)
+    genes = (classifier + votes) / 2
     if genes_say:
         genes = genes_by_hand(encoder, cells.layers["counts"].toarray()[rows])
-    opinions = (head, votes, genes)
-    labels = (head + votes).argmax(axis=1)
-    assert genes_say == (labels != (head + votes + 1.6 * genes).argmax(axis=1)).any()
+    members = (classifier, votes, genes)
+    labels = (classifier + votes).argmax(axis=1)
+    assert genes_say == (labels != (classifier + votes + 1.6 * genes).argmax(axis=1)).any()
 
-    # Strangeness: the head's doubt, and the distances to the given type in codes and in principal components. The
+    # Novelty: the classifier's doubt, and the distances to the given type in embeddings and in principal components. The
     # covariances are those of all cells; the mean of a cell's own type is taken without it.
-    strangeness = [-head.max(axis=1)]
-    for x in (codes, reference.projected.astype(float)):
+    novelty = [-classifier.max(axis=1)]
+    for x in (latent, reference.projected.astype(float)):
         width = x.shape[1]
         rest = np.concatenate([x[truth == kind] - x[truth == kind].mean(axis=0) for kind in range(3)])
         covariance = rest.T @ rest / 60
         inverse = np.linalg.inv(covariance + 0.1 * np.trace(covariance) / width * np.eye(width))
-        strangeness.append(
+        novelty.append(
             [
                 mahalanobis(x[row], x[(truth == kind) & (np.arange(60) != row)].mean(axis=0), inverse)
                 for row, kind in zip(rows, labels, strict=True)
             ]
         )
-    expected = Calibration.fit(opinions, np.stack(strangeness, axis=1), truth[held_out], "held_out")
+    expected = Calibration.fit(members, np.stack(novelty, axis=1), truth[held_out], "held_out")
     np.testing.assert_array_equal(calibration.groups, expected.groups)
     np.testing.assert_allclose(calibration.true_probabilities, expected.true_probabilities, rtol=1e-4)
     np.testing.assert_allclose(calibration.scores, expected.scores, rtol=1e-4, atol=1e-4)
@@ -129,15 +129,15 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
 
 def test_unlabelled_held_out_cells_do_not_calibrate(cells, encoder):
     cells.obs["cell_type"] = cells.obs["cell_type"].where(np.arange(60) % 8 != 0)
-    reference = sq.tl.build_reference(cells, encoder, label_key="cell_type")
+    reference = scq.tl.build_reference(cells, encoder, label_key="cell_type")
     # Fifteen cells were held out, and every other of them has lost its label.
     assert len(reference.calibration.scores) == 7
 
 
 def test_a_custom_prefix(cells, encoder):
-    expected = sq.tl.build_reference(cells, encoder, label_key="cell_type")
+    expected = scq.tl.build_reference(cells, encoder, label_key="cell_type")
     cells.obs = cells.obs.rename(columns={"scquery_split": "mine_split"})
-    reference = sq.tl.build_reference(cells, encoder, label_key="cell_type", key_added="mine")
+    reference = scq.tl.build_reference(cells, encoder, label_key="cell_type", key_added="mine")
     np.testing.assert_array_equal(reference.calibration.scores, expected.calibration.scores)
 
 
@@ -156,57 +156,57 @@ def test_without_held_out_cells_nothing_is_called_unknown(cells, encoder, split,
         del cells.obs["scquery_split"]
     else:
         cells.obs["scquery_split"] = split
-    with pytest.warns(sq.ScqueryWarning, match=match):
-        reference = sq.tl.build_reference(cells, encoder, label_key="cell_type")
+    with pytest.warns(scq.ScqueryWarning, match=match):
+        reference = scq.tl.build_reference(cells, encoder, label_key="cell_type")
     assert reference.calibration.combination.temperature == 1
     query = cells[:10].copy()
-    sq.tl.query(query, reference)
+    scq.tl.query(query, reference)
     assert (query.obs["scquery_pvalue"] == 1).all()
     assert not query.obs["scquery_unknown"].any()
     # Nothing can be ruled out either.
-    assert {len(names.split("|")) for names in query.obs["scquery_label_set"]} == {3}
+    assert {len(names.split("|")) for names in query.obs["scquery_prediction_set"]} == {3}
 
 
 def test_labels_of_numbers(cells, encoder):
     numbered = copy.copy(encoder)
-    numbered.head = Head(encoder.head.kernel, encoder.head.bias, ("0", "1", "2"))
+    numbered.classifier = Classifier(encoder.classifier.kernel, encoder.classifier.bias, ("0", "1", "2"))
     cells.obs["cluster"] = cells.obs["cell_type"].cat.codes.astype(int)
-    reference = sq.tl.build_reference(cells, numbered, label_key="cluster")
+    reference = scq.tl.build_reference(cells, numbered, label_key="cluster")
     np.testing.assert_array_equal(reference.label_codes, np.arange(60) % 3)
 
 
 def test_strangers_among_the_labels_are_refused(cells, encoder):
     cells.obs["cell_type"] = cells.obs["cell_type"].cat.rename_categories({"type 1": "B cell"})
     with pytest.raises(
-        sq.ArgumentError,
+        scq.ArgumentError,
         match=r"`label_key='cell_type'` holds types that the encoder was not fine-tuned on: 'B cell'\. Expected '",
     ):
-        sq.tl.build_reference(cells, encoder, label_key="cell_type")
+        scq.tl.build_reference(cells, encoder, label_key="cell_type")
 
 
 def test_repeated_cell_names_are_refused(cells, encoder):
     cells.obs_names = ["same", *cells.obs_names[1:-1], "same"]
     with pytest.raises(
-        sq.ArgumentError,
+        scq.ArgumentError,
         match=r"`adata\.obs_names` must be unique\. Received 1 repeated name\(s\) such as 'same'; call `adata\.obs",
     ):
-        sq.tl.build_reference(cells, encoder, label_key="cell_type")
+        scq.tl.build_reference(cells, encoder, label_key="cell_type")
 
 
 def test_steps_left_out_are_named(cells, encoder):
     bare = copy.copy(encoder)
-    bare.head = None
+    bare.classifier = None
     with pytest.raises(
-        sq.NotFittedError, match=r"no classifier: it was pretrained but not fine-tuned\. Call `sq\.tl\.finetune"
+        scq.NotFittedError, match=r"no classifier: it was pretrained but not fine-tuned\. Call `scq\.tl\.finetune"
     ):
-        sq.tl.build_reference(cells, bare, label_key="cell_type")
-    with pytest.raises(sq.MissingKeyError, match=r"`label_key='type'` is not a column of `adata\.obs`"):
-        sq.tl.build_reference(cells, encoder, label_key="type")
-    with pytest.raises(sq.ArgumentError, match=r"`tl\.build_reference` needs a fine-tuned encoder\. Received dict"):
-        sq.tl.build_reference(cells, {}, label_key="cell_type")
+        scq.tl.build_reference(cells, bare, label_key="cell_type")
+    with pytest.raises(scq.MissingKeyError, match=r"`label_key='type'` is not a column of `adata\.obs`"):
+        scq.tl.build_reference(cells, encoder, label_key="type")
+    with pytest.raises(scq.ArgumentError, match=r"`tl\.build_reference` needs a fine-tuned encoder\. Received dict"):
+        scq.tl.build_reference(cells, {}, label_key="cell_type")
     del cells.layers["counts"]
-    with pytest.raises(sq.NotFittedError, match=r'`tl\.build_reference` trains on|needs `adata\.layers\["counts"\]`'):
-        sq.tl.build_reference(cells, encoder, label_key="cell_type")
+    with pytest.raises(scq.NotFittedError, match=r'`tl\.build_reference` trains on|needs `adata\.layers\["counts"\]`'):
+        scq.tl.build_reference(cells, encoder, label_key="cell_type")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_steps_left_out_are_named(cells, encoder):
         (
             "embedding",
             np.zeros((239, 8), np.float32),
-            r"one code a cell, shape \(240, 8\) for its 240 rows of `obs`.*Received an embedding of shape \(239, 8\)",
+            r"one embedding a cell, shape \(240, 8\) for its 240 rows of `obs`.*Received an embedding of shape \(239, 8\)",
         ),
         (
             "label_key",
@@ -225,20 +225,20 @@ def test_steps_left_out_are_named(cells, encoder):
         (
             "types",
             ("type 0", "type 1"),
-            r"A reference's mean codes must have shape \(2, 8\)\. Received \(3, 8\)",
+            r"A reference's mean embeddings must have shape \(2, 8\)\. Received \(3, 8\)",
         ),
-        ("evidence", np.zeros((240, 2), np.float32), r"evidence must have shape \(240, 3\)\. Received \(240, 2\)"),
-        ("evidence", None, r"evidence must have shape \(240, 3\)\. Received \(240, 0\)"),
+        ("decision", np.zeros((240, 2), np.float32), r"decision must have shape \(240, 3\)\. Received \(240, 2\)"),
+        ("decision", None, r"decision must have shape \(240, 3\)\. Received \(240, 0\)"),
         ("held_out", np.zeros(239, bool), r"A reference's held_out must have shape \(240,\)\. Received \(239,\)"),
         ("projected", np.zeros((240, 49), np.float32), r"projected must have shape \(240, 50\)\. Received \(240, 49\)"),
-        ("head_columns", np.arange(2), r"head_columns must have shape \(3,\)\. Received \(2,\)"),
-        ("head_columns", np.arange(1, 4), r"head_columns must be positions among its 3 types, or -1"),
+        ("classifier_columns", np.arange(2), r"classifier_columns must have shape \(3,\)\. Received \(2,\)"),
+        ("classifier_columns", np.arange(1, 4), r"classifier_columns must be positions among its 3 types, or -1"),
         ("calibration", Calibration.empty(2, 3), r"scale 0 must have shape \(2, 3\)\. Received \(2, 2\)"),
         ("index_kind", "tree", r"A reference's index must be one of \('auto', 'exact', .*Received 'tree'"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(reference, name, value, match):
-    with pytest.raises(sq.ArgumentError, match=match):
+    with pytest.raises(scq.ArgumentError, match=match):
         dataclasses.replace(reference, **{name: value})
 
 
@@ -260,23 +260,25 @@ def test_projected_cells_are_their_principal_components(trained):
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf", "int8", "auto"])
 def test_the_kind_of_index_is_kept_and_searched(cells, encoder, kind):
-    reference = sq.tl.build_reference(cells, encoder, label_key="cell_type", index=kind)
+    reference = scq.tl.build_reference(cells, encoder, label_key="cell_type", index=kind)
     assert reference.index_kind == kind
     assert getattr(reference.search_index, "kind", "exact") == (kind if kind != "auto" else "exact")
     query = cells[:8].copy()
-    sq.tl.query(query, reference, n_neighbors=3)
+    scq.tl.query(query, reference, n_neighbors=3)
     # Cells of the reference find themselves, or a copy.
     own = np.einsum("ij,ij->i", query.obsm["X_scquery"], reference.embedding[query.obsm["scquery_neighbors"][:, 0]])
     assert (own > 0.99).all()
 
 
 def test_kinds_that_do_not_exist_are_refused(cells, encoder):
-    with pytest.raises(sq.ArgumentError, match=r"`index` must be one of 'auto', 'exact', .*Received 'annoy'"):
-        sq.tl.build_reference(cells, encoder, label_key="cell_type", index="annoy")
-    with pytest.raises(sq.ArgumentError, match=rf"`index='pq'` needs more cells than {cells.n_obs}, for its parts are"):
-        sq.tl.build_reference(cells, encoder, label_key="cell_type", index="pq")
-    with pytest.raises(sq.ArgumentError, match=r"`calibration` must be one of 'held_out', .*Received 'none'"):
-        sq.tl.build_reference(cells, encoder, label_key="cell_type", calibration="none")
+    with pytest.raises(scq.ArgumentError, match=r"`index` must be one of 'auto', 'exact', .*Received 'annoy'"):
+        scq.tl.build_reference(cells, encoder, label_key="cell_type", index="annoy")
+    with pytest.raises(
+        scq.ArgumentError, match=rf"`index='pq'` needs more cells than {cells.n_obs}, for its parts are"
+    ):
+        scq.tl.build_reference(cells, encoder, label_key="cell_type", index="pq")
+    with pytest.raises(scq.ArgumentError, match=r"`calibration` must be one of 'held_out', .*Received 'none'"):
+        scq.tl.build_reference(cells, encoder, label_key="cell_type", calibration="none")
 
 
 # Calibration on cells that encoders of other folds judge.
@@ -287,9 +289,9 @@ def tuned(make_adata):
     """Cells of three types and three batches, some without a label, and an encoder that was fine-tuned on them."""
     adata = make_adata(90, 30, n_batches=3)
     adata.obs.loc[adata.obs_names[::9], "cell_type"] = None
-    sq.pp.normalize(adata)
-    encoder = sq.tl.pretrain(adata, layer_sizes=(6, 4), epochs=1, batch_size=45, progress=False)
-    sq.tl.finetune(
+    scq.pp.normalize(adata)
+    encoder = scq.tl.pretrain(adata, layer_sizes=(6, 4), epochs=1, batch_size=45, progress=False)
+    scq.tl.finetune(
         adata,
         encoder,
         label_key="cell_type",
@@ -324,7 +326,7 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
     adata, encoder = tuned
     kernel = encoder.layers[0].kernel.copy()
     seen = spied_fits(monkeypatch)
-    reference = sq.tl.build_reference(
+    reference = scq.tl.build_reference(
         adata, encoder, label_key="cell_type", batch_key="batch", calibration=calibration, progress=False
     )
     labels = reference.label_codes
@@ -338,7 +340,7 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
         assert held_out.any()
         assert (known[held_out] >= 0).all()
         # From the layers before fine-tuning, which has seen all labels, and with its settings.
-        assert start.head is None
+        assert start.classifier is None
         np.testing.assert_array_equal(start.layers[0].kernel, encoder.pretrained[0].kernel)
         assert (settings["epochs"], settings["batch_size"], settings["learning_rate"]) == (2, 45, 1e-2)
     if calibration == "leave_one_batch_out":
@@ -354,14 +356,14 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
     assert reference.encoder is encoder
     np.testing.assert_array_equal(encoder.layers[0].kernel, kernel)
     reference.save(tmp_path / "a.scq")
-    assert sq.Reference.load(tmp_path / "a.scq").calibration.method == calibration
+    assert scq.Reference.load(tmp_path / "a.scq").calibration.method == calibration
     query = adata[:10].copy()
-    sq.tl.query(query, reference)
+    scq.tl.query(query, reference)
     assert ((query.obs["scquery_pvalue"] > 0) & (query.obs["scquery_pvalue"] <= 1)).all()
 
 
 @pytest.mark.backend
-def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, monkeypatch, genes_by_hand):
+def test_opinions_are_those_of_the_fold_s_encoder_and_neighbors(tuned, eager, monkeypatch, genes_by_hand):
     """The true type's probability, worked out from what each fold's encoder says."""
     crossfit = importlib.import_module("scquery_ae.training.crossfit")
     adata, encoder = tuned
@@ -372,7 +374,7 @@ def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, m
         return results[-1][1]
 
     monkeypatch.setattr(crossfit, "finetune_encoder", spy)
-    reference = sq.tl.build_reference(
+    reference = scq.tl.build_reference(
         adata,
         encoder,
         label_key="cell_type",
@@ -384,23 +386,25 @@ def test_opinions_are_those_of_the_fold_s_encoder_and_neighbours(tuned, eager, m
     counts = adata[:, list(encoder.genes)].layers["counts"]
     expected = []
     for known, result in results:
-        fold = dataclasses.replace(encoder, layers=result.layers, head=result.head, discriminant=result.discriminant)
+        fold = dataclasses.replace(
+            encoder, layers=result.layers, classifier=result.classifier, discriminant=result.discriminant
+        )
         genes = genes_by_hand(fold, counts.toarray())
         inside = (labels >= 0) & (known < 0)
-        codes = fold.encode(counts).astype(float)
-        rest, rest_labels = codes[~inside], labels[~inside]
+        latent = fold.encode(counts).astype(float)
+        rest, rest_labels = latent[~inside], labels[~inside]
         means = np.stack([rest[rest_labels == kind].mean(axis=0) for kind in range(3)])
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         for row in np.flatnonzero(inside):
-            d = np.clip(1 - rest @ codes[row], 0, 2)
+            d = np.clip(1 - rest @ latent[row], 0, 2)
             nearest = np.argsort(d)[:15]
             nearest = nearest[rest_labels[nearest] >= 0]
             weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
             votes = np.array([weight[rest_labels[nearest] == kind].sum() for kind in range(3)]) / weight.sum()
-            head = softmax(codes[row] @ fold.head.kernel + fold.head.bias)
+            classifier = softmax(latent[row] @ fold.classifier.kernel + fold.classifier.bias)
             labelled = len(nearest) / 15
-            around = labelled * votes + (1 - labelled) * softmax(40 * means @ codes[row])
-            mixed = (head + around + 1.6 * genes[row]) / 3.6
+            around = labelled * votes + (1 - labelled) * softmax(40 * means @ latent[row])
+            mixed = (classifier + around + 1.6 * genes[row]) / 3.6
             mixed = (0.999 * mixed + 0.001 / 3) ** (1 / reference.calibration.combination.temperature)
             expected.append(mixed[labels[row]] / mixed.sum())
     np.testing.assert_allclose(reference.calibration.true_probabilities, expected, rtol=1e-2, atol=1e-4)
@@ -412,12 +416,12 @@ def test_leaving_batches_out_needs_batches(tuned, batch_key):
     adata = adata.copy()
     adata.obs["batch"] = "one"
     match = r'`calibration="leave_one_batch_out"` needs a `batch_key` with at least two labelled batches\. Received '
-    with pytest.raises(sq.ArgumentError, match=match + ("None;" if batch_key is None else "'batch' with one;")):
-        sq.tl.build_reference(
+    with pytest.raises(scq.ArgumentError, match=match + ("None;" if batch_key is None else "'batch' with one;")):
+        scq.tl.build_reference(
             adata, encoder, label_key="cell_type", batch_key=batch_key, calibration="leave_one_batch_out"
         )
-    with pytest.raises(sq.MissingKeyError, match=r"`batch_key='study'` is not a column"):
-        sq.tl.build_reference(
+    with pytest.raises(scq.MissingKeyError, match=r"`batch_key='study'` is not a column"):
+        scq.tl.build_reference(
             adata, encoder, label_key="cell_type", batch_key="study", calibration="leave_one_batch_out"
         )
 
@@ -428,7 +432,7 @@ def test_a_type_that_one_batch_holds_alone_can_be_left_out(tuned, eager):
     adata = adata.copy()
     only = (adata.obs["cell_type"] == "type 2").to_numpy()
     adata.obs["batch"] = np.where(only, "own", np.where(np.arange(90) % 2, "odd", "even"))
-    reference = sq.tl.build_reference(
+    reference = scq.tl.build_reference(
         adata, encoder, label_key="cell_type", batch_key="batch", calibration="leave_one_batch_out", progress=False
     )
     labels = np.concatenate([reference.label_codes[adata.obs["batch"] == batch] for batch in ("own", "odd", "even")])
@@ -440,17 +444,19 @@ def test_a_type_that_one_batch_holds_alone_can_be_left_out(tuned, eager):
 
 def test_batch_invariance_asks_for_the_batches(tuned):
     adata, encoder = tuned
-    settings = encoder.parameters["finetune"] | {"batch_invariance": 0.1}
+    settings = encoder.parameters["finetune"] | {"adversarial_weight": 0.1}
     other = dataclasses.replace(encoder, parameters=encoder.parameters | {"finetune": settings})
-    with pytest.raises(sq.ArgumentError, match=r"fine-tuned with `batch_invariance`, and .*Pass the same `batch_key`"):
-        sq.tl.build_reference(adata, other, label_key="cell_type", calibration="cross_validated", progress=False)
+    with pytest.raises(
+        scq.ArgumentError, match=r"fine-tuned with `adversarial_weight`, and .*Pass the same `batch_key`"
+    ):
+        scq.tl.build_reference(adata, other, label_key="cell_type", calibration="cross_validated", progress=False)
 
 
 def test_an_encoder_from_a_file_cannot_be_cross_fitted(tuned):
     adata, encoder = tuned
     loaded = dataclasses.replace(encoder, pretrained=None)
-    with pytest.raises(sq.NotFittedError, match=r"needs the layers that fine-tuning started from"):
-        sq.tl.build_reference(adata, loaded, label_key="cell_type", calibration="cross_validated", progress=False)
+    with pytest.raises(scq.NotFittedError, match=r"needs the layers that fine-tuning started from"):
+        scq.tl.build_reference(adata, loaded, label_key="cell_type", calibration="cross_validated", progress=False)
 
 
 def test_batches_without_a_label_do_not_count(tuned, monkeypatch, eager):
@@ -458,13 +464,13 @@ def test_batches_without_a_label_do_not_count(tuned, monkeypatch, eager):
     adata = adata.copy()
     adata.obs["batch"] = np.where(adata.obs["cell_type"].isna(), "bare", adata.obs["batch"].astype(str))
     seen = spied_fits(monkeypatch)
-    sq.tl.build_reference(
+    scq.tl.build_reference(
         adata, encoder, label_key="cell_type", batch_key="batch", calibration="leave_one_batch_out", progress=False
     )
     assert len(seen) == 3
     adata.obs["batch"] = np.where(adata.obs["cell_type"].isna(), "bare", "one")
-    with pytest.raises(sq.ArgumentError, match=r"at least two labelled batches\. Received 'batch' with one"):
-        sq.tl.build_reference(
+    with pytest.raises(scq.ArgumentError, match=r"at least two labelled batches\. Received 'batch' with one"):
+        scq.tl.build_reference(
             adata, encoder, label_key="cell_type", batch_key="batch", calibration="leave_one_batch_out"
         )
 

@@ -1,4 +1,4 @@
-"""``tl.coarsen``: label sets under one name."""
+"""``tl.coarsen``: prediction sets under one name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.tl.coarsen import split_set
 
 OBO = """format-version: 1.2
@@ -53,14 +53,14 @@ def obo(tmp_path):
 
 def queried(sets):
     adata = anndata.AnnData(np.zeros((len(sets), 1), np.float32))
-    adata.obs["scquery_label_set"] = pd.Categorical(sets)
+    adata.obs["scquery_prediction_set"] = pd.Categorical(sets)
     adata.uns["scquery"] = {"types": np.array(TYPES, dtype=object)}
     return adata
 
 
 def test_sets_are_named_by_what_they_share(obo):
     adata = queried(["CD8", "CD8|CD4|naive", "Mono|CD8", "CD4|naive", "CD8|Other", None])
-    sq.tl.coarsen(adata, obo, TERMS)
+    scq.tl.coarsen(adata, obo, TERMS)
     named = adata.obs["scquery_label_coarse"]
     assert isinstance(named.dtype, pd.CategoricalDtype)
     assert list(named[:5]) == ["CD8", "T cell", "cell", "CD4|naive", "unresolved"]
@@ -69,42 +69,42 @@ def test_sets_are_named_by_what_they_share(obo):
 
 def test_an_ontology_may_be_given_as_it_is(obo):
     adata = queried(["CD8|CD4|naive"])
-    sq.tl.coarsen(adata, sq.ontology.CellOntology.read(obo), TERMS)
+    scq.tl.coarsen(adata, scq.ontology.CellOntology.read(obo), TERMS)
     assert list(adata.obs["scquery_label_coarse"]) == ["T cell"]
 
 
 def test_types_without_a_common_ancestor_are_not_resolved(obo):
     adata = queried(["CD8|Other"])
-    sq.tl.coarsen(adata, obo, {**TERMS, "Other": "rock"})
+    scq.tl.coarsen(adata, obo, {**TERMS, "Other": "rock"})
     assert list(adata.obs["scquery_label_coarse"]) == ["unresolved"]
 
 
 def test_names_with_the_separator_are_told_apart():
     assert split_set("CD8|CD4|naive|Mono", TYPES) == ["CD8", "CD4|naive", "Mono"]
     assert split_set("a|b", ["a", "b", "a|b"]) == ["a|b"]
-    with pytest.raises(sq.ArgumentError, match=r"The label set 'CD8\|cat' names no types of the reference"):
+    with pytest.raises(scq.ArgumentError, match=r"The prediction set 'CD8\|cat' names no types of the reference"):
         split_set("CD8|cat", TYPES)
 
 
 def test_after_a_query(query_adata, reference, obo):
     adata = query_adata.copy()
-    sq.tl.query(adata, reference, coverage=0.99)
-    sq.tl.coarsen(adata, obo, dict(zip(reference.types, ("CD4 T cell", "CD8 T cell", "monocyte"), strict=True)))
-    one = adata.obs["scquery_label_set"].isin(reference.types)
+    scq.tl.query(adata, reference, coverage=0.99)
+    scq.tl.coarsen(adata, obo, dict(zip(reference.types, ("CD4 T cell", "CD8 T cell", "monocyte"), strict=True)))
+    one = adata.obs["scquery_prediction_set"].isin(reference.types)
     assert (adata.obs["scquery_label_coarse"][one].astype(str) == adata.obs["scquery_label"][one].astype(str)).all()
 
 
 def test_what_is_missing_is_said(obo, tmp_path):
     adata = queried(["CD8"])
-    with pytest.raises(sq.MissingKeyError, match=r"There is no ontology at .*none\.obo"):
-        sq.tl.coarsen(adata, tmp_path / "none.obo", TERMS)
-    with pytest.raises(sq.MissingKeyError, match=r"The ontology has no term 'stone'"):
-        sq.tl.coarsen(adata, obo, {"CD8": "stone"})
-    with pytest.raises(sq.ArgumentError, match=r"`terms` must map the reference's types.*Received list"):
-        sq.tl.coarsen(adata, obo, ["CD8"])
+    with pytest.raises(scq.MissingKeyError, match=r"There is no ontology at .*none\.obo"):
+        scq.tl.coarsen(adata, tmp_path / "none.obo", TERMS)
+    with pytest.raises(scq.MissingKeyError, match=r"The ontology has no term 'stone'"):
+        scq.tl.coarsen(adata, obo, {"CD8": "stone"})
+    with pytest.raises(scq.ArgumentError, match=r"`terms` must map the reference's types.*Received list"):
+        scq.tl.coarsen(adata, obo, ["CD8"])
     del adata.uns["scquery"]
-    with pytest.raises(sq.MissingKeyError, match=r"`tl\.coarsen` needs `adata\.uns\[\"scquery\"\]`"):
-        sq.tl.coarsen(adata, obo, TERMS)
-    with pytest.raises(sq.MissingKeyError, match=r"scquery_label_set"):
-        sq.tl.coarsen(anndata.AnnData(np.zeros((1, 1), np.float32)), obo, TERMS)
+    with pytest.raises(scq.MissingKeyError, match=r"`tl\.coarsen` needs `adata\.uns\[\"scquery\"\]`"):
+        scq.tl.coarsen(adata, obo, TERMS)
+    with pytest.raises(scq.MissingKeyError, match=r"scquery_prediction_set"):
+        scq.tl.coarsen(anndata.AnnData(np.zeros((1, 1), np.float32)), obo, TERMS)
     assert "scquery_label_coarse" not in adata.obs

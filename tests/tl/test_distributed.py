@@ -15,7 +15,7 @@ import pytest
 from distributed import Client, LocalCluster
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.tl import _query_blocks
@@ -24,9 +24,9 @@ OBS = [
     "scquery_label",
     "scquery_confidence",
     "scquery_pvalue",
-    "scquery_strangeness",
+    "scquery_novelty",
     "scquery_unknown",
-    "scquery_label_set",
+    "scquery_prediction_set",
 ]
 ROWS = 7
 
@@ -85,7 +85,7 @@ def reads_of(folder, n_blocks):
 
 
 def assert_equal_answers(received, expected):
-    for name in ("scquery_label", "scquery_unknown", "scquery_label_set"):
+    for name in ("scquery_label", "scquery_unknown", "scquery_prediction_set"):
         assert list(received.obs[name]) == list(expected.obs[name]), name
     assert list(received.obs["scquery_label"].cat.categories) == list(expected.obs["scquery_label"].cat.categories)
     for name in ("scquery_confidence", "scquery_pvalue"):
@@ -98,8 +98,8 @@ def assert_equal_answers(received, expected):
 
 RULES = [
     {},
-    {"exclude_same": "batch", "n_neighbors": 6},
-    {"where": {"cell_type": ["type 0", "type 1"]}, "exclude_same": "batch", "spread_over": "cell_type"},
+    {"exclude_key": "batch", "n_neighbors": 6},
+    {"where": {"cell_type": ["type 0", "type 1"]}, "exclude_key": "batch", "diversify_key": "cell_type"},
 ]
 
 
@@ -107,9 +107,9 @@ RULES = [
 @pytest.mark.usefixtures("threads")
 def test_threads_give_the_answers_of_the_whole(query_adata, reference, arguments):
     expected = query_adata.copy()
-    sq.tl.query(expected, reference, **arguments)
+    scq.tl.query(expected, reference, **arguments)
     query_adata.X = lazy(query_adata.X)
-    sq.tl.query(query_adata, reference, **arguments)
+    scq.tl.query(query_adata, reference, **arguments)
     assert_equal_answers(query_adata, expected)
 
 
@@ -120,23 +120,23 @@ def test_genes_are_found_in_each_block(make_adata, reference):
     adata = make_adata(30, 120, seed=2)[:, order].copy()
     adata.X = adata.X.log1p()
     expected = adata.copy()
-    sq.tl.query(expected, reference, input_state="log1p")
+    scq.tl.query(expected, reference, input_state="log1p")
     adata.X = lazy(adata.X)
-    sq.tl.query(adata, reference, input_state="log1p")
+    scq.tl.query(adata, reference, input_state="log1p")
     assert_equal_answers(adata, expected)
 
 
 @pytest.mark.usefixtures("threads")
 def test_blocks_without_cells_are_passed_over(query_adata, reference):
     expected = query_adata.copy()
-    sq.tl.query(expected, reference, exclude_same="batch")
+    scq.tl.query(expected, reference, exclude_key="batch")
     parts = [lazy(query_adata.X)[:0], lazy(query_adata.X)[:10], lazy(query_adata.X)[:0], lazy(query_adata.X)[10:]]
     query_adata.X = da.concatenate(parts, allow_unknown_chunksizes=True)
     query_adata.X = query_adata.X.rechunk(((0, 10, 0, 20), 120))
     assert 0 in query_adata.X.chunks[0]
-    sq.tl.query(query_adata, reference, exclude_same="batch")
+    scq.tl.query(query_adata, reference, exclude_key="batch")
     assert_equal_answers(query_adata, expected)
-    sq.tl.embed(query_adata, reference.encoder, key_added="again")
+    scq.tl.embed(query_adata, reference.encoder, key_added="again")
     np.testing.assert_allclose(query_adata.obsm["X_again"], expected.obsm["X_scquery"], atol=1e-6)
 
 
@@ -167,8 +167,8 @@ def test_no_more_blocks_are_in_memory_than_threads(query_adata, reference, threa
         return copy
 
     query_adata.X = lazy(query_adata.X, 1).map_blocks(watch, meta=sparse.csr_matrix((0, 0), dtype=np.float32))
-    codes = reference.encoder.embed(GeneColumns(query_adata.X, np.arange(100)))
-    assert codes.shape == (30, 8)
+    latent = reference.encoder.embed(GeneColumns(query_adata.X, np.arange(100)))
+    assert latent.shape == (30, 8)
     assert len(most) == 30
     assert max(most) <= 2
 
@@ -184,9 +184,9 @@ def test_a_cluster_gives_the_answers_of_the_whole(client, make_adata, saved_refe
     for name, rows in {"a": slice(0, 25), "b": slice(25, 60)}.items():
         whole[rows].copy().write_h5ad(tmp_path / f"{name}.h5ad")
     with dask.config.set(scheduler="threads"):
-        sq.tl.query(whole, saved_reference, **arguments)
-    adata = sq.read_lazy([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], rows=5)
-    sq.tl.query(adata, saved_reference, **arguments)
+        scq.tl.query(whole, saved_reference, **arguments)
+    adata = scq.read_lazy([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], rows=5)
+    scq.tl.query(adata, saved_reference, **arguments)
     assert_equal_answers(adata, whole)
     assert list(adata.obs_names) == list(whole.obs_names)
     assert adata.uns["scquery"]["reference"]["name"] == saved_reference.name
@@ -199,9 +199,9 @@ def test_a_cluster_gives_the_answers_of_the_whole(client, make_adata, saved_refe
 
 def test_a_reference_in_memory_is_sent(client, query_adata, reference):
     expected = query_adata.copy()
-    sq.tl.query(expected, reference, exclude_same="batch")
+    scq.tl.query(expected, reference, exclude_key="batch")
     query_adata.X = lazy(query_adata.X)
-    sq.tl.query(query_adata, reference, exclude_same="batch")
+    scq.tl.query(query_adata, reference, exclude_key="batch")
     assert_equal_answers(query_adata, expected)
 
 
@@ -209,7 +209,7 @@ def test_a_reference_in_memory_is_sent(client, query_adata, reference):
 def test_a_reference_that_workers_cannot_open_is_sent(client, query_adata, saved_reference, tmp_path, caplog, there):
     path = shutil.copytree(saved_reference, tmp_path / "mine.scq")
     expected = query_adata.copy()
-    sq.tl.query(expected, path)
+    scq.tl.query(expected, path)
     query_adata.X = lazy(query_adata.X)
 
     def replace_digest(digest):
@@ -223,7 +223,7 @@ def test_a_reference_that_workers_cannot_open_is_sent(client, query_adata, saved
     client.run(replace_digest, missing if there == "nothing" else str)
     try:
         with caplog.at_level("DEBUG", logger="scquery_ae"):
-            sq.tl.query(query_adata, path)
+            scq.tl.query(query_adata, path)
     finally:
         client.run(replace_digest, _query_blocks.digest)
     assert_equal_answers(query_adata, expected)
@@ -261,8 +261,8 @@ def test_a_worker_that_is_killed_loses_nothing(client, query_adata, trained, sav
     parent = os.getpid()
     expected = query_adata.copy()
     run = {
-        "query": lambda adata: sq.tl.query(adata, saved_reference, input_state="counts", exclude_same="batch"),
-        "embed": lambda adata: sq.tl.embed(adata, trained.encoder, input_state="counts"),
+        "query": lambda adata: scq.tl.query(adata, saved_reference, input_state="counts", exclude_key="batch"),
+        "embed": lambda adata: scq.tl.embed(adata, trained.encoder, input_state="counts"),
     }[call]
     run(expected)
     before = set(client.run(os.getpid).values())
@@ -291,9 +291,9 @@ def test_errors_of_a_worker_are_ours(request, query_adata, reference, where, tmp
     request.getfixturevalue(where)
     query_adata.X = lazy(query_adata.X)
     with pytest.raises(
-        sq.ArgumentError, match=r"`n_neighbors=130` is more than the \d+ reference cells that the filter leaves\. Ask"
+        scq.ArgumentError, match=r"`n_neighbors=130` is more than the \d+ reference cells that the filter leaves\. Ask"
     ):
-        sq.tl.query(query_adata, reference, where={"batch": "batch 0"}, n_neighbors=130)
+        scq.tl.query(query_adata, reference, where={"batch": "batch 0"}, n_neighbors=130)
 
     def act(block, turn):
         if block == 2 and turn == 2:
@@ -302,10 +302,10 @@ def test_errors_of_a_worker_are_ours(request, query_adata, reference, where, tmp
 
     with_reads(query_adata, tmp_path / "reads", act)
     with pytest.raises(
-        sq.StorageError,
+        scq.StorageError,
         match=r"A block of the cells could not be read where Dask works on it: no such file: lung\.h5ad\. On a cluster",
     ):
-        sq.tl.query(query_adata, reference, input_state="counts")
+        scq.tl.query(query_adata, reference, input_state="counts")
     assert list(query_adata.obs) == ["cell_type", "batch"]
     assert len(query_adata.obsm) == len(query_adata.uns) == 0
 
@@ -320,5 +320,5 @@ def test_an_interruption_leaves_the_cells_as_they_were(query_adata, reference, t
 
     with_reads(query_adata, tmp_path / "reads", act)
     with pytest.raises(KeyboardInterrupt):
-        sq.tl.embed(query_adata, reference.encoder, input_state="counts")
+        scq.tl.embed(query_adata, reference.encoder, input_state="counts")
     assert len(query_adata.obsm) == 0

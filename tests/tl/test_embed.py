@@ -1,4 +1,4 @@
-"""``tl.embed``: one cell, one code, in whatever form it comes."""
+"""``tl.embed``: one cell, one embedding, in whatever form it comes."""
 
 import json
 import os
@@ -17,8 +17,8 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-import scquery_ae as sq
-from scquery_ae.tl import _saved_codes
+import scquery_ae as scq
+from scquery_ae.tl import _saved_embedding
 
 FORMATS = ["csr", "csc", "dense"]
 
@@ -35,7 +35,7 @@ def expected(make_adata, encoder):
 
 
 def embedded(adata, encoder, **arguments):
-    assert sq.tl.embed(adata, encoder, **arguments) is None
+    assert scq.tl.embed(adata, encoder, **arguments) is None
     return adata.obsm["X_scquery"]
 
 
@@ -44,11 +44,11 @@ def embedded(adata, encoder, **arguments):
 def test_what_is_written(make_adata, encoder, expected, fmt, dtype):
     adata = make_adata(20, 25, fmt=fmt, dtype=dtype, seed=5)
     values = adata.X.copy()
-    codes = embedded(adata, encoder)
-    assert codes.dtype == np.float32
-    assert codes.shape == (20, 4)
-    np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(codes, expected, atol=1e-5)
+    latent = embedded(adata, encoder)
+    assert latent.dtype == np.float32
+    assert latent.shape == (20, 4)
+    np.testing.assert_allclose(np.linalg.norm(latent, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(latent, expected, atol=1e-5)
     np.testing.assert_array_equal(*(m.toarray() if sparse.issparse(m) else m for m in (adata.X, values)))
     assert (list(adata.obsm), [name for name in adata.layers if name], list(adata.uns)) == (["X_scquery"], [], [])
 
@@ -130,9 +130,9 @@ def test_which_matrix_is_read(make_adata, encoder, expected):
     np.testing.assert_allclose(embedded(adata, encoder), expected, atol=1e-5)
     np.testing.assert_allclose(embedded(adata, encoder, layer="other"), expected[::-1], atol=1e-5)
     with pytest.raises(
-        sq.MissingKeyError, match=r"`layer='raw'` is not in `adata\.layers`\. Expected one of 'other', 'counts'"
+        scq.MissingKeyError, match=r"`layer='raw'` is not in `adata\.layers`\. Expected one of 'other', 'counts'"
     ):
-        sq.tl.embed(adata, encoder, layer="raw")
+        scq.tl.embed(adata, encoder, layer="raw")
 
 
 def test_a_cell_alone_is_embedded_as_among_others(make_adata, encoder, expected):
@@ -151,9 +151,9 @@ def test_missing_genes_are_tolerated(make_adata, encoder):
 def test_more_than_half_of_the_genes_missing_gives_a_warning(make_adata, encoder):
     adata = make_adata(20, 25, seed=5)[:, :10].copy()
     with pytest.warns(
-        sq.ScqueryWarning, match=r"Only 10 of 25 model genes \(40%\) are in the query: labels will be less certain"
+        scq.ScqueryWarning, match=r"Only 10 of 25 model genes \(40%\) are in the query: labels will be less certain"
     ):
-        sq.tl.embed(adata, encoder)
+        scq.tl.embed(adata, encoder)
 
 
 def test_repeated_gene_names_give_a_warning_and_the_first_is_taken(make_adata, encoder, expected):
@@ -162,17 +162,17 @@ def test_repeated_gene_names_give_a_warning_and_the_first_is_taken(make_adata, e
     twice = anndata.AnnData(counts, obs=adata.obs, var=pd.DataFrame(index=[*adata.var_names, "again"]))
     twice.var_names = [*adata.var_names, "GENE3"]
     with pytest.warns(
-        sq.ScqueryWarning, match=r"named more than once in the query; the first column was taken: 'GENE3'"
+        scq.ScqueryWarning, match=r"named more than once in the query; the first column was taken: 'GENE3'"
     ):
-        codes = embedded(twice, encoder)
-    np.testing.assert_allclose(codes, expected, atol=1e-5)
+        latent = embedded(twice, encoder)
+    np.testing.assert_allclose(latent, expected, atol=1e-5)
 
 
 def test_too_few_genes_are_refused(make_adata, encoder):
     adata = make_adata(20, 25, seed=5)[:, :2].copy()
     adata.X = adata.X.toarray() + 1
-    with pytest.raises(sq.GeneOverlapError, match=r"Only 2 of the reference's 25 genes are in the query \(8\.0%"):
-        sq.tl.embed(adata, encoder)
+    with pytest.raises(scq.GeneOverlapError, match=r"Only 2 of the reference's 25 genes are in the query \(8\.0%"):
+        scq.tl.embed(adata, encoder)
     assert len(adata.obsm) == 0
 
 
@@ -186,7 +186,7 @@ def test_the_column_of_names(make_adata, encoder, expected):
 
 def test_key_added(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
-    sq.tl.embed(adata, encoder, key_added="mine")
+    scq.tl.embed(adata, encoder, key_added="mine")
     assert list(adata.obsm) == ["X_mine"]
 
 
@@ -203,30 +203,32 @@ def test_scaled_and_unfinished_values_are_refused(make_adata, encoder, fmt):
     adata = make_adata(20, 25, fmt=fmt, seed=5)
     (adata.X.data if fmt != "dense" else adata.X[0])[0] = -0.5
     with pytest.raises(
-        sq.InputStateError,
+        scq.InputStateError,
         match=r"`tl\.embed` needs counts or log-normalised values\. Received a matrix that looks scaled",
     ):
-        sq.tl.embed(adata, encoder)
+        scq.tl.embed(adata, encoder)
     (adata.X.data if fmt != "dense" else adata.X[0])[0] = np.nan
-    with pytest.raises(sq.InputStateError, match=r"`tl\.embed` needs finite values\. Received 1 NaN or infinite value"):
-        sq.tl.embed(adata, encoder)
+    with pytest.raises(
+        scq.InputStateError, match=r"`tl\.embed` needs finite values\. Received 1 NaN or infinite value"
+    ):
+        scq.tl.embed(adata, encoder)
     assert len(adata.obsm) == 0
 
 
 def test_wrong_arguments_are_refused(make_adata, encoder):
     adata = make_adata(20, 25, seed=5)
     with pytest.raises(
-        sq.ArgumentError, match=r"`tl\.embed` needs an encoder, as `sq\.tl\.pretrain` returns it\. Received str"
+        scq.ArgumentError, match=r"`tl\.embed` needs an encoder, as `scq\.tl\.pretrain` returns it\. Received str"
     ):
-        sq.tl.embed(adata, "pbmc.scq")
+        scq.tl.embed(adata, "pbmc.scq")
     with pytest.raises(
-        sq.ArgumentError, match=r"`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'\. Received 'raw'"
+        scq.ArgumentError, match=r"`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'\. Received 'raw'"
     ):
-        sq.tl.embed(adata, encoder, input_state="raw")
-    with pytest.raises(sq.ArgumentError, match=r"`min_gene_overlap` must be a number in \[0, 1\]\. Received 2"):
-        sq.tl.embed(adata, encoder, min_gene_overlap=2)
-    with pytest.raises(sq.ArgumentError, match=r"`tl\.embed` takes an AnnData"):
-        sq.tl.embed(adata.X, encoder)
+        scq.tl.embed(adata, encoder, input_state="raw")
+    with pytest.raises(scq.ArgumentError, match=r"`min_gene_overlap` must be a number in \[0, 1\]\. Received 2"):
+        scq.tl.embed(adata, encoder, min_gene_overlap=2)
+    with pytest.raises(scq.ArgumentError, match=r"`tl\.embed` takes an AnnData"):
+        scq.tl.embed(adata.X, encoder)
 
 
 @pytest.mark.parametrize("target", [1e4, 1e6, None])
@@ -237,15 +239,15 @@ def test_counts_and_their_logarithm_to_base_2_agree(make_adata, encoder, expecte
     sc.pp.log1p(adata, base=2)
     np.testing.assert_allclose(embedded(adata, encoder), expected, atol=1e-4)
     np.testing.assert_allclose(embedded(adata, encoder, input_state="log2p1"), expected, atol=1e-4)
-    # Taken for natural logarithms the codes are others.
+    # Taken for natural logarithms the embeddings are others.
     assert np.abs(embedded(adata, encoder, input_state="log1p") - expected).max() > 0.01
 
 
 def test_genes_in_other_letters(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
     adata.var_names = adata.var_names.str.lower()
-    with pytest.raises(sq.GeneOverlapError, match="Only 0 of the reference's 25 genes"):
-        sq.tl.embed(adata, encoder)
+    with pytest.raises(scq.GeneOverlapError, match="Only 0 of the reference's 25 genes"):
+        scq.tl.embed(adata, encoder)
     np.testing.assert_allclose(embedded(adata, encoder, ignore_case=True), expected, atol=1e-5)
     table = {f"gene{i}": f"GENE{i}" for i in range(25)}
     np.testing.assert_allclose(embedded(adata, encoder, orthologs=table), expected, atol=1e-5)
@@ -254,27 +256,27 @@ def test_genes_in_other_letters(make_adata, encoder, expected):
 @pytest.fixture
 def calls(monkeypatch):
     """Chunks of six cells, and how many cells each call of the encoder got."""
-    monkeypatch.setattr(_saved_codes, "CHUNK", 6)
-    sizes, encode = [], sq.Encoder.encode
+    monkeypatch.setattr(_saved_embedding, "CHUNK", 6)
+    sizes, encode = [], scq.Encoder.encode
 
     def counted(self, counts, present=None):
         sizes.append(counts.shape[0])
         return encode(self, counts, present)
 
-    monkeypatch.setattr(sq.Encoder, "encode", counted)
+    monkeypatch.setattr(scq.Encoder, "encode", counted)
     return sizes
 
 
 def stopped_after(chunks, monkeypatch, error=KeyboardInterrupt):
     """Make the encoder stop before its next chunk."""
-    encode, left = sq.Encoder.encode, iter(range(chunks))
+    encode, left = scq.Encoder.encode, iter(range(chunks))
 
     def stopping(self, counts, present=None):
         if next(left, None) is None:
             raise error
         return encode(self, counts, present)
 
-    monkeypatch.setattr(sq.Encoder, "encode", stopping)
+    monkeypatch.setattr(scq.Encoder, "encode", stopping)
 
 
 def interrupted(adata, encoder, folder, monkeypatch):
@@ -282,7 +284,7 @@ def interrupted(adata, encoder, folder, monkeypatch):
     with monkeypatch.context() as patch:
         stopped_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
-            sq.tl.embed(adata, encoder, checkpoint=folder)
+            scq.tl.embed(adata, encoder, checkpoint=folder)
 
 
 def in_form(adata, form, folder):
@@ -318,7 +320,7 @@ def test_an_interrupted_embedding_goes_on(make_adata, encoder, calls, monkeypatc
     calls.clear()
     np.testing.assert_array_equal(embedded(adata, encoder, checkpoint=tmp_path / "kept"), whole)
     assert calls == []
-    np.testing.assert_array_equal(np.load(tmp_path / "kept" / "codes.npy"), whole)
+    np.testing.assert_array_equal(np.load(tmp_path / "kept" / "embedding.npy"), whole)
     if form == "backed":
         adata.file.close()
 
@@ -327,7 +329,7 @@ def test_an_interruption_without_a_checkpoint_leaves_the_cells_as_they_were(make
     adata = make_adata(20, 25, seed=5)
     stopped_after(0, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        sq.tl.embed(adata, encoder)
+        scq.tl.embed(adata, encoder)
     assert len(adata.obsm) == 0
 
 
@@ -343,9 +345,9 @@ def test_blocks_of_another_size_go_on_as_well(make_adata, encoder, expected, cal
 KILLED = """
     import sys, time
     import anndata, numpy as np
-    import scquery_ae as sq
+    import scquery_ae as scq
     from scquery_ae.dense import DenseWeights
-    from scquery_ae.tl import _saved_codes
+    from scquery_ae.tl import _saved_embedding
     from scquery_ae.transform import Transform
 
     def slow(encode):
@@ -358,16 +360,16 @@ KILLED = """
     genes = np.array([f"GENE{i}" for i in range(25)], dtype=object)
     transform = Transform(genes, float(arrays["target"]), arrays["mean"], arrays["fraction"])
     layers = (DenseWeights(arrays["k0"], arrays["b0"], "relu"), DenseWeights(arrays["k1"], arrays["b1"], "linear"))
-    _saved_codes.CHUNK = 1
-    sq.Encoder.encode = slow(sq.Encoder.encode)
+    _saved_embedding.CHUNK = 1
+    scq.Encoder.encode = slow(scq.Encoder.encode)
     adata = anndata.read_h5ad(sys.argv[1] + "/cells.h5ad")
-    sq.tl.embed(adata, sq.Encoder(transform, layers), checkpoint=sys.argv[1] + "/kept")
+    scq.tl.embed(adata, scq.Encoder(transform, layers), checkpoint=sys.argv[1] + "/kept")
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal on Windows")
 def test_a_killed_process_leaves_what_the_next_goes_on_from(make_adata, encoder, calls, monkeypatch, tmp_path):
-    monkeypatch.setattr(_saved_codes, "CHUNK", 1)
+    monkeypatch.setattr(_saved_embedding, "CHUNK", 1)
     adata = make_adata(300, 25, seed=5)
     adata.write_h5ad(tmp_path / "cells.h5ad")
     transform, (first, second) = encoder.transform, encoder.layers
@@ -381,7 +383,7 @@ def test_a_killed_process_leaves_what_the_next_goes_on_from(make_adata, encoder,
         k1=second.kernel,
         b1=second.bias,
     )
-    record = tmp_path / "kept" / "codes.json"
+    record = tmp_path / "kept" / "embedding.json"
 
     def rows():
         return json.loads(record.read_text())["rows"] if record.exists() else 0
@@ -396,7 +398,7 @@ def test_a_killed_process_leaves_what_the_next_goes_on_from(make_adata, encoder,
         assert child.wait() == -signal.SIGKILL
     done = rows()
     assert 20 <= done < 300
-    kept = np.fromfile(tmp_path / "kept" / "codes.npy", dtype="<f4", offset=128)
+    kept = np.fromfile(tmp_path / "kept" / "embedding.npy", dtype="<f4", offset=128)
     expected = encoder.encode(adata.X)
     np.testing.assert_allclose(kept[: 4 * done].reshape(done, 4), expected[:done], atol=1e-6)
 
@@ -406,7 +408,9 @@ def test_a_killed_process_leaves_what_the_next_goes_on_from(make_adata, encoder,
     assert calls == [1] * (300 - done)
 
 
-@pytest.mark.parametrize("step", ["before the codes", "after the codes", "before the record", "at the first record"])
+@pytest.mark.parametrize(
+    "step", ["before the embeddings", "after the embeddings", "before the record", "at the first record"]
+)
 def test_the_record_never_names_what_is_not_there(make_adata, encoder, expected, calls, monkeypatch, tmp_path, step):
     adata = make_adata(20, 25, seed=5)
     turns = iter(range(100))
@@ -420,16 +424,16 @@ def test_the_record_never_names_what_is_not_there(make_adata, encoder, expected,
         return wrapped
 
     with monkeypatch.context() as patch:
-        if step == "before the codes":
+        if step == "before the embeddings":
             patch.setattr(Path, "touch", stop_at(2, Path.touch))
         elif step == "before the record":
             patch.setattr(Path, "replace", stop_at(3, Path.replace))
         else:
             # The first is that of the empty record.
-            patch.setattr(os, "fsync", stop_at(5 if step == "after the codes" else 0, os.fsync))
+            patch.setattr(os, "fsync", stop_at(5 if step == "after the embeddings" else 0, os.fsync))
         with pytest.raises(KeyboardInterrupt):
-            sq.tl.embed(adata, encoder, checkpoint=tmp_path)
-    record = tmp_path / "codes.json"
+            scq.tl.embed(adata, encoder, checkpoint=tmp_path)
+    record = tmp_path / "embedding.json"
     assert record.exists() == (step != "at the first record")
     done = 12 if record.exists() else 0
     if record.exists():
@@ -455,10 +459,10 @@ def changed(name, adata, encoder):
         first, second = encoder.layers
         bias = second.bias.copy()
         bias[0] += 1e-6
-        encoder = sq.Encoder(encoder.transform, (first, type(second)(second.kernel, bias, second.activation)))
+        encoder = scq.Encoder(encoder.transform, (first, type(second)(second.kernel, bias, second.activation)))
     else:
         first, second = encoder.layers
-        encoder = sq.Encoder(encoder.transform, (type(first)(first.kernel, first.bias, "tanh"), second))
+        encoder = scq.Encoder(encoder.transform, (type(first)(first.kernel, first.bias, "tanh"), second))
     return adata, encoder
 
 
@@ -471,13 +475,13 @@ def test_a_checkpoint_of_another_run_is_refused(make_adata, encoder, tmp_path, n
     counts = adata.X.toarray()
     counts[:, 0] = 0
     adata.X = sparse.csr_matrix(counts)
-    sq.tl.embed(adata, encoder, checkpoint=tmp_path)
+    scq.tl.embed(adata, encoder, checkpoint=tmp_path)
     other, encoder = changed(name, make_like(adata), encoder)
     with pytest.raises(
-        sq.ArgumentError,
-        match=r"`checkpoint` holds another run: .*codes\.npy was made with another encoder, of other cells or other",
+        scq.ArgumentError,
+        match=r"`checkpoint` holds another run: .*embeddings\.npy was made with another encoder, of other cells or other",
     ):
-        sq.tl.embed(other, encoder, checkpoint=tmp_path)
+        scq.tl.embed(other, encoder, checkpoint=tmp_path)
     assert len(other.obsm) == 0
 
 
@@ -489,30 +493,34 @@ def test_a_checkpoint_that_is_damaged_or_something_else_is_refused(make_adata, e
     adata = make_adata(20, 25, seed=5)
 
     def refused(match, checkpoint=tmp_path):
-        with pytest.raises(sq.ArgumentError, match=match):
-            sq.tl.embed(adata, encoder, checkpoint=checkpoint)
+        with pytest.raises(scq.ArgumentError, match=match):
+            scq.tl.embed(adata, encoder, checkpoint=checkpoint)
         assert len(adata.obsm) == 0
 
     refused(r"`checkpoint` must be a path: text or a `pathlib\.Path`.*Received 3", 3)
     (tmp_path / "file").touch()
     refused(r"`checkpoint` must be the path of a folder\. Received .*file, which is a file", tmp_path / "file")
-    np.save(tmp_path / "codes.npy", np.arange(3))
-    refused(r"`checkpoint` must be a folder of an embedding, or a new one\. Received .*, which has a codes\.npy of")
-    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), np.arange(3))
+    np.save(tmp_path / "embedding.npy", np.arange(3))
+    refused(
+        r"`checkpoint` must be a folder of an embedding, or a new one\. Received .*, which has a embeddings\.npy of"
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "embedding.npy"), np.arange(3))
 
     kept = tmp_path / "kept"
-    sq.tl.embed(adata, encoder, checkpoint=kept)
+    scq.tl.embed(adata, encoder, checkpoint=kept)
     adata = make_like(adata)
-    true = (kept / "codes.json").read_text()
+    true = (kept / "embedding.json").read_text()
     for text in ("", "[1]", "{}", '{"rows": "many", "fingerprint": ""}'):
-        (kept / "codes.json").write_text(text)
-        refused(r"`checkpoint` is damaged: .*codes\.json cannot be read \(.*\)\. Delete it and embed again", kept)
-    (kept / "codes.json").write_text(true)
-    content = (kept / "codes.npy").read_bytes()
-    (kept / "codes.npy").write_bytes(content[:-1])
-    refused(r"`checkpoint` is damaged: .*codes\.npy does not hold the 20 cells that its record names\. Delete it", kept)
-    (kept / "codes.npy").unlink()
-    refused(r"`checkpoint` is damaged: .*codes\.npy does not hold the 20 cells", kept)
+        (kept / "embedding.json").write_text(text)
+        refused(r"`checkpoint` is damaged: .*embeddings\.json cannot be read \(.*\)\. Delete it and embed again", kept)
+    (kept / "embedding.json").write_text(true)
+    content = (kept / "embedding.npy").read_bytes()
+    (kept / "embedding.npy").write_bytes(content[:-1])
+    refused(
+        r"`checkpoint` is damaged: .*embeddings\.npy does not hold the 20 cells that its record names\. Delete it", kept
+    )
+    (kept / "embedding.npy").unlink()
+    refused(r"`checkpoint` is damaged: .*embeddings\.npy does not hold the 20 cells", kept)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the length of files")
@@ -525,10 +533,10 @@ def test_a_full_disk_keeps_what_is_done(make_adata, encoder, expected, calls, tm
     resource.setrlimit(resource.RLIMIT_FSIZE, (128 + 15 * 16, limit[1]))
     try:
         with pytest.raises(
-            sq.StorageError,
-            match=r"The codes could not be written to the folder .*: .*File too large.* The 12 cells that are done",
+            scq.StorageError,
+            match=r"The embeddings could not be written to the folder .*: .*File too large.* The 12 cells that are done",
         ):
-            sq.tl.embed(adata, encoder, checkpoint=tmp_path / "new" / "kept")
+            scq.tl.embed(adata, encoder, checkpoint=tmp_path / "new" / "kept")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert len(adata.obsm) == 0
@@ -539,5 +547,7 @@ def test_a_full_disk_keeps_what_is_done(make_adata, encoder, expected, calls, tm
 
 def test_a_folder_that_cannot_be_made_is_said_so(make_adata, encoder, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(sq.StorageError, match=r"The codes could not be written to the folder .*The 0 cells that are"):
-        sq.tl.embed(make_adata(20, 25, seed=5), encoder, checkpoint=tmp_path / "file" / "kept")
+    with pytest.raises(
+        scq.StorageError, match=r"The embeddings could not be written to the folder .*The 0 cells that are"
+    ):
+        scq.tl.embed(make_adata(20, 25, seed=5), encoder, checkpoint=tmp_path / "file" / "kept")

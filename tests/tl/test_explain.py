@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.dense import DenseWeights
 from scquery_ae.encoder import Encoder
 
@@ -27,35 +27,35 @@ def with_layers(reference, activations, bias):
         )
         for a, b, activation in zip(widths[:-1], widths[1:], activations, strict=True)
     )
-    encoder = Encoder(old.transform, layers, old.head, components=old.components, discriminant=old.discriminant)
-    codes = rng.standard_normal(reference.embedding.shape)
-    codes = (codes / np.linalg.norm(codes, axis=1, keepdims=True)).astype(np.float32)
-    return dataclasses.replace(reference, encoder=encoder, embedding=codes, index=None)
+    encoder = Encoder(old.transform, layers, old.classifier, components=old.components, discriminant=old.discriminant)
+    latent = rng.standard_normal(reference.embedding.shape)
+    latent = (latent / np.linalg.norm(latent, axis=1, keepdims=True)).astype(np.float32)
+    return dataclasses.replace(reference, encoder=encoder, embedding=latent, index=None)
 
 
 @pytest.mark.parametrize("activations", [("linear",), ("relu", "linear")])
 def test_parts_add_up_without_biases(query_adata, reference, activations):
     made = with_layers(reference, activations, 0.0)
-    sq.tl.query(query_adata, made)
+    scq.tl.query(query_adata, made)
     for row, hit in ((0, 0), (7, 3), (29, 239)):
-        table = sq.tl.explain(query_adata, made, row, hit=hit)
+        table = scq.tl.explain(query_adata, made, row, hit=hit)
         own = query_adata.obsm["X_scquery"][row].astype(float)
         similarities = np.sort(made.embedding.astype(float) @ own)[::-1]
         assert table.attrs["similarity"] == pytest.approx(similarities[hit], abs=1e-5)
         assert table["similarity"].sum() == pytest.approx(similarities[hit], abs=1e-5)
-        # The cell's own code, less the hit's, times the cell's own.
+        # The cell's own code, less the neighbor's, times the cell's own.
         assert table["distance"].sum() == pytest.approx(1 - similarities[hit], abs=1e-5)
 
 
 def test_biases_have_their_own_part(query_adata, reference):
     made = with_layers(reference, ("linear",), 0.4)
-    table = sq.tl.explain(query_adata, made, 0)
-    sq.tl.query(query_adata, made)
+    table = scq.tl.explain(query_adata, made, 0)
+    scq.tl.query(query_adata, made)
     layer = made.encoder.layers[0]
-    # f(x) = x W + b: what is not of genes is b times the hit, over the length of the code.
+    # f(x) = x W + b: what is not of genes is b times the neighbor, over the length of the embedding.
     logged = made.encoder.transform.log_normalize(query_adata[0, list(made.encoder.genes)].X).toarray()[0]
     code = (logged - made.encoder.transform.mean).astype(float) @ layer.kernel + layer.bias
-    hit = made.embedding[made.obs.index.get_loc(table.attrs["hit"])]
+    hit = made.embedding[made.obs.index.get_loc(table.attrs["neighbor"])]
     rest = layer.bias @ hit / np.linalg.norm(code)
     assert abs(rest) > 1e-3
     assert table["similarity"].sum() + rest == pytest.approx(table.attrs["similarity"], abs=1e-5)
@@ -63,7 +63,7 @@ def test_biases_have_their_own_part(query_adata, reference):
 
 def test_parts_by_hand_for_a_linear_encoder(query_adata, reference):
     made = with_layers(reference, ("linear",), 0.0)
-    table = sq.tl.explain(query_adata, made, "cell4", hit="cell17")
+    table = scq.tl.explain(query_adata, made, "cell4", hit="cell17")
     counts = query_adata[4, list(made.encoder.genes)].X.toarray()[0].astype(float)
     values = np.log1p(counts / counts.sum() * made.encoder.transform.target_sum) - made.encoder.transform.mean
     kernel = made.encoder.layers[0].kernel.astype(float)
@@ -81,60 +81,60 @@ def test_parts_by_hand_for_a_linear_encoder(query_adata, reference):
     assert table["similarity"].is_monotonic_decreasing
     assert table.attrs == {
         "cell": "cell4",
-        "hit": "cell17",
+        "neighbor": "cell17",
         "label": str(made.obs["cell_type"].iloc[17]),
         "similarity": pytest.approx(code @ hit / length, abs=1e-5),
     }
 
 
 def test_hits_by_rank_are_those_of_the_query(query_adata, reference):
-    sq.tl.query(query_adata, reference, n_neighbors=5)
+    scq.tl.query(query_adata, reference, n_neighbors=5)
     for rank in (0, 4):
         hit = reference.obs.index[query_adata.obsm["scquery_neighbors"][3, rank]]
-        table = sq.tl.explain(query_adata, reference, 3, hit=rank)
-        assert table.attrs["hit"] == hit
+        table = scq.tl.explain(query_adata, reference, 3, hit=rank)
+        assert table.attrs["neighbor"] == hit
         assert table.attrs["similarity"] == pytest.approx(1 - query_adata.obsm["scquery_distances"][3, rank], abs=1e-5)
-        pd.testing.assert_frame_equal(sq.tl.explain(query_adata, reference, "cell3", hit=hit), table)
-    assert sq.tl.explain(query_adata, reference, -1).attrs["cell"] == "cell29"
+        pd.testing.assert_frame_equal(scq.tl.explain(query_adata, reference, "cell3", hit=hit), table)
+    assert scq.tl.explain(query_adata, reference, -1).attrs["cell"] == "cell29"
 
 
 @pytest.mark.parametrize("fmt", ["csr", "csc", "dense"])
 def test_forms_of_the_query(make_adata, query_adata, reference, saved_reference, fmt, tmp_path):
-    expected = sq.tl.explain(query_adata, reference, 5).sort_index()
+    expected = scq.tl.explain(query_adata, reference, 5).sort_index()
     adata = make_adata(30, 120, fmt=fmt, seed=2)
     adata.write_h5ad(tmp_path / "q.h5ad")
     backed = anndata.read_h5ad(tmp_path / "q.h5ad", backed="r")
     for given in (adata, backed):
-        received = sq.tl.explain(given, saved_reference, 5).sort_index()
+        received = scq.tl.explain(given, saved_reference, 5).sort_index()
         pd.testing.assert_frame_equal(received, expected, atol=1e-4)
     backed.file.close()
     counts = adata.X.toarray() if sparse.issparse(adata.X) else adata.X
     adata.X = np.log2(1 + counts / counts.sum(axis=1, keepdims=True) * 1e4)
-    received = sq.tl.explain(adata, reference, 5).sort_index()
+    received = scq.tl.explain(adata, reference, 5).sort_index()
     pd.testing.assert_frame_equal(received, expected, atol=1e-3)
-    assert received.attrs["hit"] == expected.attrs["hit"]
+    assert received.attrs["neighbor"] == expected.attrs["neighbor"]
 
 
 def test_missing_genes_have_no_part(query_adata, reference):
     genes = reference.encoder.genes
     few = query_adata[:, list(genes[:60])].copy()
-    table = sq.tl.explain(few, reference, 2)
+    table = scq.tl.explain(few, reference, 2)
     assert sorted(table.index) == sorted(genes[:60])
-    sq.tl.query(few, reference)
+    scq.tl.query(few, reference)
     assert table.attrs["similarity"] == pytest.approx(1 - few.obsm["scquery_distances"][2, 0], abs=1e-5)
 
 
 def test_genes_of_another_species(query_adata, reference):
-    expected = sq.tl.explain(query_adata, reference, 0)
+    expected = scq.tl.explain(query_adata, reference, 0)
     query_adata.var_names = [name.lower() for name in query_adata.var_names]
-    pd.testing.assert_frame_equal(sq.tl.explain(query_adata, reference, 0, ignore_case=True), expected)
+    pd.testing.assert_frame_equal(scq.tl.explain(query_adata, reference, 0, ignore_case=True), expected)
     table = {name: name.upper() for name in query_adata.var_names}
-    pd.testing.assert_frame_equal(sq.tl.explain(query_adata, reference, 0, orthologs=table), expected)
+    pd.testing.assert_frame_equal(scq.tl.explain(query_adata, reference, 0, orthologs=table), expected)
 
 
 def test_nothing_is_changed(query_adata, reference):
     before = query_adata.X.copy()
-    sq.tl.explain(query_adata, reference, 0)
+    scq.tl.explain(query_adata, reference, 0)
     assert (before != query_adata.X).nnz == 0
     assert list(query_adata.obs) == ["cell_type", "batch"]
     assert len(query_adata.obsm) == len(query_adata.uns) == 0
@@ -143,29 +143,29 @@ def test_nothing_is_changed(query_adata, reference):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"cell": "nobody"}, sq.MissingKeyError, r"`cell='nobody'` is not there\. Expected a row, or a name such as"),
-        ({"cell": 30}, sq.MissingKeyError, r"`cell=30` is not there"),
-        ({"cell": 1.0}, sq.MissingKeyError, r"`cell=1\.0` is not there"),
-        ({"cell": 0, "hit": "nobody"}, sq.MissingKeyError, r"`hit='nobody'` is not there"),
+        ({"cell": "nobody"}, scq.MissingKeyError, r"`cell='nobody'` is not there\. Expected a row, or a name such as"),
+        ({"cell": 30}, scq.MissingKeyError, r"`cell=30` is not there"),
+        ({"cell": 1.0}, scq.MissingKeyError, r"`cell=1\.0` is not there"),
+        ({"cell": 0, "neighbor": "nobody"}, scq.MissingKeyError, r"`neighbor='nobody'` is not there"),
         (
-            {"cell": 0, "hit": 240},
-            sq.ArgumentError,
-            r"`hit` must be the name of a reference cell or a rank from 0 to 239\. Received 240",
+            {"cell": 0, "neighbor": 240},
+            scq.ArgumentError,
+            r"`neighbor` must be the name of a reference cell or a rank from 0 to 239\. Received 240",
         ),
-        ({"cell": 0, "hit": -1}, sq.ArgumentError, r"a rank from 0 to 239\. Received -1"),
-        ({"cell": 0, "hit": None}, sq.ArgumentError, r"a rank from 0 to 239\. Received None"),
+        ({"cell": 0, "neighbor": -1}, scq.ArgumentError, r"a rank from 0 to 239\. Received -1"),
+        ({"cell": 0, "neighbor": None}, scq.ArgumentError, r"a rank from 0 to 239\. Received None"),
     ],
 )
 def test_what_is_not_there_is_refused(query_adata, reference, arguments, error, match):
     with pytest.raises(error, match=match):
-        sq.tl.explain(query_adata, reference, **arguments)
+        scq.tl.explain(query_adata, reference, **arguments)
 
 
 def test_an_empty_cell_is_refused(query_adata, reference):
     query_adata.X = query_adata.X.toarray()
     query_adata.X[6] = 0
-    with pytest.raises(sq.ArgumentError, match=r"The cell 'cell6' has no count in the model genes: there is nothing"):
-        sq.tl.explain(query_adata, reference, "cell6")
+    with pytest.raises(scq.ArgumentError, match=r"The cell 'cell6' has no count in the model genes: there is nothing"):
+        scq.tl.explain(query_adata, reference, "cell6")
 
 
 # On islets.
@@ -178,11 +178,11 @@ def islets(shared_data):
     adata = adata[adata.obs["cell_type"].isin(["alpha", "beta", "ductal", "delta"])].copy()
     adata.X = sparse.csr_matrix(adata.X, dtype=np.float32)
     training, query = adata[::3].copy(), adata[1::6].copy()
-    sq.pp.normalize(training, n_top_genes=2000)
+    scq.pp.normalize(training, n_top_genes=2000)
     # Trained as long as the defaults have it: after a few epochs the genes of a type are not settled.
-    encoder = sq.tl.pretrain(training, layer_sizes=(32, 16), progress=False)
-    sq.tl.finetune(training, encoder, label_key="cell_type", progress=False)
-    return sq.tl.build_reference(training, encoder, label_key="cell_type"), query
+    encoder = scq.tl.pretrain(training, layer_sizes=(32, 16), progress=False)
+    scq.tl.finetune(training, encoder, label_key="cell_type", progress=False)
+    return scq.tl.build_reference(training, encoder, label_key="cell_type"), query
 
 
 @pytest.mark.realdata
@@ -192,7 +192,7 @@ def test_markers_of_islet_cells_bring_them_together(islets, kind, markers):
     reference, query = islets
     assert markers <= set(reference.encoder.genes)
     rows = np.flatnonzero(query.obs["cell_type"] == kind)[:12]
-    tables = [sq.tl.explain(query, reference, int(row)) for row in rows]
+    tables = [scq.tl.explain(query, reference, int(row)) for row in rows]
     right = [table.attrs["label"] == kind for table in tables]
     assert np.mean(right) > 0.8
     parts = pd.concat([table["similarity"] for table, same in zip(tables, right, strict=True) if same], axis=1)

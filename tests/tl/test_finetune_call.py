@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
-from scquery_ae.dense import Head
+import scquery_ae as scq
+from scquery_ae.dense import Classifier
 from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import FinetuneResult
@@ -21,7 +21,7 @@ QUICK = {"label_key": "cell_type", "epochs": 1, "batch_size": 32, "progress": Fa
 @pytest.fixture
 def cells(make_adata):
     adata = make_adata(60, 30)
-    sq.pp.normalize(adata, n_top_genes=20)
+    scq.pp.normalize(adata, n_top_genes=20)
     return adata
 
 
@@ -29,7 +29,7 @@ def cells(make_adata):
 def encoder(cells, make_encoder):
     model = make_encoder(cells[:, cells.var["highly_variable"]].copy(), (6, 3))
     model.transform = type(model.transform).from_dict(cells.uns["scquery_transform"])
-    model.head = None
+    model.classifier = None
     return model
 
 
@@ -40,8 +40,10 @@ def asked(monkeypatch):
 
     def keep(encoder, cells, labels, held_out, types, **settings):
         calls.append(SimpleNamespace(cells=cells, labels=labels, held_out=held_out, types=types, **settings))
-        head = Head(np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types)
-        return FinetuneResult(encoder.layers, head, None, {"loss": [1.0]})
+        classifier = Classifier(
+            np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types
+        )
+        return FinetuneResult(encoder.layers, classifier, None, {"loss": [1.0]})
 
     monkeypatch.setattr(importlib.import_module("scquery_ae.tl.finetune"), "finetune_encoder", keep)
     return calls
@@ -51,7 +53,7 @@ def weights(encoder):
     arrays = [array for layer in encoder.layers for array in (layer.kernel, layer.bias)]
     if encoder.discriminant is not None:
         arrays += vars(encoder.discriminant).values()
-    return arrays if encoder.head is None else [*arrays, encoder.head.kernel, encoder.head.bias]
+    return arrays if encoder.classifier is None else [*arrays, encoder.classifier.kernel, encoder.classifier.bias]
 
 
 def same(one, other):
@@ -61,13 +63,13 @@ def same(one, other):
 
 def test_what_is_changed_and_written(cells, encoder):
     before = copy.deepcopy(encoder)
-    assert sq.tl.finetune(cells, encoder, **QUICK) is None
+    assert scq.tl.finetune(cells, encoder, **QUICK) is None
     assert [layer.kernel.shape for layer in encoder.layers] == [(20, 6), (6, 3)]
-    # All layers are trained, not the head alone.
+    # All layers are trained, not the classifier alone.
     assert all((a != b).any() for a, b in zip(weights(encoder)[::2], weights(before)[::2], strict=False))
-    assert encoder.head.types == ("type 0", "type 1", "type 2")
-    assert encoder.head.kernel.shape == (3, 3)
-    assert encoder.head.kernel.dtype == np.float32
+    assert encoder.classifier.types == ("type 0", "type 1", "type 2")
+    assert encoder.classifier.kernel.shape == (3, 3)
+    assert encoder.classifier.kernel.dtype == np.float32
     assert encoder.discriminant.means.shape == (3, 20)
     assert encoder.discriminant.temperature > 1
     assert {"loss", "val_loss"} <= set(encoder.history["finetune"])
@@ -92,8 +94,8 @@ def test_training_with_unlabelled_cells_is_training_without_them(cells, encoder)
     cells.obs["cell_type"] = pd.Categorical(labels)
     unlabelled = np.arange(60) % 7 == 0
     alone, other = cells[~unlabelled].copy(), copy.deepcopy(encoder)
-    sq.tl.finetune(cells, encoder, **QUICK)
-    sq.tl.finetune(alone, other, **QUICK)
+    scq.tl.finetune(cells, encoder, **QUICK)
+    scq.tl.finetune(alone, other, **QUICK)
     assert same(encoder, other)
     split = cells.obs["scquery_split"]
     np.testing.assert_array_equal(split.isna(), unlabelled)
@@ -104,7 +106,7 @@ def test_training_with_unlabelled_cells_is_training_without_them(cells, encoder)
 def test_genes_speak_from_the_cells_of_the_training(cells, encoder):
     """Not from held-out and unlabelled ones, whatever they hold."""
     cells.obs["cell_type"] = cells.obs["cell_type"].where(np.arange(60) % 7 != 0)
-    sq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0.3)
+    scq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0.3)
     training = (cells.obs["scquery_split"] == "train").to_numpy()
     assert 0 < training.sum() < cells.obs["cell_type"].notna().sum() < 60
     rows = CellRows.read(open_training(cells, encoder.transform, "the test"), encoder.transform)
@@ -119,17 +121,17 @@ def test_a_type_with_one_cell_is_kept_for_training(cells, encoder):
     labels = cells.obs["cell_type"].astype(object).to_numpy(copy=True)
     labels[11] = "rare"
     cells.obs["cell_type"] = labels
-    sq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0.9)
-    assert encoder.head.types == ("rare", "type 0", "type 1", "type 2")
+    scq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0.9)
+    assert encoder.classifier.types == ("rare", "type 0", "type 1", "type 2")
     assert cells.obs["scquery_split"].iloc[11] == "train"
     assert all(np.isfinite(array).all() for array in weights(encoder))
 
 
 def test_it_can_be_called_again_with_other_labels(cells, encoder):
-    encoder.head = Head(np.ones((3, 3), np.float32), np.zeros(3, np.float32), ("a", "b", "c"))
-    sq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "batch"}))
-    assert encoder.head.types == ("batch 0", "batch 1")
-    assert encoder.head.kernel.shape == (3, 2)
+    encoder.classifier = Classifier(np.ones((3, 3), np.float32), np.zeros(3, np.float32), ("a", "b", "c"))
+    scq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "batch"}))
+    assert encoder.classifier.types == ("batch 0", "batch 1")
+    assert encoder.classifier.kernel.shape == (3, 2)
     assert encoder.discriminant.means.shape == (2, 20)
 
 
@@ -138,7 +140,7 @@ def test_a_missing_label_of_any_kind_is_none(cells, encoder, asked, missing):
     labels = cells.obs["cell_type"].astype(object).to_numpy(copy=True)
     labels[[0, 4]] = missing
     cells.obs["cell_type"] = labels
-    sq.tl.finetune(cells, encoder, **QUICK)
+    scq.tl.finetune(cells, encoder, **QUICK)
     expected = np.arange(60) % 3
     expected[[0, 4]] = -1
     np.testing.assert_array_equal(asked[0].labels, expected)
@@ -148,21 +150,21 @@ def test_a_missing_label_of_any_kind_is_none(cells, encoder, asked, missing):
 
 def test_labels_of_other_types_than_text(cells, encoder, asked):
     cells.obs["cluster"] = cells.obs["cell_type"].cat.codes.astype(int) + 9
-    sq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "cluster"}))
+    scq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "cluster"}))
     # In the order of text, as everywhere.
-    assert encoder.head.types == ("10", "11", "9")
+    assert encoder.classifier.types == ("10", "11", "9")
     np.testing.assert_array_equal(asked[0].labels, np.tile([2, 0, 1], 20))
 
 
 def test_unused_categories_are_no_types(cells, encoder, asked):
     cells.obs["cell_type"] = cells.obs["cell_type"].cat.add_categories("gone")
-    sq.tl.finetune(cells, encoder, **QUICK)
+    scq.tl.finetune(cells, encoder, **QUICK)
     assert asked[0].types == ("type 0", "type 1", "type 2")
 
 
 def test_held_out_cells_come_from_every_type_in_every_batch(cells, encoder, asked):
     cells.obs["batch"] = pd.Categorical(np.where(np.arange(60) < 30, "one", "two"))
-    sq.tl.finetune(cells, encoder, **QUICK, batch_key="batch", validation_fraction=0.2)
+    scq.tl.finetune(cells, encoder, **QUICK, batch_key="batch", validation_fraction=0.2)
     held_out = cells.obs[cells.obs["scquery_split"] == "validation"]
     assert held_out.groupby(["cell_type", "batch"], observed=True).size().tolist() == [2] * 6
     assert encoder.parameters["finetune"]["batch_key"] == "batch"
@@ -170,13 +172,13 @@ def test_held_out_cells_come_from_every_type_in_every_batch(cells, encoder, aske
 
 
 def test_nothing_held_out(cells, encoder, asked):
-    sq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0)
+    scq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0)
     assert (cells.obs["scquery_split"] == "train").all()
     assert not asked[0].held_out.any()
 
 
 def test_key_added_names_the_split(cells, encoder, asked):
-    sq.tl.finetune(cells, encoder, **QUICK, key_added="mine")
+    scq.tl.finetune(cells, encoder, **QUICK, key_added="mine")
     assert "mine_split" in cells.obs
     assert "scquery_split" not in cells.obs
 
@@ -194,7 +196,7 @@ def test_settings_are_passed_on_and_recorded(cells, encoder, asked):
         "learning_rate": 0.02,
         "random_state": 3,
     }
-    sq.tl.finetune(cells, encoder, label_key="cell_type", **settings, progress=False)
+    scq.tl.finetune(cells, encoder, label_key="cell_type", **settings, progress=False)
     assert {name: getattr(asked[0], name) for name in settings} == settings
     recorded = encoder.parameters["finetune"]
     assert {name: recorded[name] for name in settings} == settings
@@ -204,9 +206,9 @@ def test_settings_are_passed_on_and_recorded(cells, encoder, asked):
 def test_a_step_takes_by_default_what_the_labelled_cells_make(make_adata, make_encoder, asked):
     adata = make_adata(2200, 6)
     adata.obs["cell_type"] = adata.obs["cell_type"].where(np.arange(2200) >= 600)
-    sq.pp.normalize(adata)
+    scq.pp.normalize(adata)
     encoder = make_encoder(adata)
-    sq.tl.finetune(adata, encoder, **(QUICK | {"batch_size": None}))
+    scq.tl.finetune(adata, encoder, **(QUICK | {"batch_size": None}))
     # 1,600 of 2,200 cells have a label, and make 32 steps of 50.
     assert asked[0].batch_size == encoder.parameters["finetune"]["batch_size"] == 50
 
@@ -217,9 +219,9 @@ def test_a_step_takes_by_default_what_the_labelled_cells_make(make_adata, make_e
 def refused(cells, encoder, error, match, **arguments):
     before, columns = copy.deepcopy(encoder), list(cells.obs)
     with pytest.raises(error, match=match):
-        sq.tl.finetune(cells, encoder, **(QUICK | arguments))
+        scq.tl.finetune(cells, encoder, **(QUICK | arguments))
     assert same(encoder, before)
-    assert encoder.head is None
+    assert encoder.classifier is None
     assert (encoder.history, encoder.parameters) == (before.history, before.parameters)
     assert list(cells.obs) == columns
 
@@ -231,7 +233,7 @@ def test_fewer_than_two_types_are_refused(cells, encoder, labels):
     refused(
         cells,
         encoder,
-        sq.ArgumentError,
+        scq.ArgumentError,
         rf"`label_key='cell_type'` must give at least two cell types\. Received {received} cells have a label\); label",
     )
 
@@ -241,28 +243,28 @@ def test_fewer_than_two_types_are_refused(cells, encoder, labels):
     [
         (
             {"label_key": "type"},
-            sq.MissingKeyError,
+            scq.MissingKeyError,
             r"`label_key='type'` is not a column of `adata\.obs`\. Expected one of 'cell_t",
         ),
-        ({"batch_key": "donor"}, sq.MissingKeyError, r"`batch_key='donor'` is not a column of `adata\.obs`"),
-        ({"label_smoothing": 1}, sq.ArgumentError, r"`label_smoothing` must be a number in \[0, 1\)\. Received 1"),
+        ({"batch_key": "donor"}, scq.MissingKeyError, r"`batch_key='donor'` is not a column of `adata\.obs`"),
+        ({"label_smoothing": 1}, scq.ArgumentError, r"`label_smoothing` must be a number in \[0, 1\)\. Received 1"),
         (
             {"corruption_level": -0.1},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"`corruption_level` must be a number in \[0, 1\)\. Received -0\.1",
         ),
-        ({"dropout": 1.0}, sq.ArgumentError, r"`dropout` must be a number in \[0, 1\)\. Received 1\.0"),
-        ({"validation_fraction": 1.0}, sq.ArgumentError, r"`validation_fraction` must be a number in \[0, 1\)"),
+        ({"dropout": 1.0}, scq.ArgumentError, r"`dropout` must be a number in \[0, 1\)\. Received 1\.0"),
+        ({"validation_fraction": 1.0}, scq.ArgumentError, r"`validation_fraction` must be a number in \[0, 1\)"),
         (
             {"class_weight_power": 2},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"`class_weight_power` must be a number in \[0, 1\]\. Received 2",
         ),
-        ({"learning_rate": -1}, sq.ArgumentError, r"`learning_rate` must be a number in \(0, inf\)\. Received -1"),
-        ({"epochs": 0}, sq.ArgumentError, "`epochs` must be an integer of at least 1. Received 0"),
-        ({"patience": None}, sq.ArgumentError, "`patience` must be an integer of at least 1. Received None"),
-        ({"batch_size": True}, sq.ArgumentError, "`batch_size` must be an integer of at least 1. Received True"),
-        ({"random_state": "x"}, sq.ArgumentError, "`random_state` must be an integer of at least 0. Received 'x'"),
+        ({"learning_rate": -1}, scq.ArgumentError, r"`learning_rate` must be a number in \(0, inf\)\. Received -1"),
+        ({"epochs": 0}, scq.ArgumentError, "`epochs` must be an integer of at least 1. Received 0"),
+        ({"patience": None}, scq.ArgumentError, "`patience` must be an integer of at least 1. Received None"),
+        ({"batch_size": True}, scq.ArgumentError, "`batch_size` must be an integer of at least 1. Received True"),
+        ({"random_state": "x"}, scq.ArgumentError, "`random_state` must be an integer of at least 0. Received 'x'"),
     ],
 )
 def test_wrong_arguments_are_refused(cells, encoder, arguments, error, match):
@@ -272,24 +274,24 @@ def test_wrong_arguments_are_refused(cells, encoder, arguments, error, match):
 def test_counts_are_needed(cells, encoder):
     del cells.layers["counts"]
     refused(
-        cells, encoder, sq.NotFittedError, r'`tl\.finetune` trains on `adata\.layers\["counts"\]`, which is not there'
+        cells, encoder, scq.NotFittedError, r'`tl\.finetune` trains on `adata\.layers\["counts"\]`, which is not there'
     )
 
 
 def test_the_encoders_genes_are_needed(cells, encoder):
     fewer = cells[:, cells.var_names != encoder.genes[3]].copy()
-    refused(fewer, encoder, sq.NotFittedError, r"`tl\.finetune` needs all 20 model genes\. 1 that")
+    refused(fewer, encoder, scq.NotFittedError, r"`tl\.finetune` needs all 20 model genes\. 1 that")
 
 
 def test_an_encoder_is_needed(cells):
     with pytest.raises(
-        sq.ArgumentError, match=r"`tl\.finetune` needs the encoder of `sq\.tl\.pretrain`\. Received NoneType"
+        scq.ArgumentError, match=r"`tl\.finetune` needs the encoder of `scq\.tl\.pretrain`\. Received NoneType"
     ):
-        sq.tl.finetune(cells, None, **QUICK)
+        scq.tl.finetune(cells, None, **QUICK)
 
 
 def test_numpy_scalars_are_recorded_as_plain_values(cells, encoder):
-    sq.tl.finetune(
+    scq.tl.finetune(
         cells,
         encoder,
         **(QUICK | {"epochs": np.int64(1), "random_state": np.int64(0), "learning_rate": np.float32(1e-3)}),
@@ -297,7 +299,7 @@ def test_numpy_scalars_are_recorded_as_plain_values(cells, encoder):
     assert json.loads(json.dumps(encoder.parameters))["finetune"]["epochs"] == 1
 
 
-# Losses beside the head's.
+# Losses beside the classifier's.
 
 
 @pytest.fixture
@@ -313,16 +315,16 @@ def recorded(encoder):
 
 
 def test_without_further_losses_there_is_the_head_alone(cells, encoder, asked):
-    sq.tl.finetune(cells, encoder, **QUICK)
+    scq.tl.finetune(cells, encoder, **QUICK)
     assert asked[0].objective.is_plain
     assert asked[0].batches is None
     kept = recorded(encoder)
-    assert (kept["metric_loss"], kept["batch_invariance"], kept["margin"]) == (None, 0, 0.5)
+    assert (kept["metric_loss"], kept["adversarial_weight"], kept["margin"]) == (None, 0, 0.5)
 
 
 def test_the_objective_is_passed_on_and_recorded(batches, encoder, asked):
-    settings = {"metric_loss": "contrastive", "metric_weight": 0.2, "margin": 0.3, "batch_invariance": 0.1}
-    sq.tl.finetune(batches, encoder, **QUICK, **settings, batch_key="donor")
+    settings = {"metric_loss": "contrastive", "metric_weight": 0.2, "margin": 0.3, "adversarial_weight": 0.1}
+    scq.tl.finetune(batches, encoder, **QUICK, **settings, batch_key="donor")
     objective = asked[0].objective
     assert {name: getattr(objective, name) for name in settings} == pytest.approx(settings)
     np.testing.assert_array_equal(asked[0].batches, np.repeat([0, 1], 30))
@@ -333,7 +335,7 @@ def test_the_objective_is_passed_on_and_recorded(batches, encoder, asked):
     ("masking", "low", "high"), [(0.5, 0.0, 0.5), ((0.25, 0.75), 0.25, 0.75), ([0.5, 0.5], 0.5, 0.5), (0, 0, 0)]
 )
 def test_gene_masking_is_a_share_or_a_pair(cells, encoder, asked, masking, low, high):
-    sq.tl.finetune(cells, encoder, **QUICK, gene_masking=masking)
+    scq.tl.finetune(cells, encoder, **QUICK, gene_masking=masking)
     assert (asked[0].gene_masking_from, asked[0].gene_masking) == (low, high)
     assert (recorded(encoder)["gene_masking_from"], recorded(encoder)["gene_masking"]) == (low, high)
 
@@ -343,35 +345,35 @@ def test_gene_masking_is_a_share_or_a_pair(cells, encoder, asked, masking, low, 
 @pytest.mark.parametrize("weight", [0.5, 1])
 def test_metric_losses_train(cells, encoder, loss, weight):
     before = copy.deepcopy(encoder)
-    sq.tl.finetune(cells, encoder, **QUICK, metric_loss=loss, metric_weight=weight)
-    losses = {"total_loss", "loss", "code_loss", "accuracy"}
+    scq.tl.finetune(cells, encoder, **QUICK, metric_loss=loss, metric_weight=weight)
+    losses = {"total_loss", "loss", "latent_loss", "accuracy"}
     assert set(encoder.history["finetune"]) == losses | {f"val_{name}" for name in losses}
     assert all(np.isfinite(values).all() for values in encoder.history["finetune"].values())
     assert all((a.kernel != b.kernel).any() for a, b in zip(encoder.layers, before.layers, strict=True))
-    assert encoder.head.types == ("type 0", "type 1", "type 2")
+    assert encoder.classifier.types == ("type 0", "type 1", "type 2")
     assert recorded(encoder)["metric_loss"] == loss
 
 
 @pytest.mark.usefixtures("eager")
 def test_batch_invariance_trains(batches, encoder):
     before, other = copy.deepcopy(encoder), copy.deepcopy(encoder)
-    sq.tl.finetune(batches, encoder, **QUICK, batch_key="donor", batch_invariance=0.5)
+    scq.tl.finetune(batches, encoder, **QUICK, batch_key="donor", adversarial_weight=0.5)
     losses = {"total_loss", "loss", "batch_loss", "accuracy"}
     assert set(encoder.history["finetune"]) == losses | {f"val_{name}" for name in losses}
     # What told batches apart is not kept.
     assert [layer.kernel.shape for layer in encoder.layers] == [layer.kernel.shape for layer in before.layers]
-    assert encoder.head.kernel.shape == (3, 3)
-    sq.tl.finetune(batches, other, **QUICK, batch_key="donor")
+    assert encoder.classifier.kernel.shape == (3, 3)
+    scq.tl.finetune(batches, other, **QUICK, batch_key="donor")
     assert not same(encoder, other)
     assert set(other.history["finetune"]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
 
 
 @pytest.mark.usefixtures("eager")
 def test_all_losses_at_once(batches, encoder):
-    sq.tl.finetune(
-        batches, encoder, **QUICK, metric_loss="triplet", margin=1.0, batch_key="donor", batch_invariance=0.5
+    scq.tl.finetune(
+        batches, encoder, **QUICK, metric_loss="triplet", margin=1.0, batch_key="donor", adversarial_weight=0.5
     )
-    assert {"total_loss", "loss", "code_loss", "batch_loss", "accuracy"} < set(encoder.history["finetune"])
+    assert {"total_loss", "loss", "latent_loss", "batch_loss", "accuracy"} < set(encoder.history["finetune"])
     assert json.loads(json.dumps(encoder.history)) == encoder.history
 
 
@@ -379,7 +381,7 @@ def test_missing_labels_stay_out_of_balanced_batches(batches, encoder, asked):
     labels = batches.obs["cell_type"].astype(object).to_numpy(copy=True)
     labels[:7] = np.nan
     batches.obs["cell_type"] = labels
-    sq.tl.finetune(batches, encoder, **QUICK, metric_loss="triplet", batch_key="donor", batch_invariance=1)
+    scq.tl.finetune(batches, encoder, **QUICK, metric_loss="triplet", batch_key="donor", adversarial_weight=1)
     assert (asked[0].labels[:7] == -1).all()
     assert len(asked[0].batches) == len(asked[0].labels) == 60
 
@@ -395,7 +397,7 @@ TABLE = pd.DataFrame(
 def test_a_table_of_margins_is_put_in_the_order_of_the_types(cells, encoder, asked):
     # The columns in yet another order than the rows, and a type that the labels lack.
     table = TABLE[["other", "type 1", "type 2", "type 0"]]
-    sq.tl.finetune(cells, encoder, **QUICK, metric_loss="triplet", margin=table)
+    scq.tl.finetune(cells, encoder, **QUICK, metric_loss="triplet", margin=table)
     expected = [[0, 3, 1], [3, 0, 2], [1, 2, 0]]
     np.testing.assert_array_equal(asked[0].objective.margin, expected)
     assert recorded(encoder)["margin"] == expected
@@ -406,9 +408,9 @@ def test_a_table_of_margins_trains(cells, encoder):
     margins = {"number": 0.7, "table of one number": TABLE * 0 + 0.7, "wide": TABLE}
     results = {name: copy.deepcopy(encoder) for name in margins}
     for name, margin in margins.items():
-        sq.tl.finetune(cells, results[name], **QUICK, metric_loss="contrastive", margin=margin)
+        scq.tl.finetune(cells, results[name], **QUICK, metric_loss="contrastive", margin=margin)
     assert same(results["number"], results["table of one number"])
-    losses = {name: result.history["finetune"]["code_loss"][0] for name, result in results.items()}
+    losses = {name: result.history["finetune"]["latent_loss"][0] for name, result in results.items()}
     assert losses["wide"] > losses["number"] + 0.1
 
 
@@ -419,7 +421,7 @@ def test_a_table_of_margins_trains(cells, encoder):
         ({"metric_loss": True}, "`metric_loss` must be one of 'triplet', 'contrastive'. Received True"),
         (
             {"metric_loss": "triplet", "metric_weight": 0},
-            r"`metric_weight` must be in \(0, 1\]\. Received 0; leave `metric_loss` out for the head's loss alone",
+            r"`metric_weight` must be in \(0, 1\]\. Received 0; leave `metric_loss` out for the classifier's loss alone",
         ),
         ({"metric_weight": 1.5}, r"`metric_weight` must be a number in \[0, 1\]\. Received 1\.5"),
         ({"metric_weight": "half"}, r"`metric_weight` must be a number in \[0, 1\]\. Received 'half'"),
@@ -434,16 +436,16 @@ def test_a_table_of_margins_trains(cells, encoder):
         ({"margin": TABLE.iloc[1:, 1:]}, "`margin` needs a row and a column for each type. Received none for 'type 2'"),
         ({"margin": TABLE.iloc[:, [0, 3]]}, "Received none for 'type 0', 'type 1'; add them, or give one number"),
         ({"margin": TABLE.iloc[[0, 1], :]}, "`margin` needs a row and a column .* Received none for 'type 1'; add"),
-        ({"batch_invariance": -1}, r"`batch_invariance` must be a number in \[0, inf\)\. Received -1"),
-        ({"batch_invariance": np.inf}, r"`batch_invariance` must be a number in \[0, inf\)\. Received inf"),
-        ({"batch_invariance": True}, r"`batch_invariance` must be a number in \[0, inf\)\. Received True"),
+        ({"adversarial_weight": -1}, r"`adversarial_weight` must be a number in \[0, inf\)\. Received -1"),
+        ({"adversarial_weight": np.inf}, r"`adversarial_weight` must be a number in \[0, inf\)\. Received inf"),
+        ({"adversarial_weight": True}, r"`adversarial_weight` must be a number in \[0, inf\)\. Received True"),
         (
-            {"batch_invariance": 0.5},
-            "`batch_invariance` needs a `batch_key` with at least two batches of labelled cells. Received None; name",
+            {"adversarial_weight": 0.5},
+            "`adversarial_weight` needs a `batch_key` with at least two batches of labelled cells. Received None; name",
         ),
         (
-            {"batch_invariance": 0.5, "batch_key": "one"},
-            "`batch_invariance` needs a `batch_key` with at least two batches of labelled cells. Received 'one' with",
+            {"adversarial_weight": 0.5, "batch_key": "one"},
+            "`adversarial_weight` needs a `batch_key` with at least two batches of labelled cells. Received 'one' with",
         ),
         ({"gene_masking": 1.0}, r"`gene_masking` must be a number in \[0, 1\)\. Received 1\.0"),
         (
@@ -456,7 +458,7 @@ def test_a_table_of_margins_trains(cells, encoder):
 )
 def test_wrong_losses_are_refused(cells, encoder, arguments, match):
     cells.obs["one"] = "batch"
-    refused(cells, encoder, sq.ArgumentError, match, **arguments)
+    refused(cells, encoder, scq.ArgumentError, match, **arguments)
 
 
 def test_batches_of_cells_that_are_not_trained_on_are_no_batches(batches, encoder):
@@ -467,16 +469,16 @@ def test_batches_of_cells_that_are_not_trained_on_are_no_batches(batches, encode
     refused(
         batches,
         encoder,
-        sq.ArgumentError,
-        "`batch_invariance` needs a `batch_key` with at least two batches",
+        scq.ArgumentError,
+        "`adversarial_weight` needs a `batch_key` with at least two batches",
         batch_key="donor",
-        batch_invariance=0.5,
+        adversarial_weight=0.5,
     )
 
 
 def test_labels_that_are_not_text_have_margins_too(cells, encoder, asked):
     cells.obs["cluster"] = cells.obs["cell_type"].cat.codes.astype(int) + 9
     table = pd.DataFrame([[0, 1, 2], [1, 0, 3], [2, 3, 0]], index=[9, 10, 11], columns=[9, 10, 11], dtype=float)
-    sq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "cluster"}), metric_loss="triplet", margin=table)
+    scq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "cluster"}), metric_loss="triplet", margin=table)
     # In the order of text: 10, 11, 9.
     np.testing.assert_array_equal(asked[0].objective.margin, [[0, 3, 1], [3, 0, 2], [1, 2, 0]])

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import loaders
 from scquery_ae.loaders import CellRows, GeneColumns, ScratchRows, open_training
 
@@ -34,13 +34,13 @@ class Made:
     """What a run leaves behind."""
 
     genes: list
-    encoder: sq.Encoder
+    encoder: scq.Encoder
     embedding: np.ndarray
-    evidence: np.ndarray
+    decision: np.ndarray
     neighbors: np.ndarray
     labels: pd.Series
     confidence: np.ndarray
-    replayed: list
+    kept: list
 
 
 def cells(make_adata, fmt="csr"):
@@ -52,26 +52,26 @@ def cells(make_adata, fmt="csr"):
 
 def run(adata, query, *, normalize=None, **pretrain):
     """Normalise, train, build and ask."""
-    sq.pp.normalize(adata, **{"n_top_genes": 40, "batch_key": "batch", **(normalize or {})})
+    scq.pp.normalize(adata, **{"n_top_genes": 40, "batch_key": "batch", **(normalize or {})})
     settings = {"layer_sizes": (8, 4), "epochs": 2, "batch_size": 32, "progress": False, **pretrain}
-    encoder = sq.tl.pretrain(adata, **settings)
-    sq.tl.finetune(
+    encoder = scq.tl.pretrain(adata, **settings)
+    scq.tl.finetune(
         adata, encoder, label_key="cell_type", epochs=3, batch_size=32, validation_fraction=0.3, progress=False
     )
-    sq.tl.embed(adata, encoder)
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    scq.tl.embed(adata, encoder)
+    reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     np.testing.assert_allclose(reference.embedding, adata.obsm["X_scquery"], atol=1e-5)
-    sq.tl.query(query, reference)
+    scq.tl.query(query, reference)
     return Made(
         genes=list(encoder.genes),
         encoder=encoder,
         embedding=adata.obsm["X_scquery"],
-        evidence=np.asarray(reference.evidence),
+        decision=np.asarray(reference.decision),
         neighbors=query.obsm["scquery_neighbors"],
         labels=query.obs["scquery_label"],
         confidence=query.obs["scquery_confidence"].to_numpy(),
-        replayed=[array.shape for array in (reference.replay_cells.counts,)]
-        if hasattr(reference.replay_cells, "counts")
+        kept=[array.shape for array in (reference.simulation_cells.counts,)]
+        if hasattr(reference.simulation_cells, "counts")
         else [],
     )
 
@@ -84,14 +84,14 @@ def assert_same(received, expected, *, exactly):
     for name, array in vars(expected.encoder.discriminant).items():
         fitted = getattr(received.encoder.discriminant, name)
         np.testing.assert_allclose(fitted, array, rtol=0 if exactly else 1e-3, atol=0 if exactly else 1e-3)
-    assert_arrays(received.evidence, expected.evidence, exactly)
+    assert_arrays(received.decision, expected.decision, exactly)
     assert received.encoder.history == expected.encoder.history or not exactly
     assert_arrays(received.embedding, expected.embedding, exactly)
     assert list(received.labels.astype(str)) == list(expected.labels.astype(str))
     assert_arrays(received.confidence, expected.confidence, exactly)
     if exactly:
         np.testing.assert_array_equal(received.neighbors, expected.neighbors)
-    assert received.replayed == expected.replayed
+    assert received.kept == expected.kept
 
 
 def assert_arrays(one, other, exactly):
@@ -117,12 +117,12 @@ def as_backed(adata, folder, rows=4096):
 
 def as_lazy_h5ad(adata, folder, rows=4096):
     adata.write_h5ad(folder / "a.h5ad")
-    return sq.read_lazy(folder / "a.h5ad", rows=rows)
+    return scq.read_lazy(folder / "a.h5ad", rows=rows)
 
 
 def as_lazy_zarr(adata, folder, rows=4096):
     adata.write_zarr(folder / "a.zarr")
-    return sq.read_lazy(folder / "a.zarr", rows=rows)
+    return scq.read_lazy(folder / "a.zarr", rows=rows)
 
 
 def as_dask(adata, folder, rows=4096):
@@ -143,7 +143,7 @@ def as_lazy_files(adata, folder, rows=4096):
     for i, part in enumerate(parts):
         order = np.arange(N_GENES) if i == 0 else np.random.default_rng(i).permutation(N_GENES)
         part[:, order].copy().write_h5ad(folder / f"{i}.h5ad")
-    return sq.read_lazy([folder / f"{i}.h5ad" for i in range(3)], rows=rows)
+    return scq.read_lazy([folder / f"{i}.h5ad" for i in range(3)], rows=rows)
 
 
 WAYS = {
@@ -188,7 +188,7 @@ def test_small_blocks_give_the_same(make_adata, query, tmp_path, expected_runs, 
 
 SETTINGS = [
     {"loss": "negative_binomial"},
-    {"loss": "poisson", "corrupted_weight": 2.0, "untouched_weight": 0.5},
+    {"loss": "poisson", "corrupted_weight": 2.0, "uncorrupted_weight": 0.5},
     {"gene_masking": 0.5},
     {"module": "rbm"},
     {"module": ("pca", "tied")},
@@ -204,8 +204,8 @@ def test_all_ways_to_train_read_files(make_adata, tmp_path, settings):
     adata = cells(make_adata)
     encoders = []
     for each in (as_lazy_h5ad(adata, tmp_path), adata):
-        sq.pp.normalize(each, **normalize)
-        encoders.append(sq.tl.pretrain(each, **settings))
+        scq.pp.normalize(each, **normalize)
+        encoders.append(scq.tl.pretrain(each, **settings))
     read, expected = encoders
     assert list(read.genes) == list(expected.genes)
     assert read.history == expected.history
@@ -224,8 +224,8 @@ def test_counts_in_a_layer_of_the_file(make_adata, query, tmp_path, expected_run
     adata.X = adata.X.log1p()
     adata.uns["log1p"] = {"base": None}
     opened = WAYS[way](adata, tmp_path)
-    with pytest.raises(sq.InputStateError, match=r"`pp\.normalize` needs counts"):
-        sq.pp.normalize(opened)
+    with pytest.raises(scq.InputStateError, match=r"`pp\.normalize` needs counts"):
+        scq.pp.normalize(opened)
     received, expected = run(opened, query, normalize={"layer": "umi"}), expected_runs["x"]
     for one, other in zip(received.encoder.layers, expected.encoder.layers, strict=True):
         np.testing.assert_array_equal(one.kernel, other.kernel)
@@ -242,8 +242,8 @@ def test_a_layer_never_goes_into_the_x_of_a_file_that_may_be_written_to(make_ada
     adata.write_h5ad(tmp_path / "a.h5ad")
     content = (tmp_path / "a.h5ad").read_bytes()
     opened = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r+")
-    sq.pp.normalize(opened, layer="umi", n_top_genes=20)
-    sq.tl.pretrain(opened, layer_sizes=(4,), epochs=1, progress=False)
+    scq.pp.normalize(opened, layer="umi", n_top_genes=20)
+    scq.tl.pretrain(opened, layer_sizes=(4,), epochs=1, progress=False)
     opened.file.close()
     with h5py.File(tmp_path / "a.h5ad") as file, h5py.File.in_memory(content) as old:
         np.testing.assert_array_equal(file["X/data"][:], old["X/data"][:])
@@ -258,33 +258,33 @@ def test_matrices_by_columns_on_disk(make_adata, query, tmp_path, expected_runs)
 
 
 def test_a_query_in_files(make_adata, query, tmp_path, trained):
-    sq.tl.query(in_memory := make_adata(30, 120, seed=4), trained.reference)
+    scq.tl.query(in_memory := make_adata(30, 120, seed=4), trained.reference)
     adata = make_adata(30, 120, seed=4)
     adata.write_h5ad(tmp_path / "a.h5ad")
     for opened in (
-        sq.read_lazy(tmp_path / "a.h5ad"),
-        sq.read_lazy(tmp_path / "a.h5ad", rows=7),
+        scq.read_lazy(tmp_path / "a.h5ad"),
+        scq.read_lazy(tmp_path / "a.h5ad", rows=7),
         anndata.read_h5ad(tmp_path / "a.h5ad", backed="r"),
     ):
-        sq.tl.query(opened, trained.reference)
+        scq.tl.query(opened, trained.reference)
         pd.testing.assert_frame_equal(opened.obs, in_memory.obs, rtol=1e-4)
         np.testing.assert_allclose(opened.obsm["X_scquery"], in_memory.obsm["X_scquery"], atol=1e-5)
-        sq.pp.check(opened, trained.reference)
+        scq.pp.check(opened, trained.reference)
 
 
 @pytest.mark.parametrize("way", ["backed", "lazy-h5ad", "dask"])
 def test_normalised_cells_can_be_written_and_trained_on_later(make_adata, tmp_path, way):
     adata = cells(make_adata)
     opened = WAYS[way](adata, tmp_path)
-    sq.pp.normalize(opened, n_top_genes=40)
+    scq.pp.normalize(opened, n_top_genes=40)
     opened.write_h5ad(tmp_path / "out.h5ad")
     written = anndata.read_h5ad(tmp_path / "out.h5ad")
     np.testing.assert_array_equal(whole(written.X), whole(adata.X))
     assert list(written.var["highly_variable"]) == list(opened.var["highly_variable"])
     settings = {"layer_sizes": (4,), "epochs": 1, "progress": False}
-    expected = sq.tl.pretrain(opened, **settings).layers[0].kernel
-    for again in (written, sq.read_lazy(tmp_path / "out.h5ad"), opened.to_memory()):
-        np.testing.assert_array_equal(sq.tl.pretrain(again, **settings).layers[0].kernel, expected)
+    expected = scq.tl.pretrain(opened, **settings).layers[0].kernel
+    for again in (written, scq.read_lazy(tmp_path / "out.h5ad"), opened.to_memory()):
+        np.testing.assert_array_equal(scq.tl.pretrain(again, **settings).layers[0].kernel, expected)
 
 
 def test_a_view_of_lazy_cells_becomes_cells_of_its_own(make_adata, tmp_path):
@@ -292,7 +292,7 @@ def test_a_view_of_lazy_cells_becomes_cells_of_its_own(make_adata, tmp_path):
     view, copy = lazy[::2], lazy[::2].copy()
     assert view.is_view
     for part in (view, copy):
-        sq.pp.normalize(part, n_top_genes=20)
+        scq.pp.normalize(part, n_top_genes=20)
     assert not view.is_view
     assert list(view.var["highly_variable"]) == list(copy.var["highly_variable"])
     assert isinstance(view.X, da.Array)
@@ -308,10 +308,10 @@ def test_what_normalize_does_in_memory_alone(make_adata, tmp_path, argument, way
     opened = WAYS[way](adata, tmp_path)
     for layer in (None, "umi"):
         with pytest.raises(
-            sq.ArgumentError,
+            scq.ArgumentError,
             match=rf"`{argument}=True` is for cells in memory\. Received {kind}.*`adata\.to_memory\(\)`",
         ):
-            sq.pp.normalize(opened, layer=layer, **{argument: True})
+            scq.pp.normalize(opened, layer=layer, **{argument: True})
 
 
 @pytest.mark.parametrize("way", ["backed", "lazy-h5ad", "dask"])
@@ -319,16 +319,16 @@ def test_empty_cells_and_odd_values_are_found_in_files(make_adata, tmp_path, way
     adata = cells(make_adata)
     adata.X = sparse.diags(np.isin(np.arange(N_OBS), [3, 77], invert=True).astype("float32")).tocsr() @ adata.X
     with pytest.raises(
-        sq.InputStateError, match=r"at least one count in every cell\. Received 2 of 120 .*'cell3', 'cell77'"
+        scq.InputStateError, match=r"at least one count in every cell\. Received 2 of 120 .*'cell3', 'cell77'"
     ):
-        sq.pp.normalize(WAYS[way](adata, tmp_path))
+        scq.pp.normalize(WAYS[way](adata, tmp_path))
     adata = cells(make_adata)
     adata.X.data[-1] = np.nan
-    with pytest.raises(sq.InputStateError, match=r"needs finite values\. Received 1 NaN"):
-        sq.pp.normalize(WAYS[way](adata, tmp_path))
+    with pytest.raises(scq.InputStateError, match=r"needs finite values\. Received 1 NaN"):
+        scq.pp.normalize(WAYS[way](adata, tmp_path))
     adata.X.data[-1] = -1
-    with pytest.raises(sq.InputStateError, match="never negative"):
-        sq.pp.normalize(WAYS[way](adata, tmp_path))
+    with pytest.raises(scq.InputStateError, match="never negative"):
+        scq.pp.normalize(WAYS[way](adata, tmp_path))
 
 
 @pytest.mark.parametrize("way", ["backed", "lazy-h5ad", "memory"])
@@ -349,13 +349,13 @@ def test_an_interrupted_normalize_leaves_the_cells_as_they_were(make_adata, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(GeneColumns, "chunks", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            sq.pp.normalize(opened, n_top_genes=20)
+            scq.pp.normalize(opened, n_top_genes=20)
     assert len(calls) == number
     np.testing.assert_array_equal(whole(opened.X), whole(before))
     assert list(opened.var.columns) == ["ensembl"]
     assert dict(opened.uns) == {}
     assert [name for name in opened.layers if name] == []
-    sq.pp.normalize(opened, n_top_genes=20)
+    scq.pp.normalize(opened, n_top_genes=20)
 
 
 # What is kept where.
@@ -365,7 +365,7 @@ def test_an_interrupted_normalize_leaves_the_cells_as_they_were(make_adata, tmp_
 def test_rows_of_files_lie_in_a_temporary_file(make_adata, tmp_path, way):
     adata = cells(make_adata)
     opened = adata if way == "memory" else WAYS[way](adata, tmp_path)
-    sq.pp.normalize(opened, n_top_genes=40)
+    scq.pp.normalize(opened, n_top_genes=40)
     transform = loaders.fitted_transform(opened, "f")
     columns = open_training(opened, transform, "f")
     rows = CellRows.read(columns, transform)
@@ -383,14 +383,14 @@ def test_rows_of_files_lie_in_a_temporary_file(make_adata, tmp_path, way):
 
 def test_training_on_a_full_disk(make_adata, tmp_path, monkeypatch):
     opened = as_lazy_h5ad(cells(make_adata), tmp_path)
-    sq.pp.normalize(opened, n_top_genes=40)
+    scq.pp.normalize(opened, n_top_genes=40)
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loaders.scratch.tempfile, "TemporaryFile", full)
-    with pytest.raises(sq.StorageError, match=r"No space left on device.*set `TMPDIR` to a folder with room"):
-        sq.tl.pretrain(opened, layer_sizes=(4,), epochs=1, progress=False)
+    with pytest.raises(scq.StorageError, match=r"No space left on device.*set `TMPDIR` to a folder with room"):
+        scq.tl.pretrain(opened, layer_sizes=(4,), epochs=1, progress=False)
 
 
 # Memory.

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import special, stats
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.nn import GaussianNoise, MaskingNoise, NoCorruption, SaltAndPepperNoise, fitting
-from scquery_ae.training import PanelNoise
+from scquery_ae.training import GenePanelDropout
 
 QUICK = {"layer_sizes": (6, 3), "epochs": 1, "batch_size": 32, "progress": False}
 
@@ -20,13 +20,13 @@ QUICK = {"layer_sizes": (6, 3), "epochs": 1, "batch_size": 32, "progress": False
 @pytest.fixture(scope="module")
 def normalized(make_adata):
     adata = make_adata(60, 30)
-    sq.pp.normalize(adata, n_top_genes=20)
+    scq.pp.normalize(adata, n_top_genes=20)
     return adata
 
 
 @pytest.fixture(scope="module")
 def first(normalized):
-    return sq.tl.pretrain(normalized, **QUICK)
+    return scq.tl.pretrain(normalized, **QUICK)
 
 
 def weights(encoder):
@@ -38,13 +38,13 @@ def same(one, other):
 
 
 def test_what_comes_back(normalized, first):
-    assert isinstance(first, sq.Encoder)
+    assert isinstance(first, scq.Encoder)
     assert [layer.kernel.shape for layer in first.layers] == [(20, 6), (6, 3)]
     assert [layer.bias.shape for layer in first.layers] == [(6,), (3,)]
     assert {array.dtype for array in weights(first)} == {np.dtype("float32")}
     assert [layer.activation for layer in first.layers] == ["relu", "linear"]
     assert first.n_latent == 3
-    assert first.head is None
+    assert first.classifier is None
     assert list(first.genes) == list(normalized.var_names[normalized.var["highly_variable"]])
     np.testing.assert_array_equal(first.transform.mean, normalized.uns["scquery_transform"]["mean"])
     assert [sorted(layer) for layer in first.history["pretrain"]] == [["loss", "val_loss"]] * 2
@@ -60,11 +60,11 @@ def test_labels_are_not_looked_at(normalized, first):
     labels[::2] = np.nan
     other.obs["cell_type"] = pd.Categorical(labels)
     assert list(other.obs["cell_type"]) != list(normalized.obs["cell_type"])
-    assert same(sq.tl.pretrain(other, **QUICK), first)
+    assert same(scq.tl.pretrain(other, **QUICK), first)
 
 
 def test_another_seed_gives_other_weights(normalized, first):
-    assert not same(sq.tl.pretrain(normalized, **QUICK, random_state=1), first)
+    assert not same(scq.tl.pretrain(normalized, **QUICK, random_state=1), first)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_the_counts_of_the_model_genes_are_trained_on_whatever_is_around_them(no
         other.X = -other.X
     elif change in ("CSC", "dense"):
         other.layers["counts"] = other.layers["counts"].tocsc() if change == "CSC" else other.layers["counts"].toarray()
-    sq.tl.pretrain(other, **QUICK)
+    scq.tl.pretrain(other, **QUICK)
     ((cells, sizes, settings),) = read
     np.testing.assert_allclose(cells.logged.toarray(), np.log1p(model / totals * np.median(totals)), rtol=1e-5)
     assert sizes == (6, 3)
@@ -101,7 +101,7 @@ def test_the_counts_of_the_model_genes_are_trained_on_whatever_is_around_them(no
 def test_the_anndata_is_left_alone(normalized, read):
     other = normalized.copy()
     values, counts = other.X.copy(), other.layers["counts"].copy()
-    sq.tl.pretrain(other, **QUICK)
+    scq.tl.pretrain(other, **QUICK)
     np.testing.assert_array_equal(other.X.toarray(), values.toarray())
     assert (other.layers["counts"] != counts).nnz == 0
     assert (list(other.obs), list(other.obsm), [name for name in other.layers if name]) == (
@@ -113,8 +113,13 @@ def test_the_anndata_is_left_alone(normalized, read):
 
 
 def test_options_reach_the_layers(normalized):
-    encoder = sq.tl.pretrain(
-        normalized, **QUICK, activation="tanh", code_activation="sigmoid", corruption="gaussian", validation_fraction=0
+    encoder = scq.tl.pretrain(
+        normalized,
+        **QUICK,
+        activation="tanh",
+        latent_activation="sigmoid",
+        corruption="gaussian",
+        validation_fraction=0,
     )
     assert [layer.activation for layer in encoder.layers] == ["tanh", "sigmoid"]
     # Nothing held out, nothing to validate on.
@@ -123,7 +128,7 @@ def test_options_reach_the_layers(normalized):
 
 def test_numpy_scalars_are_recorded_as_plain_values(normalized):
     # They are written to JSON when the reference is saved.
-    encoder = sq.tl.pretrain(
+    encoder = scq.tl.pretrain(
         normalized,
         layer_sizes=np.array([3]),
         epochs=np.int64(1),
@@ -137,28 +142,28 @@ def test_numpy_scalars_are_recorded_as_plain_values(normalized):
 
 def test_cells_have_to_be_normalised_first(make_adata):
     with pytest.raises(
-        sq.NotFittedError,
-        match=r"`tl\.pretrain` needs the normalisation that `sq\.pp\.normalize` fits.*Call `sq\.pp\.normalize\(adata",
+        scq.NotFittedError,
+        match=r"`tl\.pretrain` needs the normalisation that `scq\.pp\.normalize` fits.*Call `scq\.pp\.normalize\(adata",
     ):
-        sq.tl.pretrain(make_adata(), **QUICK)
+        scq.tl.pretrain(make_adata(), **QUICK)
 
 
 def test_the_counts_have_to_be_there(normalized):
     other = normalized.copy()
     del other.layers["counts"]
     with pytest.raises(
-        sq.NotFittedError,
-        match=r'`tl\.pretrain` trains on `adata\.layers\["counts"\]`, which is not there\. Call `sq\.pp\.norm',
+        scq.NotFittedError,
+        match=r'`tl\.pretrain` trains on `adata\.layers\["counts"\]`, which is not there\. Call `scq\.pp\.norm',
     ):
-        sq.tl.pretrain(other, **QUICK)
+        scq.tl.pretrain(other, **QUICK)
 
 
 def test_all_model_genes_have_to_be_there(normalized):
     other = normalized[:, normalized.var_names != normalized.uns["scquery_transform"]["genes"][0]].copy()
     with pytest.raises(
-        sq.NotFittedError, match=r"`tl\.pretrain` needs all 20 model genes\. 1 that `sq\.pp\.normalize` chose"
+        scq.NotFittedError, match=r"`tl\.pretrain` needs all 20 model genes\. 1 that `scq\.pp\.normalize` chose"
     ):
-        sq.tl.pretrain(other, **QUICK)
+        scq.tl.pretrain(other, **QUICK)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_all_model_genes_have_to_be_there(normalized):
         ({"layer_sizes": ()}, "`layer_sizes` must be a non-empty sequence of positive integers"),
         ({"layer_sizes": 64}, "`layer_sizes` must be a non-empty sequence of positive integers"),
         ({"activation": "swoosh"}, "`activation` must be one of 'linear', 'relu'.*Received 'swoosh'"),
-        ({"code_activation": None}, "`code_activation` must be one of .*Received None"),
+        ({"latent_activation": None}, "`latent_activation` must be one of .*Received None"),
         ({"corruption": "salt"}, "`corruption` must be one of .*Received 'salt'"),
         ({"corruption_level": 1.0}, r"`corruption_level` must be .*Received 1\.0"),
         ({"epochs": 0}, "`epochs` must be an integer of at least 1. Received 0"),
@@ -179,15 +184,15 @@ def test_all_model_genes_have_to_be_there(normalized):
     ],
 )
 def test_wrong_arguments_are_refused(normalized, arguments, match):
-    with pytest.raises(sq.ArgumentError, match=match):
-        sq.tl.pretrain(normalized, **(QUICK | arguments))
+    with pytest.raises(scq.ArgumentError, match=match):
+        scq.tl.pretrain(normalized, **(QUICK | arguments))
 
 
 def test_what_is_no_anndata_is_refused():
     with pytest.raises(
-        sq.ArgumentError, match=r"`tl\.pretrain` takes an AnnData as its first argument\. Received ndarray"
+        scq.ArgumentError, match=r"`tl\.pretrain` takes an AnnData as its first argument\. Received ndarray"
     ):
-        sq.tl.pretrain(np.ones((3, 3)), **QUICK)
+        scq.tl.pretrain(np.ones((3, 3)), **QUICK)
 
 
 # Sizes of batches and learning rates that go with the number of cells.
@@ -209,8 +214,8 @@ def test_what_is_no_anndata_is_refused():
 )
 def test_default_steps_grow_with_the_cells(make_adata, read, n_cells, batch_size, rate):
     adata = make_adata(n_cells, 8)
-    sq.pp.normalize(adata)
-    encoder = sq.tl.pretrain(adata, layer_sizes=(3,), progress=False)
+    scq.pp.normalize(adata)
+    encoder = scq.tl.pretrain(adata, layer_sizes=(3,), progress=False)
     settings = read[0][2]
     assert (settings["batch_size"], type(settings["batch_size"])) == (batch_size, int)
     assert settings["learning_rate"] == pytest.approx(rate, rel=1e-6)
@@ -233,13 +238,13 @@ def test_default_steps_grow_with_the_cells(make_adata, read, n_cells, batch_size
     ],
 )
 def test_default_rate_goes_with_the_batches_that_are_asked_for(normalized, read, batch_size, rate):
-    sq.tl.pretrain(normalized, **(QUICK | {"batch_size": batch_size}))
+    scq.tl.pretrain(normalized, **(QUICK | {"batch_size": batch_size}))
     assert read[0][2]["learning_rate"] == pytest.approx(rate, rel=1e-6)
 
 
 def test_what_is_asked_for_is_used(normalized, read):
-    sq.tl.pretrain(normalized, **(QUICK | {"batch_size": None, "learning_rate": 0.5}))
-    sq.tl.pretrain(normalized, **(QUICK | {"batch_size": 512, "learning_rate": (0.5, 0.25)}))
+    scq.tl.pretrain(normalized, **(QUICK | {"batch_size": None, "learning_rate": 0.5}))
+    scq.tl.pretrain(normalized, **(QUICK | {"batch_size": 512, "learning_rate": (0.5, 0.25)}))
     asked = [(settings["batch_size"], settings["learning_rate"]) for _, _, settings in read]
     assert asked == [(32, 0.5), (512, [0.5, 0.25])]
 
@@ -273,19 +278,19 @@ def test_settings_of_each_layer(normalized):
         "corruption": ("gaussian", "none"),
         "corruption_level": (0.1, 0.0),
         "corrupted_weight": (1.0, 2.0),
-        "untouched_weight": (0.5, 1.0),
+        "uncorrupted_weight": (0.5, 1.0),
         "epochs": (2, 1),
         "patience": (1, 2),
         "batch_size": (30, 60),
         "learning_rate": (1e-3, 2e-3),
     }
-    encoder = sq.tl.pretrain(normalized, layer_sizes=(6, 3), validation_fraction=0, progress=False, **settings)
+    encoder = scq.tl.pretrain(normalized, layer_sizes=(6, 3), validation_fraction=0, progress=False, **settings)
     assert [layer.activation for layer in encoder.layers] == ["tanh", "sigmoid"]
     assert [len(layer["loss"]) for layer in encoder.history["pretrain"]] == [2, 1]
     kept = recorded(encoder)
     assert {name: tuple(kept[name]) for name in settings} == settings
     # NumPy arrays are as good as tuples.
-    again = sq.tl.pretrain(
+    again = scq.tl.pretrain(
         normalized,
         layer_sizes=(6, 3),
         validation_fraction=0,
@@ -310,18 +315,21 @@ def test_settings_of_each_layer(normalized):
         ({"corruption": (), "gene_masking": 0.5}, "`corruption` must be one value, or one for each of the 2 layers"),
         ({"loss": "absolute"}, "`loss` must be one of 'squared_error', .*Received 'absolute'"),
         ({"loss": ("squared_error", "poisson")}, "`loss='poisson'` is a likelihood of counts, which only the first"),
-        ({"loss": "cross_entropy"}, r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 restores codes'),
+        (
+            {"loss": "cross_entropy"},
+            r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 restores embeddings',
+        ),
         ({"loss": ("cross_entropy", "squared_error")}, r"`loss='cross_entropy'` needs data in \[0, 1\]\. Received"),
         ({"corruption": ("masking", "salt")}, "`corruption` must be one of .*Received 'salt'"),
         ({"corruption_level": (0.1, 1.0)}, r"`corruption_level` must be .*Received 1\.0"),
-        ({"corrupted_weight": 0, "untouched_weight": 0}, "`corrupted_weight` and `untouched_weight` are both 0"),
+        ({"corrupted_weight": 0, "uncorrupted_weight": 0}, "`corrupted_weight` and `uncorrupted_weight` are both 0"),
         ({"learning_rate": (1e-3, 0)}, r"`learning_rate` must be a number in \(0, inf\)\. Received 0"),
         ({"layer_sizes": (21, 3), "module": "pca"}, r"Principal components cannot fill a layer of 21 units.*20 \("),
     ],
 )
 def test_wrong_settings_of_layers_are_refused(normalized, arguments, match):
-    with pytest.raises(sq.ArgumentError, match=match):
-        sq.tl.pretrain(normalized, **(QUICK | arguments))
+    with pytest.raises(scq.ArgumentError, match=match):
+        scq.tl.pretrain(normalized, **(QUICK | arguments))
 
 
 # Modules.
@@ -329,14 +337,14 @@ def test_wrong_settings_of_layers_are_refused(normalized, arguments, match):
 
 @pytest.mark.usefixtures("eager")
 def test_untied_decoders_give_other_weights(normalized, first):
-    encoder = sq.tl.pretrain(normalized, **QUICK, module="untied")
+    encoder = scq.tl.pretrain(normalized, **QUICK, module="untied")
     assert [layer.activation for layer in encoder.layers] == ["relu", "linear"]
     assert all((a.kernel != b.kernel).any() for a, b in zip(encoder.layers, first.layers, strict=True))
 
 
 @pytest.mark.usefixtures("eager")
 def test_boltzmann_machines_have_sigmoids(normalized):
-    encoder = sq.tl.pretrain(normalized, **QUICK, module="rbm")
+    encoder = scq.tl.pretrain(normalized, **QUICK, module="rbm")
     assert [layer.activation for layer in encoder.layers] == ["sigmoid", "sigmoid"]
     assert [layer.kernel.shape for layer in encoder.layers] == [(20, 6), (6, 3)]
     assert all(np.isfinite(values).all() for layer in encoder.history["pretrain"] for values in layer.values())
@@ -344,15 +352,15 @@ def test_boltzmann_machines_have_sigmoids(normalized):
 
 
 def test_principal_components_are_those_of_a_decomposition(normalized):
-    encoder = sq.tl.pretrain(normalized, layer_sizes=(4,), module="pca", progress=False)
+    encoder = scq.tl.pretrain(normalized, layer_sizes=(4,), module="pca", progress=False)
     x = inputs_of(normalized)
     _, _, axes = np.linalg.svd(x, full_matrices=False)
     kernel = encoder.layers[0].kernel
     np.testing.assert_allclose(np.abs(np.diag(axes[:4] @ kernel)), 1, rtol=1e-3)
     np.testing.assert_allclose(kernel.T @ kernel, np.eye(4), atol=1e-5)
     scores = x @ kernel + encoder.layers[0].bias
-    codes = encoder.encode(counts_of(normalized))
-    np.testing.assert_allclose(codes, scores / np.linalg.norm(scores, axis=1, keepdims=True), atol=1e-4)
+    latent = encoder.encode(counts_of(normalized))
+    np.testing.assert_allclose(latent, scores / np.linalg.norm(scores, axis=1, keepdims=True), atol=1e-4)
     # Nothing is trained.
     assert encoder.history["pretrain"] == [{"loss": []}]
 
@@ -361,10 +369,10 @@ def test_random_weights_are_not_trained(normalized):
     # On cells of noise alone, the weights are the same: the data have no say.
     noise = normalized.copy()
     noise.layers["counts"] = np.random.default_rng(0).poisson(1.0, noise.shape).astype(np.float32)
-    one, other = (sq.tl.pretrain(adata, **QUICK, module="random") for adata in (normalized, noise))
+    one, other = (scq.tl.pretrain(adata, **QUICK, module="random") for adata in (normalized, noise))
     assert same(one, other)
     assert one.history["pretrain"] == [{"loss": []}] * 2
-    assert not same(sq.tl.pretrain(normalized, **QUICK, module="random", random_state=1), one)
+    assert not same(scq.tl.pretrain(normalized, **QUICK, module="random", random_state=1), one)
 
 
 # Likelihoods of counts.
@@ -374,12 +382,12 @@ def test_random_weights_are_not_trained(normalized):
 @pytest.mark.parametrize("loss", ["poisson", "negative_binomial"])
 def test_likelihood_of_the_counts(normalized, loss):
     # A learning rate so low that the loss is that of the weights which come back.
-    encoder = sq.tl.pretrain(
+    encoder = scq.tl.pretrain(
         normalized,
         layer_sizes=(6,),
         loss=loss,
         corruption="none",
-        code_activation="tanh",
+        latent_activation="tanh",
         epochs=1,
         batch_size=60,
         learning_rate=1e-9,
@@ -401,7 +409,7 @@ def test_likelihood_of_the_counts(normalized, loss):
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("loss", ["poisson", "negative_binomial", ("negative_binomial", "squared_error")])
 def test_a_likelihood_is_for_the_first_layer(normalized, first, loss):
-    encoder = sq.tl.pretrain(normalized, **QUICK, loss=loss)
+    encoder = scq.tl.pretrain(normalized, **QUICK, loss=loss)
     assert not same(encoder, first)
     assert np.isfinite([values for layer in encoder.history["pretrain"] for values in layer.values()]).all()
     assert recorded(encoder)["loss"] == (loss if isinstance(loss, str) else list(loss))
@@ -422,11 +430,11 @@ def asked(monkeypatch):
         calls.append((rows, entries, settings))
         raise Asked
 
-    monkeypatch.setattr(sq.nn, "pretrain_stack", keep)
+    monkeypatch.setattr(scq.nn, "pretrain_stack", keep)
 
     def ask(adata, **arguments):
         with pytest.raises(Asked):
-            sq.tl.pretrain(adata, **(QUICK | arguments))
+            scq.tl.pretrain(adata, **(QUICK | arguments))
         return calls[-1]
 
     return ask
@@ -434,17 +442,17 @@ def asked(monkeypatch):
 
 @pytest.mark.usefixtures("eager")
 def test_salt_and_pepper(normalized, first):
-    encoder = sq.tl.pretrain(normalized, **QUICK, corruption="salt_and_pepper")
+    encoder = scq.tl.pretrain(normalized, **QUICK, corruption="salt_and_pepper")
     assert not same(encoder, first)
-    assert same(encoder, sq.tl.pretrain(normalized, **QUICK, corruption=SaltAndPepperNoise(0.3)))
+    assert same(encoder, scq.tl.pretrain(normalized, **QUICK, corruption=SaltAndPepperNoise(0.3)))
     assert recorded(encoder)["corruption"] == "salt_and_pepper"
 
 
 @pytest.mark.usefixtures("eager")
 def test_a_corruption_of_ones_own_is_recorded_as_text(normalized, first):
-    encoder = sq.tl.pretrain(normalized, **QUICK, corruption=MaskingNoise(0.3), corruption_level=0)
+    encoder = scq.tl.pretrain(normalized, **QUICK, corruption=MaskingNoise(0.3), corruption_level=0)
     # The level of the call has no say.
-    assert same(encoder, sq.tl.pretrain(normalized, **QUICK, corruption="masking", corruption_level=0.3))
+    assert same(encoder, scq.tl.pretrain(normalized, **QUICK, corruption="masking", corruption_level=0.3))
     assert recorded(encoder)["corruption"] == "MaskingNoise(level=0.3)"
     seen = []
 
@@ -452,7 +460,7 @@ def test_a_corruption_of_ones_own_is_recorded_as_text(normalized, first):
         seen.append(batch.shape)
         return batch
 
-    encoder = sq.tl.pretrain(normalized, **QUICK, corruption=("masking", noise))
+    encoder = scq.tl.pretrain(normalized, **QUICK, corruption=("masking", noise))
     assert {width for _, width in seen} == {6}
     masking, text = recorded(encoder)["corruption"]
     assert masking == "masking"
@@ -465,7 +473,7 @@ def test_a_corruption_of_ones_own_is_recorded_as_text(normalized, first):
 def test_whole_genes_are_masked_in_the_first_layer(normalized, asked, masking, low, high):
     rows, _, settings = asked(normalized, gene_masking=masking, corruption=("gaussian", "none"), corruption_level=0.2)
     panels, above = settings["corruption"]
-    assert isinstance(panels, PanelNoise)
+    assert isinstance(panels, GenePanelDropout)
     assert (panels.lowest, panels.highest) == (low, high)
     assert panels.then == GaussianNoise(0.2)
     assert panels.transform is rows.transform
@@ -482,11 +490,11 @@ def test_without_gene_masking_there_is_masking_alone(normalized, asked, masking)
 
 @pytest.mark.usefixtures("eager")
 def test_gene_masking_trains_and_is_recorded(normalized, first):
-    encoder = sq.tl.pretrain(normalized, **QUICK, gene_masking=(0.2, 0.6))
+    encoder = scq.tl.pretrain(normalized, **QUICK, gene_masking=(0.2, 0.6))
     assert not same(encoder, first)
     assert recorded(encoder)["gene_masking"] == [0.2, 0.6]
     assert recorded(first)["gene_masking"] == [0, 0]
-    assert recorded(sq.tl.pretrain(normalized, **QUICK, gene_masking=0.5))["gene_masking"] == [0, 0.5]
+    assert recorded(scq.tl.pretrain(normalized, **QUICK, gene_masking=0.5))["gene_masking"] == [0, 0.5]
 
 
 WRONG_SHARES = [
@@ -503,8 +511,8 @@ WRONG_SHARES = [
 
 @pytest.mark.parametrize(("masking", "match"), WRONG_SHARES)
 def test_wrong_shares_of_genes_are_refused(normalized, masking, match):
-    with pytest.raises(sq.ArgumentError, match=match):
-        sq.tl.pretrain(normalized, **QUICK, gene_masking=masking)
+    with pytest.raises(scq.ArgumentError, match=match):
+        scq.tl.pretrain(normalized, **QUICK, gene_masking=masking)
 
 
 # Gene sets.
@@ -529,7 +537,7 @@ def mask_of(sets, genes, free_units):
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("free_units", [0, 2])
 def test_units_stand_for_gene_sets(normalized, sets, tmp_path, free_units):
-    encoder = sq.tl.pretrain(normalized, **QUICK, activation="tanh", gene_sets=sets, free_units=free_units)
+    encoder = scq.tl.pretrain(normalized, **QUICK, activation="tanh", gene_sets=sets, free_units=free_units)
     bottom, *above = encoder.layers
     width = 3 + free_units
     assert bottom.units == ("pathway one", "pathway two", "targets", "free_0", "free_1")[:width]
@@ -547,14 +555,14 @@ def test_units_stand_for_gene_sets(normalized, sets, tmp_path, free_units):
     path = tmp_path / "sets.gmt"
     path.write_text("".join("\t".join([name, "", *members]) + "\n" for name, members in sets.items()))
     source = str(path) if free_units else path
-    again = sq.tl.pretrain(normalized, **QUICK, activation="tanh", gene_sets=source, free_units=free_units)
+    again = scq.tl.pretrain(normalized, **QUICK, activation="tanh", gene_sets=source, free_units=free_units)
     assert same(again, encoder)
     assert again.layers[0].units == bottom.units
 
 
 @pytest.mark.usefixtures("eager")
 def test_settings_of_each_layer_count_that_of_the_gene_sets(normalized, sets):
-    encoder = sq.tl.pretrain(
+    encoder = scq.tl.pretrain(
         normalized,
         **(QUICK | {"epochs": (2, 1, 1), "validation_fraction": 0}),
         activation=("sigmoid", "tanh", "linear"),
@@ -565,17 +573,17 @@ def test_settings_of_each_layer_count_that_of_the_gene_sets(normalized, sets):
     assert [layer.activation for layer in encoder.layers] == ["sigmoid", "tanh", "linear"]
     assert [len(layer["loss"]) for layer in encoder.history["pretrain"]] == [2, 1, 1]
     with pytest.raises(
-        sq.ArgumentError, match=r"`epochs` must be one value, or one for each of the 3 layers\. Received"
+        scq.ArgumentError, match=r"`epochs` must be one value, or one for each of the 3 layers\. Received"
     ):
-        sq.tl.pretrain(normalized, **(QUICK | {"epochs": (1, 1)}), gene_sets=sets)
+        scq.tl.pretrain(normalized, **(QUICK | {"epochs": (1, 1)}), gene_sets=sets)
 
 
 @pytest.mark.usefixtures("eager")
 def test_zeros_outlast_fine_tuning(normalized, sets):
     adata = normalized.copy()
-    encoder = sq.tl.pretrain(adata, **QUICK, gene_sets=sets, free_units=1)
+    encoder = scq.tl.pretrain(adata, **QUICK, gene_sets=sets, free_units=1)
     before = encoder.layers[0]
-    sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=2, batch_size=30, learning_rate=0.01, progress=False)
+    scq.tl.finetune(adata, encoder, label_key="cell_type", epochs=2, batch_size=30, learning_rate=0.01, progress=False)
     after = encoder.layers[0]
     assert after.units == before.units
     np.testing.assert_array_equal(after.mask, before.mask)
@@ -588,10 +596,10 @@ def test_small_sets_are_left_out_with_a_warning(normalized, sets):
     genes = list(normalized.uns["scquery_transform"]["genes"])
     more = {"small": genes[:2], **sets, "elsewhere": ["X", "Y", "Z"]}
     with pytest.warns(
-        sq.ScqueryWarning, match=r"2 of 5 gene sets hold fewer than three model genes and are left out\."
+        scq.ScqueryWarning, match=r"2 of 5 gene sets hold fewer than three model genes and are left out\."
     ) as caught:
-        encoder = sq.tl.pretrain(normalized, **QUICK, gene_sets=more)
-    assert [w.filename for w in caught if w.category is sq.ScqueryWarning] == [__file__]
+        encoder = scq.tl.pretrain(normalized, **QUICK, gene_sets=more)
+    assert [w.filename for w in caught if w.category is scq.ScqueryWarning] == [__file__]
     assert encoder.layers[0].units == tuple(sets)
     assert recorded(encoder)["n_gene_sets"] == 3
 
@@ -599,21 +607,21 @@ def test_small_sets_are_left_out_with_a_warning(normalized, sets):
 def test_wrong_gene_sets_are_refused(normalized, sets, tmp_path):
     for error, arguments, match in (
         (
-            sq.ArgumentError,
+            scq.ArgumentError,
             {"free_units": 2},
             "`free_units` stand beside units of gene sets. Received free_units=2 without `gene_sets`",
         ),
-        (sq.ArgumentError, {"gene_sets": sets, "free_units": -1}, "`free_units` must be an integer of at least 0"),
-        (sq.ArgumentError, {"gene_sets": [["A", "B"]]}, "`gene_sets` must be the path of a GMT .*Received list"),
-        (sq.MissingKeyError, {"gene_sets": tmp_path / "nowhere.gmt"}, "There is no file of gene sets at .*nowhere"),
+        (scq.ArgumentError, {"gene_sets": sets, "free_units": -1}, "`free_units` must be an integer of at least 0"),
+        (scq.ArgumentError, {"gene_sets": [["A", "B"]]}, "`gene_sets` must be the path of a GMT .*Received list"),
+        (scq.MissingKeyError, {"gene_sets": tmp_path / "nowhere.gmt"}, "There is no file of gene sets at .*nowhere"),
         (
-            sq.GeneOverlapError,
+            scq.GeneOverlapError,
             {"gene_sets": {"mouse": ("Actb", "Gapdh", "Cd3e")}},
             "None of the 1 gene sets holds 3 of the 20 model genes. Received sets of genes such as 'Actb'",
         ),
     ):
         with pytest.raises(error, match=match):
-            sq.tl.pretrain(normalized, **QUICK, **arguments)
+            scq.tl.pretrain(normalized, **QUICK, **arguments)
 
 
 def part_of(path, part):
@@ -639,11 +647,11 @@ def without_units(path):
 @pytest.mark.usefixtures("eager")
 def test_a_reference_keeps_its_gene_sets(normalized, sets, tmp_path):
     adata = normalized.copy()
-    encoder = sq.tl.pretrain(adata, **QUICK, gene_sets=sets, free_units=1)
-    sq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False)
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    encoder = scq.tl.pretrain(adata, **QUICK, gene_sets=sets, free_units=1)
+    scq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False)
+    reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     reference.save(tmp_path / "sets.scq")
-    loaded = sq.Reference.load(tmp_path / "sets.scq").encoder
+    loaded = scq.Reference.load(tmp_path / "sets.scq").encoder
     bottom, above = loaded.layers[0], loaded.layers[1:]
     assert bottom.units == (*sets, "free_0")
     assert bottom.mask.dtype == bool
@@ -652,7 +660,7 @@ def test_a_reference_keeps_its_gene_sets(normalized, sets, tmp_path):
     assert same(loaded, encoder)
     assert loaded.parameters == json.loads(json.dumps(encoder.parameters))
     # What was loaded can be trained further, under the same mask.
-    sq.tl.finetune(adata, loaded, label_key="cell_type", epochs=1, progress=False)
+    scq.tl.finetune(adata, loaded, label_key="cell_type", epochs=1, progress=False)
     assert (loaded.layers[0].kernel[~bottom.mask] == 0).all()
     assert not same(loaded, encoder)
 
@@ -661,7 +669,7 @@ def test_references_of_the_time_before_gene_sets_are_read(reference, tmp_path):
     path = tmp_path / "old.scq"
     reference.save(path)
     without_units(path)
-    loaded = sq.Reference.load(path).encoder
+    loaded = scq.Reference.load(path).encoder
     assert [(layer.mask, layer.units) for layer in loaded.layers] == [(None, None)] * 2
     assert same(loaded, reference.encoder)
 
@@ -693,19 +701,19 @@ def layers_trained(monkeypatch):
 @pytest.mark.usefixtures("eager")
 def test_an_interrupted_run_goes_on(normalized, sets, layers_trained, tmp_path):
     arguments = QUICK | {"gene_sets": sets, "gene_masking": 0.5, "loss": "negative_binomial"}
-    whole = sq.tl.pretrain(normalized, **arguments)
+    whole = scq.tl.pretrain(normalized, **arguments)
     assert layers_trained == ["gene_sets", "denoising_1", "denoising_2"]
     layers_trained.clear()
     layers_trained.fail_at = "denoising_2"
     with pytest.raises(KeyboardInterrupt):
-        sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path / "run")
+        scq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path / "run")
     assert layers_trained == ["gene_sets", "denoising_1"]
     layers_trained.clear()
     layers_trained.fail_at = None
-    resumed = sq.tl.pretrain(normalized, **arguments, checkpoint=str(tmp_path / "run"))
+    resumed = scq.tl.pretrain(normalized, **arguments, checkpoint=str(tmp_path / "run"))
     assert layers_trained == ["denoising_2"]
     layers_trained.clear()
-    again = sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path / "run")
+    again = scq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path / "run")
     assert layers_trained == []
     for encoder in (resumed, again):
         assert same(encoder, whole)
@@ -730,14 +738,16 @@ def test_an_interrupted_run_goes_on(normalized, sets, layers_trained, tmp_path):
 )
 def test_the_checkpoint_of_another_run_is_refused(normalized, tmp_path, before, after):
     arguments = QUICK | {"layer_sizes": (3,), "checkpoint": tmp_path}
-    sq.tl.pretrain(normalized, **(arguments | before))
-    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` holds another run: .*layer_0\.safetensors was made with"):
-        sq.tl.pretrain(normalized, **(arguments | after))
+    scq.tl.pretrain(normalized, **(arguments | before))
+    with pytest.raises(
+        scq.ArgumentError, match=r"`checkpoint` holds another run: .*layer_0\.safetensors was made with"
+    ):
+        scq.tl.pretrain(normalized, **(arguments | after))
 
 
 def test_what_is_no_folder_is_refused_as_checkpoint(normalized, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*, which is"):
-        sq.tl.pretrain(normalized, **QUICK, checkpoint=tmp_path / "file")
-    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be a path: .*Received 3"):
-        sq.tl.pretrain(normalized, **QUICK, checkpoint=3)
+    with pytest.raises(scq.ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*, which is"):
+        scq.tl.pretrain(normalized, **QUICK, checkpoint=tmp_path / "file")
+    with pytest.raises(scq.ArgumentError, match=r"`checkpoint` must be a path: .*Received 3"):
+        scq.tl.pretrain(normalized, **QUICK, checkpoint=3)

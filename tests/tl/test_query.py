@@ -1,4 +1,4 @@
-"""``tl.query``: the slots, the hits, and that a cell's answer is its own."""
+"""``tl.query``: the slots, the neighbors, and that a cell's answer is its own."""
 
 import dataclasses
 import functools
@@ -12,10 +12,10 @@ import scanpy as sc
 from matplotlib import pyplot as plt
 from scipy import sparse
 from scipy.special import softmax
+from scquery_ae.reference.members import member_probabilities
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.reference import EmbeddedCells, digest
-from scquery_ae.reference.opinions import opinions_on
 from scquery_ae.stats import Combination, centroid_probabilities
 
 FORMATS = ["csr", "csc", "dense"]
@@ -23,14 +23,14 @@ OBS = [
     "scquery_label",
     "scquery_confidence",
     "scquery_pvalue",
-    "scquery_strangeness",
+    "scquery_novelty",
     "scquery_unknown",
-    "scquery_label_set",
+    "scquery_prediction_set",
 ]
 
 
 def queried(adata, reference, **arguments):
-    assert sq.tl.query(adata, reference, **arguments) is None
+    assert scq.tl.query(adata, reference, **arguments) is None
     return adata
 
 
@@ -39,7 +39,7 @@ def as_dense(matrix):
 
 
 def assert_same_answers(one, other, atol=1e-5):
-    """Compare everything that a query writes, but for hits that tie."""
+    """Compare everything that a query writes, but for neighbors that tie."""
     assert list(one.obs["scquery_label"]) == list(other.obs["scquery_label"])
     for name in ("scquery_confidence", "scquery_pvalue"):
         np.testing.assert_allclose(one.obs[name], other.obs[name], atol=max(atol, 1e-4), err_msg=name)
@@ -48,16 +48,16 @@ def assert_same_answers(one, other, atol=1e-5):
     np.testing.assert_array_equal(one.obs["scquery_unknown"], other.obs["scquery_unknown"])
 
 
-def test_strangeness_ranks_cells_whose_p_values_tie(make_adata, reference):
+def test_novelty_ranks_cells_whose_p_values_tie(make_adata, reference):
     adata = make_adata(200, 120, fmt="dense", seed=5)
     # Some cells so strange that no held-out cell is more so.
     adata.X[150:] = np.random.default_rng(0).poisson(20, (50, 120))
     obs = queried(adata, reference).obs
     least = obs["scquery_pvalue"] == obs["scquery_pvalue"].min()
     assert least.sum() > 10
-    assert obs["scquery_strangeness"][least].nunique() == least.sum()
-    assert obs["scquery_strangeness"].corr(obs["scquery_pvalue"], method="spearman") < -0.7
-    assert obs["scquery_strangeness"].iloc[150:].min() > obs["scquery_strangeness"].iloc[:150].max()
+    assert obs["scquery_novelty"][least].nunique() == least.sum()
+    assert obs["scquery_novelty"].corr(obs["scquery_pvalue"], method="spearman") < -0.7
+    assert obs["scquery_novelty"].iloc[150:].min() > obs["scquery_novelty"].iloc[:150].max()
 
 
 def test_slots(query_adata, reference):
@@ -71,10 +71,10 @@ def test_slots(query_adata, reference):
     assert adata.obs["scquery_confidence"].between(1 / 3, 1).all()
     assert adata.obs["scquery_pvalue"].dtype == np.float32
     assert ((adata.obs["scquery_pvalue"] > 0) & (adata.obs["scquery_pvalue"] <= 1)).all()
-    assert adata.obs["scquery_strangeness"].dtype == np.float32
-    assert np.isfinite(adata.obs["scquery_strangeness"]).all()
+    assert adata.obs["scquery_novelty"].dtype == np.float32
+    assert np.isfinite(adata.obs["scquery_novelty"]).all()
     assert adata.obs["scquery_unknown"].dtype == bool
-    assert isinstance(adata.obs["scquery_label_set"].dtype, pd.CategoricalDtype)
+    assert isinstance(adata.obs["scquery_prediction_set"].dtype, pd.CategoricalDtype)
     shapes = {name: (adata.obsm[name].dtype.name, adata.obsm[name].shape) for name in adata.obsm}
     assert shapes == {
         "X_scquery": ("float32", (30, 8)),
@@ -84,14 +84,14 @@ def test_slots(query_adata, reference):
     np.testing.assert_allclose(np.linalg.norm(adata.obsm["X_scquery"], axis=1), 1, rtol=1e-5)
     record = adata.uns["scquery"]
     assert record["reference"] == {"name": "", "sha256": ""}
-    assert record["version"] == sq.__version__
+    assert record["version"] == scq.__version__
     assert record["parameters"] == {
         "n_neighbors": 7,
-        "error_rate": 0.05,
-        "control": "cell",
+        "alpha": 0.05,
+        "corr_method": "",
         "where": {},
-        "exclude_same": "",
-        "spread_over": "",
+        "exclude_key": "",
+        "diversify_key": "",
         "ignore_case": False,
         "orthologs": False,
         "coverage": 0.98,
@@ -115,19 +115,19 @@ def test_labels_are_right_where_types_are_plain(query_adata, reference):
 
 def test_hits_are_those_of_brute_force(query_adata, reference):
     adata = queried(query_adata, reference)
-    codes = adata.obsm["X_scquery"].astype(np.float64)
-    distances = 1 - codes @ reference.embedding.T.astype(np.float64)
-    hits = adata.obsm["scquery_neighbors"]
-    assert hits.min() >= 0
-    assert hits.max() < reference.n_obs
-    assert all(len(set(row)) == 15 for row in hits)
+    latent = adata.obsm["X_scquery"].astype(np.float64)
+    distances = 1 - latent @ reference.embedding.T.astype(np.float64)
+    neighbors = adata.obsm["scquery_neighbors"]
+    assert neighbors.min() >= 0
+    assert neighbors.max() < reference.n_obs
+    assert all(len(set(row)) == 15 for row in neighbors)
     received = adata.obsm["scquery_distances"]
     assert (np.diff(received, axis=1) >= 0).all()
     assert received.min() >= 0
     assert received.max() <= 2
     np.testing.assert_allclose(received, np.sort(distances, axis=1)[:, :15], atol=1e-5)
     # Each hit lies at the distance that is given for it.
-    np.testing.assert_allclose(np.take_along_axis(distances, hits, axis=1), received, atol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(distances, neighbors, axis=1), received, atol=1e-5)
 
 
 def test_the_confidence_is_that_of_the_label(query_adata, reference):
@@ -183,7 +183,7 @@ def test_a_dask_array_is_read_by_its_chunks(query_adata, reference, sparse_block
     query_adata.X = lazy.map_blocks(sparse.csr_matrix) if sparse_blocks else lazy
     assert_same_answers(queried(query_adata, reference), expected)
     assert isinstance(query_adata.X, dask.array.Array)
-    assert sq.pp.check(query_adata, reference).n_obs == 30
+    assert scq.pp.check(query_adata, reference).n_obs == 30
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -237,7 +237,7 @@ def test_one_cell_gets_the_answer_it_gets_among_others(make_adata, query_adata, 
     for i in (0, 13, 29):
         alone = queried(make_adata(30, 120, seed=2)[[i]].copy(), reference)
         assert_same_answers(alone, together[[i]])
-        assert alone.obs["scquery_label_set"].iloc[0] == together.obs["scquery_label_set"].iloc[i]
+        assert alone.obs["scquery_prediction_set"].iloc[0] == together.obs["scquery_prediction_set"].iloc[i]
 
 
 def test_a_view_is_answered_and_its_parent_left_alone(query_adata, reference):
@@ -286,7 +286,7 @@ def test_missing_genes_are_tolerated_with_a_warning(query_adata, reference):
     genes = reference.encoder.genes
     queried(query_adata[:, genes[:50]].copy(), reference)  # half of them: no warning, which would be an error here
     few = query_adata[:, genes[:49]].copy()
-    with pytest.warns(sq.ScqueryWarning, match=r"Only 49 of 100 model genes \(49%\) are in the query"):
+    with pytest.warns(scq.ScqueryWarning, match=r"Only 49 of 100 model genes \(49%\) are in the query"):
         queried(few, reference)
     assert few.uns["scquery"]["genes"]["n_found"] == 49
     assert np.isfinite(few.obsm["X_scquery"]).all()
@@ -297,24 +297,24 @@ def test_nine_matched_genes_are_refused(query_adata, reference):
     others = [name for name in query_adata.var_names if name not in set(genes)]
     adata = query_adata[:, [*genes[:9], *others]].copy()
     with pytest.raises(
-        sq.GeneOverlapError,
+        scq.GeneOverlapError,
         match=r"Only 9 of the reference's 100 genes are in the query \(9\.0%; `min_gene_overlap=0\.1` is needed\)",
     ):
-        sq.tl.query(adata, reference)
+        scq.tl.query(adata, reference)
     assert list(adata.obs) == ["cell_type", "batch"]
     assert len(adata.obsm) == len(adata.uns) == 0
     # Ten are enough, and nine where the user says so; both with a warning.
-    with pytest.warns(sq.ScqueryWarning, match="Only 10 of 100"):
-        sq.tl.query(query_adata[:, [*genes[:10], *others]].copy(), reference)
-    with pytest.warns(sq.ScqueryWarning, match="Only 9 of 100"):
-        sq.tl.query(adata, reference, min_gene_overlap=0.09)
+    with pytest.warns(scq.ScqueryWarning, match="Only 10 of 100"):
+        scq.tl.query(query_adata[:, [*genes[:10], *others]].copy(), reference)
+    with pytest.warns(scq.ScqueryWarning, match="Only 9 of 100"):
+        scq.tl.query(adata, reference, min_gene_overlap=0.09)
 
 
 def test_without_any_gene_nothing_is_said(query_adata, reference):
-    # Every cell would get the code of nothing, and with it a label.
+    # Every cell would get the embedding of nothing, and with it a label.
     query_adata.var = pd.DataFrame(index=[f"x{i}" for i in range(120)])
-    with pytest.warns(sq.ScqueryWarning) as caught:
-        sq.tl.query(query_adata, reference, min_gene_overlap=0)
+    with pytest.warns(scq.ScqueryWarning) as caught:
+        scq.tl.query(query_adata, reference, min_gene_overlap=0)
     messages = [str(warning.message) for warning in caught]
     assert messages[0].startswith("Only 0 of 100 model genes (0%) are in the query")
     assert messages[1].startswith("30 cells have nothing in the model genes and get no label, such as 'cell0', 'cell1'")
@@ -326,47 +326,49 @@ def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, refere
     unlabelled = reference.label_codes < 0
     cells = _seen(query_adata, reference)
     adata = queried(query_adata, reference)
-    hits = adata.obsm["scquery_neighbors"]
-    assert unlabelled[hits].any()
-    # Labels from a reference of the labelled cells alone, shown as many labelled hits, are the same.
+    neighbors = adata.obsm["scquery_neighbors"]
+    assert unlabelled[neighbors].any()
+    # Labels from a reference of the labelled cells alone, shown as many labelled neighbors, are the same.
     bare = dataclasses.replace(
         reference,
         embedding=reference.embedding[~unlabelled],
         obs=reference.obs[~unlabelled],
         projected=reference.projected[~unlabelled],
-        evidence=reference.evidence[~unlabelled],
+        decision=reference.decision[~unlabelled],
         added=reference.added[~unlabelled],
         held_out=reference.held_out[~unlabelled],
         index=None,
     )
-    n_labelled = (~unlabelled[hits]).sum(axis=1)
+    n_labelled = (~unlabelled[neighbors]).sum(axis=1)
     for n in np.unique(n_labelled):
         rows = n_labelled == n
         some = EmbeddedCells(*(part[rows] for part in vars(cells).values()))
         expected, received = bare.annotate(some, n_neighbors=int(n)), reference.annotate(some)
-        near = centroid_probabilities(some.codes, reference.centroids)
+        near = centroid_probabilities(some.latent, reference.centroids)
         distances = received.neighbors.distances
-        votes = [opinions_on(r, some, a.neighbors, near)[1] for r, a in ((bare, expected), (reference, received))]
+        votes = [
+            member_probabilities(r, some, a.neighbors, near)[1] for r, a in ((bare, expected), (reference, received))
+        ]
         np.testing.assert_allclose(votes[1], votes[0], atol=1e-4)
         assert distances.shape == (rows.sum(), 15)
 
 
 def test_a_reference_whose_near_cells_have_no_label(query_adata, reference, genes_by_hand):
-    # All but one type without labels: only that type is voted for, and mean codes speak for the hits without one.
+    # All but one type without labels: only that type is voted for, and mean embeddings speak for the neighbors without one.
     obs = reference.obs.copy()
     obs["cell_type"] = obs["cell_type"].where(obs["cell_type"] == "type 1")
     bare = dataclasses.replace(reference, obs=obs)
     cells = _seen(query_adata, reference)
-    codes = cells.codes
+    latent = cells.latent
     found = bare.annotate(cells, n_neighbors=240)
     labelled = (bare.label_codes >= 0).mean()
     assert 0.2 < labelled < 0.5
-    opinions = [
-        bare.encoder.classify(codes),
-        labelled * np.array([0.0, 1.0, 0.0]) + (1 - labelled) * centroid_probabilities(codes, bare.centroids),
+    members = [
+        bare.encoder.classify(latent),
+        labelled * np.array([0.0, 1.0, 0.0]) + (1 - labelled) * centroid_probabilities(latent, bare.centroids),
         genes_by_hand(bare.encoder, query_adata[:, list(bare.encoder.genes)].X.toarray()),
     ]
-    expected = bare.calibration.combination(opinions, (1, 1, 1.6))
+    expected = bare.calibration.combination(members, (1, 1, 1.6))
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-3, atol=1e-6)
 
 
@@ -388,29 +390,29 @@ def test_opinions_are_weighed_by_the_share_of_the_genes(query_adata, reference, 
     cells = _seen(query_adata, made)
     found = made.annotate(cells, share=share)
     d, kinds = found.neighbors.distances, made.label_codes[found.neighbors.indices]
-    head = made.encoder.classify(cells.codes)
+    classifier = made.encoder.classify(cells.latent)
     weight = np.exp(-d / d[:, 2:3])[:, :, None] * (kinds[:, :, None] == np.arange(3))
     votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
     labelled = (kinds >= 0).mean(axis=1, keepdims=True)
-    around = labelled * votes + (1 - labelled) * softmax(40 * cells.codes @ made.centroids.T, axis=1)
+    around = labelled * votes + (1 - labelled) * softmax(40 * cells.latent @ made.centroids.T, axis=1)
     genes = genes_by_hand(made.encoder, query_adata[:, list(made.encoder.genes)].X.toarray())
-    mixed = (share * (head + around) + 1.6 * genes) / (2 * share + 1.6)
+    mixed = (share * (classifier + around) + 1.6 * genes) / (2 * share + 1.6)
     np.testing.assert_allclose(found.probabilities, 0.999 * mixed + 0.001 / 3, atol=1e-4)
     np.testing.assert_array_equal(found.labels, found.probabilities.argmax(axis=1))
     # P-values are of the type that the rest speaks for, whatever the genes say.
     if share < 1:
-        assert (found.labels != (head + around).argmax(axis=1)).any()
+        assert (found.labels != (classifier + around).argmax(axis=1)).any()
     plain = reference.annotate(cells)
     np.testing.assert_array_equal(found.pvalues, plain.pvalues)
-    np.testing.assert_array_equal(found.strangeness, plain.strangeness)
+    np.testing.assert_array_equal(found.novelty, plain.novelty)
 
 
 def test_a_query_goes_by_the_share_of_the_genes_it_has(query_adata, reference):
     made = unsure(reference)
     few = query_adata[:, reference.encoder.genes[:25]].copy()
-    with pytest.warns(sq.ScqueryWarning, match="Only 25 of 100"):
+    with pytest.warns(scq.ScqueryWarning, match="Only 25 of 100"):
         queried(few, made)
-    with pytest.warns(sq.ScqueryWarning, match="Only 25 of 100"):
+    with pytest.warns(scq.ScqueryWarning, match="Only 25 of 100"):
         cells = _seen(few, made)
     expected = made.annotate(cells, share=0.25).probabilities.max(axis=1)
     np.testing.assert_allclose(few.obs["scquery_confidence"], expected, rtol=1e-6)
@@ -428,12 +430,12 @@ def _seen(adata, reference):
 
 def test_error_rate_and_coverage(query_adata, reference):
     found = reference.annotate(_seen(query_adata, reference))
-    for error_rate in (0.01, 0.2, 0.9):
-        adata = queried(query_adata.copy(), reference, error_rate=error_rate)
-        np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= error_rate)
+    for alpha in (0.01, 0.2, 0.9):
+        adata = queried(query_adata.copy(), reference, alpha=alpha)
+        np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= alpha)
     sizes = [
         queried(query_adata.copy(), reference, coverage=coverage)
-        .obs["scquery_label_set"]
+        .obs["scquery_prediction_set"]
         .str.split("|")
         .str.len()
         .sum()
@@ -446,7 +448,7 @@ def test_error_rate_and_coverage(query_adata, reference):
 def test_label_sets_begin_with_the_label_and_go_down(query_adata, reference):
     found = reference.annotate(_seen(query_adata, reference), coverage=0.999)
     adata = queried(query_adata, reference, coverage=0.999)
-    for row, names in enumerate(adata.obs["scquery_label_set"]):
+    for row, names in enumerate(adata.obs["scquery_prediction_set"]):
         expected = [reference.types[i] for i in np.argsort(-found.probabilities[row])]
         assert names.split("|") == expected
         assert names.split("|")[0] == adata.obs["scquery_label"].iloc[row]
@@ -457,28 +459,28 @@ def test_cells_unlike_the_reference_are_called_unknown(query_adata, reference):
     rng = np.random.default_rng(0)
     adata = query_adata.copy()
     adata.X = rng.permuted(query_adata.X.toarray(), axis=1)
-    strange = queried(adata, reference, error_rate=0.1).obs["scquery_unknown"].mean()
-    plain = queried(query_adata, reference, error_rate=0.1).obs["scquery_unknown"].mean()
+    strange = queried(adata, reference, alpha=0.1).obs["scquery_unknown"].mean()
+    plain = queried(query_adata, reference, alpha=0.1).obs["scquery_unknown"].mean()
     assert plain < 0.3 < strange
 
 
 def test_cells_without_a_count_in_the_model_genes_get_no_label(make_adata, query_adata, reference, tmp_path):
-    expected = queried(query_adata, reference, error_rate=1e-6)
+    expected = queried(query_adata, reference, alpha=1e-6)
     adata = make_adata(30, 120, fmt="dense", seed=2)
     adata.X[4] = 0
     # Counts only where the model does not look.
     adata.X[7] = ~adata.var_names.isin(reference.encoder.genes)
     with pytest.warns(
-        sq.ScqueryWarning,
+        scq.ScqueryWarning,
         match=r"2 cells have nothing in the model genes and get no label, such as 'cell4', 'cell7'",
     ):
         # No p-value of 65 held-out cells is as small as that: only being blank makes a cell unknown.
-        queried(adata, reference, error_rate=1e-6)
+        queried(adata, reference, alpha=1e-6)
     blank, rest = [4, 7], np.delete(np.arange(30), [4, 7])
     obs = adata.obs.iloc[blank]
     assert obs["scquery_label"].isna().all()
-    assert obs["scquery_label_set"].isna().all()
-    assert obs["scquery_strangeness"].isna().all()
+    assert obs["scquery_prediction_set"].isna().all()
+    assert obs["scquery_novelty"].isna().all()
     assert obs["scquery_unknown"].all()
     assert (obs[["scquery_confidence", "scquery_pvalue"]] == 0).all(axis=None)
     assert all(np.isfinite(adata.obsm[name]).all() for name in adata.obsm)
@@ -493,80 +495,80 @@ def test_as_many_hits_as_there_are_cells_and_no_more(query_adata, reference):
     assert all(len(set(row)) == 240 for row in adata.obsm["scquery_neighbors"])
     other = query_adata.copy()
     with pytest.raises(
-        sq.ArgumentError,
+        scq.ArgumentError,
         match=r"`n_neighbors=241` is more than there are reference cells \(240\)\. Ask for at most 240\.",
     ):
-        sq.tl.query(other, reference, n_neighbors=241, key_added="more")
+        scq.tl.query(other, reference, n_neighbors=241, key_added="more")
     assert not [name for name in (*other.obs, *other.obsm, *other.uns) if "more" in name]
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"n_neighbors": 0}, sq.ArgumentError, "`n_neighbors` must be an integer of at least 1. Received 0"),
-        ({"n_neighbors": 2.0}, sq.ArgumentError, "`n_neighbors` must be an integer of at least 1. Received 2.0"),
-        ({"error_rate": 0}, sq.ArgumentError, r"`error_rate` must be a number in \(0, 1\)\. Received 0"),
-        ({"coverage": 1}, sq.ArgumentError, r"`coverage` must be a number in \(0, 1\)\. Received 1"),
-        ({"min_gene_overlap": -1}, sq.ArgumentError, r"`min_gene_overlap` must be a number in \[0, 1\]\. Received -1"),
+        ({"n_neighbors": 0}, scq.ArgumentError, "`n_neighbors` must be an integer of at least 1. Received 0"),
+        ({"n_neighbors": 2.0}, scq.ArgumentError, "`n_neighbors` must be an integer of at least 1. Received 2.0"),
+        ({"alpha": 0}, scq.ArgumentError, r"`alpha` must be a number in \(0, 1\)\. Received 0"),
+        ({"coverage": 1}, scq.ArgumentError, r"`coverage` must be a number in \(0, 1\)\. Received 1"),
+        ({"min_gene_overlap": -1}, scq.ArgumentError, r"`min_gene_overlap` must be a number in \[0, 1\]\. Received -1"),
         (
             {"input_state": "tpm"},
-            sq.ArgumentError,
+            scq.ArgumentError,
             "`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'. Received 'tpm'",
         ),
-        ({"layer": "raw"}, sq.MissingKeyError, r"`layer='raw'` is not in `adata\.layers`"),
+        ({"layer": "raw"}, scq.MissingKeyError, r"`layer='raw'` is not in `adata\.layers`"),
         (
             {"gene_key": "id"},
-            sq.MissingKeyError,
+            scq.MissingKeyError,
             r"`gene_key='id'` holds no gene names\. Expected one of 'var_names', 'ensembl'",
         ),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_written(query_adata, reference, arguments, error, match):
     with pytest.raises(error, match=match):
-        sq.tl.query(query_adata, reference, **arguments)
+        scq.tl.query(query_adata, reference, **arguments)
     assert list(query_adata.obs) == ["cell_type", "batch"]
     assert len(query_adata.obsm) == len(query_adata.uns) == 0
 
 
 def test_what_is_no_reference_is_refused(query_adata, tmp_path):
     with pytest.raises(
-        sq.ArgumentError, match=r"`tl\.query` needs a reference or the path of a saved one\. Received int"
+        scq.ArgumentError, match=r"`tl\.query` needs a reference or the path of a saved one\. Received int"
     ):
-        sq.tl.query(query_adata, 3)
-    with pytest.raises(sq.BundleError, match="There is no reference at"):
-        sq.tl.query(query_adata, tmp_path / "none.scq")
-    with pytest.raises(sq.BundleError, match="There is no reference at"):
-        sq.tl.query(query_adata, "none.scq")
+        scq.tl.query(query_adata, 3)
+    with pytest.raises(scq.BundleError, match="There is no reference at"):
+        scq.tl.query(query_adata, tmp_path / "none.scq")
+    with pytest.raises(scq.BundleError, match="There is no reference at"):
+        scq.tl.query(query_adata, "none.scq")
 
 
 def test_what_is_no_query_is_refused(reference):
-    with pytest.raises(sq.ArgumentError, match=r"`tl\.query` takes an AnnData as its first argument\. Received str"):
-        sq.tl.query("mine.h5ad", reference)
-    with pytest.raises(sq.ArgumentError, match=r"`tl\.query` needs at least one cell and one gene"):
-        sq.tl.query(anndata.AnnData(np.zeros((0, 3))), reference)
+    with pytest.raises(scq.ArgumentError, match=r"`tl\.query` takes an AnnData as its first argument\. Received str"):
+        scq.tl.query("mine.h5ad", reference)
+    with pytest.raises(scq.ArgumentError, match=r"`tl\.query` needs at least one cell and one gene"):
+        scq.tl.query(anndata.AnnData(np.zeros((0, 3))), reference)
 
 
 @pytest.mark.slow
 def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
     for name in ("pretrain", "finetune"):
-        monkeypatch.setattr(sq.tl, name, functools.partial(getattr(sq.tl, name), epochs=2, progress=False))
+        monkeypatch.setattr(scq.tl, name, functools.partial(getattr(scq.tl, name), epochs=2, progress=False))
     monkeypatch.chdir(tmp_path)
-    sq.datasets.pbmc68k_reduced()[:40].copy().write_h5ad("mine.h5ad")
+    scq.datasets.pbmc68k_reduced()[:40].copy().write_h5ad("mine.h5ad")
 
-    adata = sq.datasets.pbmc68k_reduced()
-    sq.pp.normalize(adata, n_top_genes=2000, batch_key="study")
-    encoder = sq.tl.pretrain(adata, layer_sizes=(512, 64), corruption="masking", corruption_level=0.3)
-    sq.tl.finetune(adata, encoder, label_key="cell_type", batch_key="study")
-    sq.tl.embed(adata, encoder)
+    adata = scq.datasets.pbmc68k_reduced()
+    scq.pp.normalize(adata, n_top_genes=2000, batch_key="study")
+    encoder = scq.tl.pretrain(adata, layer_sizes=(512, 64), corruption="masking", corruption_level=0.3)
+    scq.tl.finetune(adata, encoder, label_key="cell_type", batch_key="study")
+    scq.tl.embed(adata, encoder)
     # Without UMAP's own graph, whose compilation takes longer than all the rest.
     sc.pp.neighbors(adata, use_rep="X_scquery", method="gauss")
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     reference.save("pbmc.scq")
 
     query = sc.read_h5ad("mine.h5ad")
-    report = sq.pp.check(query, "pbmc.scq")
-    sq.tl.query(query, "pbmc.scq", n_neighbors=15)
-    figure = sq.pl.query(query, show=False)
+    report = scq.pp.check(query, "pbmc.scq")
+    scq.tl.query(query, "pbmc.scq", n_neighbors=15)
+    figure = scq.pl.query(query, show=False)
 
     assert "nothing stands in the way" in str(report)
     assert adata.obsm["X_scquery"].shape == (700, 64)
@@ -579,13 +581,13 @@ def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
     plt.close(figure)
 
 
-def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata, reference, monkeypatch):
+def test_too_many_neighbors_are_refused_before_any_cell_is_embedded(query_adata, reference, monkeypatch):
     def embed(self, cells, size):
         pytest.fail("cells were embedded")
 
-    monkeypatch.setattr(sq.Reference, "embed_blocks", embed)
-    with pytest.raises(sq.ArgumentError, match=r"`n_neighbors=241` is more than"):
-        sq.tl.query(query_adata, reference, n_neighbors=241)
+    monkeypatch.setattr(scq.Reference, "embed_blocks", embed)
+    with pytest.raises(scq.ArgumentError, match=r"`n_neighbors=241` is more than"):
+        scq.tl.query(query_adata, reference, n_neighbors=241)
 
 
 # Control of errors, and what the search is cut to.
@@ -594,17 +596,19 @@ def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata
 def test_p_values_are_of_the_head_and_both_distances_together(query_adata, reference):
     cells = _seen(query_adata, reference)
     adata = queried(query_adata, reference)
-    head = softmax(cells.codes.astype(float) @ reference.encoder.head.kernel + reference.encoder.head.bias, axis=1)
-    # For the type that head and neighbourhood speak for.
-    d, hits = adata.obsm["scquery_distances"], reference.label_codes[adata.obsm["scquery_neighbors"]]
-    weight = np.exp(-d / d[:, 2:3])[:, :, None] * (hits[:, :, None] == np.arange(3))
+    classifier = softmax(
+        cells.latent.astype(float) @ reference.encoder.classifier.kernel + reference.encoder.classifier.bias, axis=1
+    )
+    # For the type that classifier and neighborhood speak for.
+    d, neighbors = adata.obsm["scquery_distances"], reference.label_codes[adata.obsm["scquery_neighbors"]]
+    weight = np.exp(-d / d[:, 2:3])[:, :, None] * (neighbors[:, :, None] == np.arange(3))
     votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
-    labelled = (hits >= 0).mean(axis=1, keepdims=True)
-    around = labelled * votes + (1 - labelled) * softmax(40 * cells.codes @ reference.centroids.T, axis=1)
-    given = (head + around).argmax(axis=1)
-    kinds = [-head.max(axis=1)]
+    labelled = (neighbors >= 0).mean(axis=1, keepdims=True)
+    around = labelled * votes + (1 - labelled) * softmax(40 * cells.latent @ reference.centroids.T, axis=1)
+    given = (classifier + around).argmax(axis=1)
+    kinds = [-classifier.max(axis=1)]
     # Mahalanobis, from the covariance that the whitening stands for.
-    for gaussians, x in ((reference.novelty.codes, cells.codes), (reference.novelty.components, cells.projected)):
+    for gaussians, x in ((reference.novelty.latent, cells.latent), (reference.novelty.components, cells.projected)):
         precision = gaussians.whitening.astype(float) @ gaussians.whitening.T.astype(float)
         away = x - gaussians.means[given]
         kinds.append(np.sqrt(np.einsum("ij,jk,ik->i", away, precision, away)))
@@ -624,7 +628,7 @@ def test_p_values_are_of_the_head_and_both_distances_together(query_adata, refer
         says * (kind - scale.location[given]) / scale.spread[given]
         for says, kind, scale in zip((0.5, 1, 2), kinds, [*calibration.scales[:2], components], strict=True)
     ]
-    np.testing.assert_allclose(adata.obs["scquery_strangeness"], np.sum(ranking, axis=0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(adata.obs["scquery_novelty"], np.sum(ranking, axis=0), rtol=1e-3, atol=1e-3)
     # One rank of rounding where two scores are next to each other.
     np.testing.assert_allclose(adata.obs["scquery_pvalue"], expected, atol=0.06)
     assert np.mean(np.isclose(adata.obs["scquery_pvalue"], expected, atol=1e-5)) > 0.9
@@ -634,8 +638,8 @@ def test_control_of_the_false_discovery_rate(query_adata, reference):
     rng = np.random.default_rng(0)
     query_adata.X = query_adata.X.toarray()
     query_adata.X[:8] = rng.permuted(query_adata.X[:8], axis=1)
-    by_cell = queried(query_adata.copy(), reference, error_rate=0.3)
-    adata = queried(query_adata, reference, error_rate=0.3, control="fdr")
+    by_cell = queried(query_adata.copy(), reference, alpha=0.3)
+    adata = queried(query_adata, reference, alpha=0.3, corr_method="benjamini-hochberg")
     np.testing.assert_array_equal(adata.obs["scquery_pvalue"], by_cell.obs["scquery_pvalue"])
     pvalues = adata.obs["scquery_pvalue"].to_numpy().astype(float)
     ordered = np.sort(pvalues)
@@ -643,12 +647,12 @@ def test_control_of_the_false_discovery_rate(query_adata, reference):
     assert len(within)
     np.testing.assert_array_equal(adata.obs["scquery_unknown"], pvalues <= ordered[within[-1]])
     assert 0 < adata.obs["scquery_unknown"].sum() < by_cell.obs["scquery_unknown"].sum()
-    assert adata.uns["scquery"]["parameters"]["control"] == "fdr"
+    assert adata.uns["scquery"]["parameters"]["corr_method"] == "benjamini-hochberg"
 
 
-def allowed_hits(reference, codes, allowed, n):
+def allowed_hits(reference, latent, allowed, n):
     """Return the nearest rows among some, by brute force."""
-    distances = np.where(allowed, 1 - codes.astype(float) @ reference.embedding.T.astype(float), np.inf)
+    distances = np.where(allowed, 1 - latent.astype(float) @ reference.embedding.T.astype(float), np.inf)
     return np.argsort(distances, axis=1, kind="stable")[:, :n], np.sort(distances, axis=1)[:, :n]
 
 
@@ -656,22 +660,22 @@ def allowed_hits(reference, codes, allowed, n):
 def test_where_cuts_the_search(query_adata, reference, wanted):
     adata = queried(query_adata, reference, where={"batch": wanted}, n_neighbors=9)
     allowed = (reference.obs["batch"] == "batch 1").to_numpy()
-    hits = adata.obsm["scquery_neighbors"]
-    assert allowed[hits].all()
+    neighbors = adata.obsm["scquery_neighbors"]
+    assert allowed[neighbors].all()
     _, distances = allowed_hits(reference, adata.obsm["X_scquery"], allowed, 9)
     np.testing.assert_allclose(adata.obsm["scquery_distances"], distances, atol=1e-5)
 
 
 def test_two_columns_of_where_hold_both(query_adata, reference):
     adata = queried(query_adata, reference, where={"batch": "batch 0", "cell_type": ["type 2"]}, n_neighbors=5)
-    hits = reference.obs.iloc[adata.obsm["scquery_neighbors"].ravel()]
-    assert set(hits["batch"]) == {"batch 0"}
-    assert set(hits["cell_type"]) == {"type 2"}
+    neighbors = reference.obs.iloc[adata.obsm["scquery_neighbors"].ravel()]
+    assert set(neighbors["batch"]) == {"batch 0"}
+    assert set(neighbors["cell_type"]) == {"type 2"}
 
 
 def test_cells_with_the_querys_own_value_are_not_found(query_adata, reference):
     query_adata.obs["batch"] = [f"batch {i % 3}" for i in range(30)]
-    adata = queried(query_adata, reference, exclude_same="batch", n_neighbors=6)
+    adata = queried(query_adata, reference, exclude_key="batch", n_neighbors=6)
     own = adata.obs["batch"].to_numpy()[:, None]
     found = reference.obs["batch"].astype(str).to_numpy()[adata.obsm["scquery_neighbors"]]
     assert (found != own).all()
@@ -687,7 +691,7 @@ def test_cells_of_an_unknown_donor_may_find_all(query_adata, reference):
     obs = reference.obs.copy()
     obs["batch"] = obs["batch"].astype(object)
     obs.iloc[:7, obs.columns.get_loc("batch")] = None
-    adata = queried(query_adata, dataclasses.replace(reference, obs=obs), exclude_same="batch", n_neighbors=6)
+    adata = queried(query_adata, dataclasses.replace(reference, obs=obs), exclude_key="batch", n_neighbors=6)
     free = queried(query_adata.copy(), reference, n_neighbors=6)
     np.testing.assert_array_equal(adata.obsm["scquery_neighbors"][1::2], free.obsm["scquery_neighbors"][1::2])
     found = obs["batch"].to_numpy()[adata.obsm["scquery_neighbors"][::2]]
@@ -700,17 +704,17 @@ def test_hits_are_spread(query_adata, reference):
     obs["study"] = np.where(np.arange(240) < 100, "a", "b")
     obs.iloc[[20, 90, 150, 230], obs.columns.get_loc("study")] = "c"
     spread = dataclasses.replace(reference, obs=obs)
-    adata = queried(query_adata.copy(), spread, spread_over="study", n_neighbors=9)
+    adata = queried(query_adata.copy(), spread, diversify_key="study", n_neighbors=9)
     studies = obs["study"].to_numpy()[adata.obsm["scquery_neighbors"]]
     for study in "abc":
         np.testing.assert_array_equal((studies == study).sum(axis=1), 3)
     # Of each study the nearest, and all in order.
     assert (np.diff(adata.obsm["scquery_distances"], axis=1) >= 0).all()
     own, _ = allowed_hits(spread, adata.obsm["X_scquery"], (obs["study"] == "a").to_numpy(), 3)
-    for hits, nearest in zip(adata.obsm["scquery_neighbors"], own, strict=True):
-        assert set(nearest) <= set(hits)
+    for neighbors, nearest in zip(adata.obsm["scquery_neighbors"], own, strict=True):
+        assert set(nearest) <= set(neighbors)
     # With shares of five, study c has too few: the others fill up with their nearest.
-    adata = queried(query_adata, spread, spread_over="study", n_neighbors=15)
+    adata = queried(query_adata, spread, diversify_key="study", n_neighbors=15)
     studies = obs["study"].to_numpy()[adata.obsm["scquery_neighbors"]]
     assert ((studies == "c").sum(axis=1) == 4).all()
     assert (((studies == "a").sum(axis=1) >= 5) & ((studies == "b").sum(axis=1) >= 5)).all()
@@ -721,51 +725,55 @@ def test_rules_go_together(query_adata, reference):
         query_adata,
         reference,
         where={"cell_type": ["type 0", "type 1"]},
-        exclude_same="batch",
-        spread_over="cell_type",
+        exclude_key="batch",
+        diversify_key="cell_type",
         n_neighbors=4,
     )
-    hits = adata.obsm["scquery_neighbors"]
-    types = reference.obs["cell_type"].astype(str).to_numpy()[hits]
+    neighbors = adata.obsm["scquery_neighbors"]
+    types = reference.obs["cell_type"].astype(str).to_numpy()[neighbors]
     np.testing.assert_array_equal((types == "type 0").sum(axis=1), 2)
     np.testing.assert_array_equal((types == "type 1").sum(axis=1), 2)
-    batches = reference.obs["batch"].astype(str).to_numpy()[hits]
+    batches = reference.obs["batch"].astype(str).to_numpy()[neighbors]
     assert (batches != adata.obs["batch"].astype(str).to_numpy()[:, None]).all()
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"control": "bh"}, sq.ArgumentError, "`control` must be one of 'cell', 'fdr'. Received 'bh'"),
+        (
+            {"corr_method": "bh"},
+            scq.ArgumentError,
+            "`corr_method` must be None or one of 'benjamini-hochberg'. Received 'bh'",
+        ),
         (
             {"where": ["liver"]},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"`where` must map columns of the reference's `obs` to the values to search\. Received list; give for",
         ),
-        ({"where": {"organ": "liver"}}, sq.MissingKeyError, r"The reference's `obs` has no column 'organ'\. Expected"),
+        ({"where": {"organ": "liver"}}, scq.MissingKeyError, r"The reference's `obs` has no column 'organ'\. Expected"),
         (
             {"where": {"batch": ["batch 9"]}},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"No reference cell has 'batch' in 'batch 9'\. Expected some of 'batch \d', 'batch \d'",
         ),
         (
             {"where": {"batch": "batch 0"}, "n_neighbors": 130},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"`n_neighbors=130` is more than the \d+ reference cells that the filter leaves\. Ask for fewer, or filter",
         ),
-        ({"exclude_same": "donor"}, sq.MissingKeyError, r"`exclude_same='donor'` is not a column of `adata\.obs`"),
-        ({"spread_over": "study"}, sq.MissingKeyError, r"The reference's `obs` has no column 'study'\. Expected"),
-        ({"ignore_case": 1}, sq.ArgumentError, r"`ignore_case` must be True or False\. Received 1"),
+        ({"exclude_key": "donor"}, scq.MissingKeyError, r"`exclude_key='donor'` is not a column of `adata\.obs`"),
+        ({"diversify_key": "study"}, scq.MissingKeyError, r"The reference's `obs` has no column 'study'\. Expected"),
+        ({"ignore_case": 1}, scq.ArgumentError, r"`ignore_case` must be True or False\. Received 1"),
         (
             {"orthologs": ["Ins1", "INS"]},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"`orthologs` must map the query's gene names to the reference's: a dictionary, .*\. Received list",
         ),
     ],
 )
 def test_wrong_rules_are_refused_and_nothing_is_written(query_adata, reference, arguments, error, match):
     with pytest.raises(error, match=match):
-        sq.tl.query(query_adata, reference, **arguments)
+        scq.tl.query(query_adata, reference, **arguments)
     assert list(query_adata.obs) == ["cell_type", "batch"]
     assert len(query_adata.obsm) == len(query_adata.uns) == 0
 
@@ -786,8 +794,8 @@ def test_genes_of_another_species(make_adata, query_adata, reference):
     expected = queried(query_adata, reference)
     mouse = make_adata(30, 120, seed=2)
     mouse.var_names = [name.capitalize() for name in mouse.var_names]
-    with pytest.raises(sq.GeneOverlapError, match="Only 0 of the reference's 100 genes"):
-        sq.tl.query(mouse, reference, gene_key="var_names")
+    with pytest.raises(scq.GeneOverlapError, match="Only 0 of the reference's 100 genes"):
+        scq.tl.query(mouse, reference, gene_key="var_names")
     assert_same_answers(queried(mouse.copy(), reference, gene_key="var_names", ignore_case=True), expected)
     mouse.var_names = [f"Orth{i}" for i in range(120)]
     table = {f"Orth{i}": f"GENE{i}" for i in range(120)}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.loaders import CHUNK, GeneColumns, open_cells
 from scquery_ae.reference import SearchFilter
 from scquery_ae.tl import _query_blocks
@@ -53,15 +53,15 @@ def assert_answers(adata, reference, found, exactly):
     compare(adata.obs["scquery_pvalue"], found.pvalues.astype(np.float32))
     # In single precision, and of several units.
     more = {} if exactly else {"rtol": 1e-6}
-    compare(adata.obs["scquery_strangeness"], found.strangeness.astype(np.float32), **more)
+    compare(adata.obs["scquery_novelty"], found.novelty.astype(np.float32), **more)
     np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= 0.05)
     np.testing.assert_array_equal(adata.obsm["scquery_neighbors"], found.neighbors.indices)
     compare(adata.obsm["scquery_distances"], found.neighbors.distances)
     sets = []
-    for row, inside in zip(found.probabilities.astype(np.float32), found.label_sets, strict=True):
+    for row, inside in zip(found.probabilities.astype(np.float32), found.prediction_sets, strict=True):
         ordered = sorted(np.flatnonzero(inside), key=lambda i, row=row: (-row[i], i))
         sets.append("|".join(reference.types[i] for i in ordered))
-    assert list(adata.obs["scquery_label_set"]) == sets
+    assert list(adata.obs["scquery_prediction_set"]) == sets
 
 
 @pytest.mark.parametrize("coverage", [0.9, 0.999])
@@ -76,8 +76,8 @@ def test_answers_are_those_of_all_cells_at_once(make_adata, reference, tmp_path,
         adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
     if way == "dask":
         adata.X = in_dask(adata.X)
-    sq.tl.query(adata, reference, coverage=coverage, input_state="counts")
-    np.testing.assert_array_equal(adata.obsm["X_scquery"], expected.codes)
+    scq.tl.query(adata, reference, coverage=coverage, input_state="counts")
+    np.testing.assert_array_equal(adata.obsm["X_scquery"], expected.latent)
     assert_answers(adata, reference, found, exactly=True)
 
 
@@ -93,16 +93,16 @@ def test_several_blocks_give_the_answers_of_one(make_adata, reference, tmp_path,
     if way == "dask":
         # The last of two blocks of Dask is itself asked in two.
         adata.X = da.concatenate([in_dask(adata.X[:14]), in_dask(adata.X[14:])])
-    asked, annotate = [], sq.Reference.annotate
+    asked, annotate = [], scq.Reference.annotate
 
     def counted(self, cells, **arguments):
-        asked.append(len(cells.codes))
+        asked.append(len(cells.latent))
         return annotate(self, cells, **arguments)
 
-    monkeypatch.setattr(sq.Reference, "annotate", counted)
-    sq.tl.query(adata, reference, input_state="counts")
+    monkeypatch.setattr(scq.Reference, "annotate", counted)
+    scq.tl.query(adata, reference, input_state="counts")
     assert sorted(asked) == [2, 14, 14]
-    np.testing.assert_allclose(adata.obsm["X_scquery"], expected.codes, atol=1e-6)
+    np.testing.assert_allclose(adata.obsm["X_scquery"], expected.latent, atol=1e-6)
     assert_answers(adata, reference, found, exactly=False)
 
 
@@ -117,15 +117,15 @@ def test_cells_are_embedded_block_by_block(query_adata, reference, size):
     blocks = list(reference.embed_blocks(cells, size))
     assert [len(block.totals) for block in blocks] == [size] * (30 // size) + [30 % size] * (30 % size > 0)
     whole = reference.embed(cells)
-    for name in ("codes", "projected", "totals"):
+    for name in ("latent", "projected", "totals"):
         np.testing.assert_array_equal(np.concatenate([getattr(block, name) for block in blocks]), getattr(whole, name))
     np.testing.assert_allclose(whole.totals, query_adata[:, reference.encoder.genes].X.sum(axis=1).A1)
 
 
-def test_too_many_neighbours_are_refused_before_any_cell_is_embedded(query_adata, reference, monkeypatch):
-    monkeypatch.setattr(sq.Reference, "embed_blocks", lambda *_: pytest.fail("cells were embedded"))
-    with pytest.raises(sq.ArgumentError, match=r"`n_neighbors=241` is more than"):
-        sq.tl.query(query_adata, reference, n_neighbors=241)
+def test_too_many_neighbors_are_refused_before_any_cell_is_embedded(query_adata, reference, monkeypatch):
+    monkeypatch.setattr(scq.Reference, "embed_blocks", lambda *_: pytest.fail("cells were embedded"))
+    with pytest.raises(scq.ArgumentError, match=r"`n_neighbors=241` is more than"):
+        scq.tl.query(query_adata, reference, n_neighbors=241)
 
 
 VALUES = {
@@ -153,7 +153,7 @@ def test_blocks_know_what_their_own_cells_exclude(query_adata, reference, keys):
 
 @pytest.mark.usefixtures("threads")
 def test_answers_are_held_once(make_adata, reference):
-    """Two hundred hits a cell: what answers take is far more than what a block does on the way."""
+    """Two hundred neighbors a cell: what answers take is far more than what a block does on the way."""
     cells = opened(make_adata(100, 120, seed=2), reference)
     cells = dataclasses.replace(cells, matrix=da.concatenate([in_dask(cells.matrix)] * 200))
     ask(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
@@ -180,13 +180,13 @@ def test_the_place_of_the_answers_stays_in_its_process(reference):
 def test_blocks_share_the_threads_of_the_search(query_adata, reference, monkeypatch, rows, share):
     cells = opened(query_adata, reference)
     cells = dataclasses.replace(cells, matrix=in_dask(cells.matrix, rows))
-    before, used, annotate = faiss.omp_get_max_threads(), [], sq.Reference.annotate
+    before, used, annotate = faiss.omp_get_max_threads(), [], scq.Reference.annotate
 
     def watched(self, cells, **arguments):
         used.append(faiss.omp_get_max_threads())
         return annotate(self, cells, **arguments)
 
-    monkeypatch.setattr(sq.Reference, "annotate", watched)
+    monkeypatch.setattr(scq.Reference, "annotate", watched)
     with ThreadPoolExecutor(2, initializer=faiss.omp_set_num_threads, initargs=(6,)) as pool:
         with dask.config.set(scheduler="threads", pool=pool):
             ask(reference, reference, "", cells, n_neighbors=5, coverage=0.9, rules=SearchFilter())
@@ -200,7 +200,7 @@ def test_blocks_share_the_threads_of_the_search(query_adata, reference, monkeypa
 def test_label_sets_of_types_with_bars_in_their_names():
     found = Answers.empty(4, 1, 1)
     found.seen[:] = [True, True, True, False]
-    found.label_sets[:] = [(1, 2), (0,), (2,), (2, 1)]
+    found.prediction_sets[:] = [(1, 2), (0,), (2,), (2, 1)]
     named = _named_sets(found, ("a|b", "a", "b"), pd.Index(list("wxyz")))
     assert list(named[:3]) == ["a|b", "a|b", "b"]
     assert pd.isna(named["z"])

@@ -133,7 +133,7 @@ def test_a_folds_encoder_does_not_depend_on_the_folds_labels(cells):
     received = fitted(encoder, rows, changed, folds)
 
     def kernels(result):
-        return result[1].layers[0].kernel, result[1].head.kernel
+        return result[1].layers[0].kernel, result[1].classifier.kernel
 
     for one, other in zip(kernels(expected[0]), kernels(received[0]), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -167,7 +167,7 @@ def test_each_fold_starts_from_what_pretraining_left(cells, monkeypatch):
     fitted(encoder, rows, labels, folds)
     for fold, (start, (known, held_out)) in enumerate(zip(starts, seen, strict=True)):
         assert start.layers is pretrained
-        assert start.head is None
+        assert start.classifier is None
         np.testing.assert_array_equal(known, np.where(folds == fold, -1, labels))
         # Early stopping watches a fifth of the other folds.
         assert (known[held_out] >= 0).all()

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 COMMON = """
 import copy, json
 import anndata, keras, numpy as np, pandas as pd
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.nn import fitting, pretrain_stack
 
 rng = np.random.default_rng(0)
@@ -28,7 +28,7 @@ obs = pd.DataFrame({"cell_type": [f"type {t}" for t in types], "batch": [f"batch
 obs.index = [f"cell{i}" for i in range(96)]
 var = pd.DataFrame(index=[f"GENE{i}" for i in range(24)])
 adata = anndata.AnnData(rng.poisson(rates).astype("float32"), obs, var)
-sq.pp.normalize(adata)
+scq.pp.normalize(adata)
 
 replicas = []
 run = fitting.run_epochs
@@ -52,11 +52,11 @@ def stack(name, n_rows=96, **kwargs):
 def whole(name, finetune=(), **kwargs):
     # Validation: a quarter of 96 cells, 24; the rest are four batches of 16 and one of 8.
     kwargs = {"batch_size": 16, "validation_fraction": 1 / 4} | kwargs
-    encoder = sq.tl.pretrain(adata, layer_sizes=(6, 4), **settings, **kwargs)
+    encoder = scq.tl.pretrain(adata, layer_sizes=(6, 4), **settings, **kwargs)
     pretrained = weights_of(encoder)
     kwargs |= dict(finetune)
     # Dropout draws on each device for itself.
-    sq.tl.finetune(adata, encoder, label_key="cell_type", dropout=0.0, **settings, **kwargs)
+    scq.tl.finetune(adata, encoder, label_key="cell_type", dropout=0.0, **settings, **kwargs)
     history = [*encoder.history["pretrain"], encoder.history["finetune"]]
     return {"history": history, "weights": weights_of(encoder), "pretrained": pretrained}
 
@@ -69,7 +69,7 @@ RUNS = {
     "odd batches": lambda name: stack(name, batch_size=15),
     "whole": lambda name: whole(name),
     "metric": lambda name: whole(
-        name, finetune={"metric_loss": "triplet", "batch_key": "batch", "batch_invariance": 0.5}
+        name, finetune={"metric_loss": "triplet", "batch_key": "batch", "adversarial_weight": 0.5}
     ),
 }
 results = {name: {} for name in RUNS}
@@ -83,7 +83,7 @@ with two_devices():
     for name, kwargs in {"batch of one": {"batch_size": 1}, "one held out": {"validation_fraction": 0.01}}.items():
         try:
             stack(name, **kwargs)
-        except sq.ArgumentError as error:
+        except scq.ArgumentError as error:
             errors[name] = str(error)
 # Interrupted on two devices, and gone on from.
 class Stop(keras.callbacks.Callback):

@@ -11,7 +11,7 @@ from scipy import sparse, special
 
 import scquery_ae.nn
 from scquery_ae._errors import TrainingError
-from scquery_ae.dense import DenseWeights, Head
+from scquery_ae.dense import Classifier, DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import Batches, build_classifier, fitting
@@ -121,7 +121,7 @@ def which_cells(inputs, cells):
 
 def predicted_types(encoder, result, counts):
     """Classify counts by NumPy alone."""
-    new = Encoder(encoder.transform, result.layers, result.head)
+    new = Encoder(encoder.transform, result.layers, result.classifier)
     return new.classify(new.encode(sparse.csr_matrix(counts))).argmax(axis=1)
 
 
@@ -151,15 +151,15 @@ def test_numpy_encoder_is_the_keras_model(models, activations):
     result = finetune(encoder, cells, labels, dropout=0.2)
     [model] = models
     assert [layer.activation for layer in result.layers] == list(activations)
-    assert result.head.types == TYPES
-    new = Encoder(encoder.transform, result.layers, result.head)
+    assert result.classifier.types == TYPES
+    new = Encoder(encoder.transform, result.layers, result.classifier)
     x = cells.dense(cells.take(np.arange(len(labels))))
-    code_model = keras.Model(model.inputs, model.get_layer("code").output)
+    code_model = keras.Model(model.inputs, model.get_layer("latent").output)
     expected = code_model.predict(x, verbose=0)
     for form in (sparse.csr_matrix(counts), counts):
-        codes = new.encode(form)
-        np.testing.assert_allclose(codes, expected, atol=1e-5)
-        np.testing.assert_allclose(new.classify(codes), model.predict(x, verbose=0), atol=1e-5)
+        latent = new.encode(form)
+        np.testing.assert_allclose(latent, expected, atol=1e-5)
+        np.testing.assert_allclose(new.classify(latent), model.predict(x, verbose=0), atol=1e-5)
 
 
 def test_encoder_argument_is_left_alone():
@@ -169,7 +169,7 @@ def test_encoder_argument_is_left_alone():
     encoder.history = {"pretrain": [{"loss": [1.0]}]}
     before = copy.deepcopy(encoder)
     result = finetune(encoder, cells, labels)
-    assert encoder.head is None
+    assert encoder.classifier is None
     assert (encoder.history, encoder.parameters) == (before.history, before.parameters)
     for layer, old, new in zip(encoder.layers, before.layers, result.layers, strict=True):
         np.testing.assert_array_equal(layer.kernel, old.kernel)
@@ -252,7 +252,7 @@ def test_loss_is_the_weighted_smoothed_cross_entropy(models, steps):
     counts, labels = simulate((60, 25, 5))
     cells = as_cells(counts)
     held_out = stratified_split(labels, 0.2, 0)
-    # A few epochs from a head that starts gently: Keras cuts probabilities off below 1e-7, where it matters.
+    # A few epochs from a classifier that starts gently: Keras cuts probabilities off below 1e-7, where it matters.
     settings = {"epochs": 4, "label_smoothing": 0.2, "class_weight_power": 1.0, "random_state": 2}
     result = finetune(an_encoder(cells), cells, labels, held_out, **settings)
     best = int(np.argmin(result.history["val_loss"]))
@@ -262,8 +262,10 @@ def test_loss_is_the_weighted_smoothed_cross_entropy(models, steps):
     smoothed = 0.8 * targets + 0.2 / 3
     expected = (-(smoothed * np.log(p)).sum(axis=1) * weights).mean()
     np.testing.assert_allclose(result.history["val_loss"][best], expected, rtol=1e-4)
-    hits = p.argmax(axis=1) == targets.argmax(axis=1)
-    np.testing.assert_allclose(result.history["val_accuracy"][best], (hits * weights).sum() / weights.sum(), rtol=1e-4)
+    neighbors = p.argmax(axis=1) == targets.argmax(axis=1)
+    np.testing.assert_allclose(
+        result.history["val_accuracy"][best], (neighbors * weights).sum() / weights.sum(), rtol=1e-4
+    )
 
 
 # Rare types
@@ -276,7 +278,7 @@ def test_types_with_one_cell_do_not_break_it():
     result = finetune(an_encoder(cells), cells, labels, held_out, class_weight_power=1.0)
     assert np.isfinite([v for values in result.history.values() for v in values]).all()
     assert all(np.isfinite(layer.kernel).all() for layer in result.layers)
-    assert np.isfinite(result.head.kernel).all()
+    assert np.isfinite(result.classifier.kernel).all()
 
 
 def test_a_type_without_a_training_cell_does_not_break_it():
@@ -284,7 +286,7 @@ def test_a_type_without_a_training_cell_does_not_break_it():
     counts, labels = simulate((30, 30, 2))
     cells = as_cells(counts)
     result = finetune(an_encoder(cells), cells, labels, labels == 2, types=(*TYPES, "delta"))
-    assert result.head.kernel.shape == (6, 4)
+    assert result.classifier.kernel.shape == (6, 4)
     assert np.isfinite([v for values in result.history.values() for v in values]).all()
 
 
@@ -410,8 +412,8 @@ def test_best_epoch_is_kept(weights_by_epoch, epochs, patience):
         np.testing.assert_array_equal(layer.kernel, kept[2 * i])
         np.testing.assert_array_equal(layer.bias, kept[2 * i + 1])
         assert np.abs(layer.kernel - last[2 * i]).max() > 1e-3
-    np.testing.assert_allclose(result.head.kernel, 16 * kept[-2], rtol=1e-6)
-    np.testing.assert_array_equal(result.head.bias, kept[-1])
+    np.testing.assert_allclose(result.classifier.kernel, 16 * kept[-2], rtol=1e-6)
+    np.testing.assert_array_equal(result.classifier.bias, kept[-1])
 
 
 def test_without_held_out_cells_every_epoch_is_trained():
@@ -447,7 +449,7 @@ def test_random_state():
     for one, same, different in zip(first.layers, again.layers, other.layers, strict=True):
         np.testing.assert_array_equal(one.kernel, same.kernel)
         assert np.abs(one.kernel - different.kernel).max() > 1e-3
-    np.testing.assert_array_equal(first.head.kernel, again.head.kernel)
+    np.testing.assert_array_equal(first.classifier.kernel, again.classifier.kernel)
     assert first.history == again.history
 
 
@@ -455,7 +457,7 @@ def test_random_state_may_be_a_numpy_integer():
     counts, labels = simulate()
     cells = as_cells(counts)
     one, other = (finetune(an_encoder(cells), cells, labels, random_state=s, dropout=0.3) for s in (3, np.int64(3)))
-    np.testing.assert_array_equal(one.head.kernel, other.head.kernel)
+    np.testing.assert_array_equal(one.classifier.kernel, other.classifier.kernel)
 
 
 def test_batches_of_training_and_held_out_cells_have_their_own_streams(monkeypatch):
@@ -475,13 +477,13 @@ def test_batches_of_training_and_held_out_cells_have_their_own_streams(monkeypat
     assert sorted(fixed for _, fixed in made) == [False, True]
 
 
-# The head
+# The classifier
 
 
-def test_head_is_a_softmax():
+def test_classifier_is_a_softmax():
     rng = np.random.default_rng(0)
-    head = Head(rng.normal(size=(6, 3)), rng.normal(size=3), TYPES)
-    codes = rng.normal(size=(5, 6))
-    p = head(codes)
-    np.testing.assert_allclose(p, special.softmax(codes @ head.kernel + head.bias, axis=1))
+    classifier = Classifier(rng.normal(size=(6, 3)), rng.normal(size=3), TYPES)
+    latent = rng.normal(size=(5, 6))
+    p = classifier(latent)
+    np.testing.assert_allclose(p, special.softmax(latent @ classifier.kernel + classifier.bias, axis=1))
     np.testing.assert_allclose(p.sum(axis=1), 1)

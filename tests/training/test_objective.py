@@ -1,4 +1,4 @@
-"""Losses beside the head's: which there are, what they weigh, and what they do to the code."""
+"""Losses beside the classifier's: which there are, what they weigh, and what they do to the embedding."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ TYPES_OF_CELLS, BATCHES_OF_CELLS = np.array([2, 0, 1, 1]), np.array([1, 0, 0, 1]
 @pytest.mark.parametrize(
     ("settings", "weights", "plain", "detached"),
     [
-        ({}, {"head": 1}, True, False),
+        ({}, {"classifier": 1}, True, False),
         # Without a metric loss its weight has no say.
-        ({"metric_weight": 1}, {"head": 1}, True, False),
-        ({"batch_invariance": 0.3}, {"head": 1, "batch": 1}, False, False),
-        ({"metric_loss": "triplet"}, {"head": 0.5, "code": 0.5}, False, False),
-        ({"metric_loss": "contrastive", "metric_weight": 0.2}, {"head": 0.8, "code": 0.2}, False, False),
-        # The head learns at full weight, and the code does not hear of it.
-        ({"metric_loss": "triplet", "metric_weight": 1}, {"head": 1, "code": 1}, False, True),
+        ({"metric_weight": 1}, {"classifier": 1}, True, False),
+        ({"adversarial_weight": 0.3}, {"classifier": 1, "batch": 1}, False, False),
+        ({"metric_loss": "triplet"}, {"classifier": 0.5, "latent": 0.5}, False, False),
+        ({"metric_loss": "contrastive", "metric_weight": 0.2}, {"classifier": 0.8, "latent": 0.2}, False, False),
+        # The classifier learns at full weight, and the embedding does not hear of it.
+        ({"metric_loss": "triplet", "metric_weight": 1}, {"classifier": 1, "latent": 1}, False, True),
         (
-            {"metric_loss": "triplet", "metric_weight": 0.25, "batch_invariance": 2},
-            {"head": 0.75, "code": 0.25, "batch": 1},
+            {"metric_loss": "triplet", "metric_weight": 0.25, "adversarial_weight": 2},
+            {"classifier": 0.75, "latent": 0.25, "batch": 1},
             False,
             False,
         ),
@@ -48,16 +48,16 @@ TYPES_OF_CELLS, BATCHES_OF_CELLS = np.array([2, 0, 1, 1]), np.array([1, 0, 0, 1]
 def test_weights_losses_and_targets_are_of_the_same_outputs(settings, weights, plain, detached):
     objective = Objective(**settings)
     assert objective.weights() == pytest.approx(weights)
-    assert (objective.is_plain, objective.detach_head) == (plain, detached)
-    head = keras.losses.CategoricalCrossentropy()
-    losses = objective.losses(head)
+    assert (objective.is_plain, objective.detach_classifier) == (plain, detached)
+    classifier = keras.losses.CategoricalCrossentropy()
+    losses = objective.losses(classifier)
     targets = objective.targets(ONE_HOT, TYPES_OF_CELLS, BATCHES_OF_CELLS)
     assert set(losses) == set(targets) == set(weights)
-    assert losses["head"] is head
-    assert targets["head"] is ONE_HOT
-    if "code" in weights:
-        assert type(losses["code"]) is {"triplet": TripletLoss, "contrastive": ContrastiveLoss}[objective.metric_loss]
-        assert targets["code"] is TYPES_OF_CELLS
+    assert losses["classifier"] is classifier
+    assert targets["classifier"] is ONE_HOT
+    if "latent" in weights:
+        assert type(losses["latent"]) is {"triplet": TripletLoss, "contrastive": ContrastiveLoss}[objective.metric_loss]
+        assert targets["latent"] is TYPES_OF_CELLS
     if "batch" in weights:
         assert targets["batch"] is BATCHES_OF_CELLS
         # Of the number of a batch, not of its indicator: minus the log of what the right one got.
@@ -68,35 +68,35 @@ def test_weights_losses_and_targets_are_of_the_same_outputs(settings, weights, p
 
 def test_the_margin_reaches_the_metric_loss():
     margins = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]], np.float32)
-    loss = Objective("contrastive", margin=margins).losses(None)["code"]
+    loss = Objective("contrastive", margin=margins).losses(None)["latent"]
     # Two cells of types 0 and 2 at distance 0.5: each falls short of its margin of 2 by 1.5.
-    codes = np.array([[0.0, 0.0], [0.5, 0.0]], np.float32)
-    np.testing.assert_allclose(float(loss(np.array([0, 2]), codes)), 1.5**2, rtol=1e-5)
-    number = Objective("contrastive", margin=0.75).losses(None)["code"]
-    np.testing.assert_allclose(float(number(np.array([0, 2]), codes)), 0.25**2, rtol=1e-5)
+    latent = np.array([[0.0, 0.0], [0.5, 0.0]], np.float32)
+    np.testing.assert_allclose(float(loss(np.array([0, 2]), latent)), 1.5**2, rtol=1e-5)
+    number = Objective("contrastive", margin=0.75).losses(None)["latent"]
+    np.testing.assert_allclose(float(number(np.array([0, 2]), latent)), 0.25**2, rtol=1e-5)
 
 
 def test_without_batches_there_is_nothing_to_tell_apart():
-    assert set(Objective(batch_invariance=1).targets(ONE_HOT, TYPES_OF_CELLS, None)) == {"head"}
+    assert set(Objective(adversarial_weight=1).targets(ONE_HOT, TYPES_OF_CELLS, None)) == {"classifier"}
 
 
 def test_a_history_of_many_outputs_reads_as_that_of_one():
     history = {
         "loss": [5.0],
-        "head_loss": [1.0],
-        "code_loss": [2.0],
+        "classifier_loss": [1.0],
+        "latent_loss": [2.0],
         "batch_loss": [3.0],
-        "head_accuracy": [0.5],
+        "classifier_accuracy": [0.5],
         "val_loss": [6.0],
-        "val_head_loss": [1.5],
+        "val_classifier_loss": [1.5],
         "val_code_loss": [2.5],
         "val_batch_loss": [3.5],
-        "val_head_accuracy": [0.4],
+        "val_classifier_accuracy": [0.4],
     }
     assert plain_history(history) == {
         "total_loss": [5.0],
         "loss": [1.0],
-        "code_loss": [2.0],
+        "latent_loss": [2.0],
         "batch_loss": [3.0],
         "accuracy": [0.5],
         "val_total_loss": [6.0],
@@ -165,21 +165,21 @@ def finetune(encoder, cells, types, held_out=None, **settings):
 
 
 def trained(encoder, result):
-    return Encoder(encoder.transform, result.layers, result.head)
+    return Encoder(encoder.transform, result.layers, result.classifier)
 
 
 def accuracy(encoder, counts, types):
     return (encoder.classify(encoder.encode(counts)).argmax(axis=1) == types).mean()
 
 
-def predictability(codes, groups):
-    """Return how often a cell's group is told from its code by a regression on other cells."""
+def predictability(latent, groups):
+    """Return how often a cell's group is told from its embedding by a regression on other cells."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return cross_val_score(make_pipeline(StandardScaler(), LogisticRegression()), codes, groups, cv=5).mean()
+    return cross_val_score(make_pipeline(StandardScaler(), LogisticRegression()), latent, groups, cv=5).mean()
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_codes_unlearn_the_batch():
                 epochs=20,
                 batch_size=60,
                 random_state=seed,
-                objective=Objective(batch_invariance=strength),
+                objective=Objective(adversarial_weight=strength),
                 batches=batches,
             )
             new = trained(encoder, result)
@@ -230,15 +230,15 @@ def test_a_metric_loss_alone_separates_the_types(loss):
     before, after = (silhouette_score(e.encode(fresh), fresh_types) for e in (encoder, new))
     assert before < 0.35
     assert after > before + 0.3
-    # The head reads a code that it did not shape.
+    # The classifier reads a embedding that it did not shape.
     assert accuracy(new, fresh, fresh_types) > 0.95
-    assert set(result.history) == {"total_loss", "loss", "code_loss", "accuracy"}
-    assert result.history["code_loss"][-1] < result.history["code_loss"][0] / 2
+    assert set(result.history) == {"total_loss", "loss", "latent_loss", "accuracy"}
+    assert result.history["latent_loss"][-1] < result.history["latent_loss"][0] / 2
 
 
 @pytest.mark.usefixtures("eager")
 def test_with_a_metric_weight_of_one_the_head_is_a_probe():
-    """Other class weights and smoothing change the head and not the code; with a smaller weight they change both."""
+    """Other class weights and smoothing change the classifier and not the embedding; with a smaller weight they change both."""
     counts, types, _ = simulate((40, 20, 20))
     cells = as_cells(counts)
     encoder = an_encoder(cells)
@@ -251,7 +251,7 @@ def test_with_a_metric_weight_of_one_the_head_is_a_probe():
     one, other = both(1)
     for a, b in zip(one.layers, other.layers, strict=True):
         np.testing.assert_allclose(a.kernel, b.kernel, atol=1e-6)
-    assert np.abs(one.head.kernel - other.head.kernel).max() > 1e-3
+    assert np.abs(one.classifier.kernel - other.classifier.kernel).max() > 1e-3
     one, other = both(0.5)
     assert all(np.abs(a.kernel - b.kernel).max() > 1e-3 for a, b in zip(one.layers, other.layers, strict=True))
 
@@ -274,12 +274,12 @@ def read(monkeypatch):
 
 
 def totals(batches):
-    """Return for each type how many cells are read, and what they weigh in the loss of the head."""
+    """Return for each type how many cells are read, and what they weigh in the loss of the classifier."""
     seen = []
     for _, target, weight in batches:
         if isinstance(weight, dict):
-            assert all((w == 1).all() for name, w in weight.items() if name != "head")
-            target, weight = target["head"], weight["head"]
+            assert all((w == 1).all() for name, w in weight.items() if name != "classifier")
+            target, weight = target["classifier"], weight["classifier"]
         seen.append((target.argmax(axis=1), weight))
     types, weights = (np.concatenate(parts) for parts in zip(*seen, strict=True))
     return np.bincount(types, minlength=3), np.bincount(types, weights, minlength=3)

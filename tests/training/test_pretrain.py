@@ -41,10 +41,10 @@ def network_input():
 
 
 def test_encoder_of_a_stack(cells):
-    encoder = pretrain_encoder(cells, (8, 5), activation="tanh", code_activation="linear", **SETTINGS)
+    encoder = pretrain_encoder(cells, (8, 5), activation="tanh", latent_activation="linear", **SETTINGS)
     assert isinstance(encoder, Encoder)
     assert encoder.transform is cells.transform
-    assert encoder.head is None
+    assert encoder.classifier is None
     assert encoder.n_latent == 5
     assert [layer.activation for layer in encoder.layers] == ["tanh", "linear"]
     assert [layer.kernel.shape for layer in encoder.layers] == [(N_GENES, 8), (8, 5)]
@@ -60,16 +60,16 @@ def test_codes_are_those_of_the_stack(cells, monkeypatch):
     monkeypatch.setattr(
         scquery_ae.nn, "pretrain_stack", lambda *a, **k: stacks.append(pretrain_stack(*a, **k)) or stacks[0]
     )
-    encoder = pretrain_encoder(cells, (8, 5), activation="elu", code_activation="tanh", **SETTINGS)
+    encoder = pretrain_encoder(cells, (8, 5), activation="elu", latent_activation="tanh", **SETTINGS)
     [stack] = stacks
     x = network_input().astype("float32")
     for layer in stack.layers:
         x = keras.ops.convert_to_numpy(layer.encode(x))
     expected = x / np.linalg.norm(x, axis=1, keepdims=True)
     for counts in (sparse.csr_matrix(COUNTS), COUNTS):
-        codes = encoder.encode(counts)
-        assert codes.dtype == np.float32
-        np.testing.assert_allclose(codes, expected, atol=1e-5)
+        latent = encoder.encode(counts)
+        assert latent.dtype == np.float32
+        np.testing.assert_allclose(latent, expected, atol=1e-5)
 
 
 def test_settings_reach_the_stack(cells):
@@ -81,8 +81,8 @@ def test_settings_reach_the_stack(cells):
         "random_state": 5,
         "validation_fraction": 0.2,
     }
-    encoder = pretrain_encoder(cells, (8, 5), activation="relu", code_activation="linear", **settings)
-    stack = pretrain_stack(cells, (8, 5), activation="relu", code_activation="linear", **settings)
+    encoder = pretrain_encoder(cells, (8, 5), activation="relu", latent_activation="linear", **settings)
+    stack = pretrain_stack(cells, (8, 5), activation="relu", latent_activation="linear", **settings)
     for layer, (kernel, bias) in zip(encoder.layers, stack.weights, strict=True):
         np.testing.assert_array_equal(layer.kernel, kernel)
         np.testing.assert_array_equal(layer.bias, bias)
@@ -113,14 +113,14 @@ def test_numpy_and_keras_agree_on_activations(name):
     np.testing.assert_allclose(ACTIVATIONS[name](x), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("argument", ["activation", "code_activation"])
+@pytest.mark.parametrize("argument", ["activation", "latent_activation"])
 @pytest.mark.parametrize("value", ["gelu", "softmax", None, ""])
 def test_activations_that_numpy_cannot_run_are_refused(cells, argument, value):
-    kwargs = {"activation": "relu", "code_activation": "linear", argument: value}
+    kwargs = {"activation": "relu", "latent_activation": "linear", argument: value}
     with pytest.raises(ArgumentError, match=rf"`{argument}` must be one of 'linear', 'relu', .* Received {value!r}"):
         pretrain_encoder(cells, (8, 5), **kwargs, **SETTINGS)
 
 
 def test_bad_layer_sizes(cells):
     with pytest.raises(ArgumentError, match=r"`layer_sizes` must be a non-empty sequence of positive integers"):
-        pretrain_encoder(cells, (8, 0), activation="relu", code_activation="linear", **SETTINGS)
+        pretrain_encoder(cells, (8, 0), activation="relu", latent_activation="linear", **SETTINGS)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.nn import Batches, ResumePoint, fitting
 
 pytestmark = [
@@ -50,7 +50,7 @@ FINETUNE = {
 @pytest.fixture(scope="module")
 def normalized(make_adata):
     adata = make_adata(60, 30)
-    sq.pp.normalize(adata, n_top_genes=20)
+    scq.pp.normalize(adata, n_top_genes=20)
     return adata
 
 
@@ -58,7 +58,7 @@ def normalized(make_adata):
 def started(normalized, make_encoder):
     encoder = make_encoder(normalized[:, normalized.var["highly_variable"]].copy(), (6, 3))
     encoder.transform = type(encoder.transform).from_dict(normalized.uns["scquery_transform"])
-    encoder.head = None
+    encoder.classifier = None
     return encoder
 
 
@@ -110,7 +110,7 @@ def interrupt(monkeypatch, eager):
 
 def weights(encoder):
     arrays = [array for layer in encoder.layers for array in (layer.kernel, layer.bias)]
-    return arrays if encoder.head is None else [*arrays, encoder.head.kernel, encoder.head.bias]
+    return arrays if encoder.classifier is None else [*arrays, encoder.classifier.kernel, encoder.classifier.bias]
 
 
 def assert_same(one, other):
@@ -133,12 +133,12 @@ def assert_same(one, other):
     ],
 )
 def test_pretraining_goes_on_wherever_it_was_interrupted(normalized, interrupt, tmp_path, training, epoch, how):
-    whole = sq.tl.pretrain(normalized, **PRETRAIN)
+    whole = scq.tl.pretrain(normalized, **PRETRAIN)
     interrupt.at(training, epoch, **how)
     with pytest.raises(interrupt.error):
-        sq.tl.pretrain(normalized, **PRETRAIN, checkpoint=tmp_path)
+        scq.tl.pretrain(normalized, **PRETRAIN, checkpoint=tmp_path)
     interrupt.never()
-    resumed = sq.tl.pretrain(normalized, **PRETRAIN, checkpoint=tmp_path)
+    resumed = scq.tl.pretrain(normalized, **PRETRAIN, checkpoint=tmp_path)
     layer = int(training[-1])
     # Nothing is trained twice, and nothing is left out.
     expected = [(layer, e) for e in range(epoch, 4)] + [(2, e) for e in range(4) if layer == 1]
@@ -146,7 +146,7 @@ def test_pretraining_goes_on_wherever_it_was_interrupted(normalized, interrupt, 
     assert_same(resumed, whole)
     # Finished, it is only read.
     interrupt.never()
-    assert_same(sq.tl.pretrain(normalized, **PRETRAIN, checkpoint=tmp_path), whole)
+    assert_same(scq.tl.pretrain(normalized, **PRETRAIN, checkpoint=tmp_path), whole)
     assert interrupt.begun == []
 
 
@@ -165,26 +165,26 @@ def test_all_modules_and_losses_go_on(normalized, interrupt, tmp_path, settings)
     if isinstance(settings.get("loss"), str):
         settings = settings | {"layer_sizes": (6,)}
     arguments = PRETRAIN | {"gene_masking": 0.0, "corruption": "none" if "module" in settings else "masking"} | settings
-    whole = sq.tl.pretrain(normalized, **arguments)
+    whole = scq.tl.pretrain(normalized, **arguments)
     for layer in (1, 2)[: len(arguments["layer_sizes"])]:
         interrupt.at(f"layer {layer}", 2)
         with pytest.raises(KeyboardInterrupt):
-            sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path)
+            scq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path)
     interrupt.never()
-    assert_same(sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path), whole)
+    assert_same(scq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path), whole)
 
 
 @pytest.mark.slow
 def test_it_may_be_interrupted_after_every_epoch(normalized, interrupt, tmp_path):
     arguments = PRETRAIN | {"layer_sizes": (6,)}
-    whole = sq.tl.pretrain(normalized, **arguments)
+    whole = scq.tl.pretrain(normalized, **arguments)
     for epoch in range(1, 4):
         interrupt.at("layer 1", epoch)
         with pytest.raises(KeyboardInterrupt):
-            sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path)
+            scq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path)
         assert [e for _, e in interrupt.begun] == [epoch - 1, epoch]
     interrupt.never()
-    assert_same(sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path), whole)
+    assert_same(scq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path), whole)
 
 
 # Early stopping.
@@ -203,7 +203,7 @@ def unlearnable(normalized):
 def stopped_early(unlearnable):
     adata, settings = unlearnable
     settings = settings | {"epochs": 25, "patience": 3}
-    whole = sq.tl.pretrain(adata, **settings)
+    whole = scq.tl.pretrain(adata, **settings)
     losses = whole.history["pretrain"][0]["val_loss"]
     best = int(np.argmin(losses))
     assert len(losses) == best + 4 < 25, "training was to stop early"
@@ -216,9 +216,9 @@ def test_patience_is_remembered(stopped_early, interrupt, tmp_path, wait):
     adata, settings, whole, best = stopped_early
     interrupt.at("layer 1", best + wait)
     with pytest.raises(KeyboardInterrupt):
-        sq.tl.pretrain(adata, **settings, checkpoint=tmp_path)
+        scq.tl.pretrain(adata, **settings, checkpoint=tmp_path)
     interrupt.never()
-    resumed = sq.tl.pretrain(adata, **settings, checkpoint=tmp_path)
+    resumed = scq.tl.pretrain(adata, **settings, checkpoint=tmp_path)
     assert len(interrupt.begun) == 4 - wait
     assert_same(resumed, whole)
 
@@ -230,7 +230,7 @@ def test_interrupted_when_nothing_was_left_but_to_finish(stopped_early, interrup
     if last == "of all":
         # One epoch after the best: it runs out of epochs before it runs out of patience.
         settings = settings | {"epochs": best + 2}
-        whole = sq.tl.pretrain(adata, **settings)
+        whole = scq.tl.pretrain(adata, **settings)
         assert np.argmin(whole.history["pretrain"][0]["val_loss"]) == best
     finish = ResumePoint.finish
 
@@ -239,10 +239,10 @@ def test_interrupted_when_nothing_was_left_but_to_finish(stopped_early, interrup
 
     monkeypatch.setattr(ResumePoint, "finish", fail)
     with pytest.raises(KeyboardInterrupt):
-        sq.tl.pretrain(adata, **settings, checkpoint=tmp_path)
+        scq.tl.pretrain(adata, **settings, checkpoint=tmp_path)
     monkeypatch.setattr(ResumePoint, "finish", finish)
     interrupt.never()
-    resumed = sq.tl.pretrain(adata, **settings, checkpoint=tmp_path)
+    resumed = scq.tl.pretrain(adata, **settings, checkpoint=tmp_path)
     assert interrupt.begun == []
     assert_same(resumed, whole)
 
@@ -251,8 +251,8 @@ def test_interrupted_when_nothing_was_left_but_to_finish(stopped_early, interrup
 def test_a_run_that_diverged_fails_again(normalized, tmp_path):
     arguments = PRETRAIN | {"layer_sizes": (3,), "learning_rate": 1e30, "validation_fraction": 0}
     for _ in range(2):
-        with pytest.raises(sq.TrainingError, match="Training diverged: `loss` should be finite"):
-            sq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path)
+        with pytest.raises(scq.TrainingError, match="Training diverged: `loss` should be finite"):
+            scq.tl.pretrain(normalized, **arguments, checkpoint=tmp_path)
 
 
 # Fine-tuning.
@@ -264,26 +264,26 @@ def test_a_run_that_diverged_fails_again(normalized, tmp_path):
         pytest.param({}, 0, {"in_the_middle": True}, marks=pytest.mark.slow),
         ({}, 1, {"error": RuntimeError}),
         pytest.param({"validation_fraction": 0}, 3, {}, marks=pytest.mark.slow),
-        ({"batch_key": "batch", "batch_invariance": 1.0}, 2, {"in_the_middle": True}),
+        ({"batch_key": "batch", "adversarial_weight": 1.0}, 2, {"in_the_middle": True}),
         pytest.param({"metric_loss": "triplet"}, 2, {}, marks=pytest.mark.slow),
-        ({"metric_loss": "contrastive", "batch_key": "batch", "batch_invariance": 0.5, "metric_weight": 1}, 2, {}),
+        ({"metric_loss": "contrastive", "batch_key": "batch", "adversarial_weight": 0.5, "metric_weight": 1}, 2, {}),
     ],
 )
 def test_finetuning_goes_on(normalized, started, interrupt, tmp_path, settings, epoch, how):
     arguments = FINETUNE | settings
     adata, whole = normalized.copy(), copy.deepcopy(started)
-    sq.tl.finetune(adata, whole, **arguments)
+    scq.tl.finetune(adata, whole, **arguments)
     other, encoder = normalized.copy(), copy.deepcopy(started)
     interrupt.at("finetune", epoch, **how)
     with pytest.raises(interrupt.error):
-        sq.tl.finetune(other, encoder, **arguments, checkpoint=tmp_path)
+        scq.tl.finetune(other, encoder, **arguments, checkpoint=tmp_path)
     # Nothing has been changed.
     assert_same(encoder, started)
     assert encoder.parameters == started.parameters
     pd.testing.assert_frame_equal(other.obs, normalized.obs)
     assert sorted(other.uns) == sorted(normalized.uns)
     interrupt.never()
-    sq.tl.finetune(other, encoder, **arguments, checkpoint=tmp_path)
+    scq.tl.finetune(other, encoder, **arguments, checkpoint=tmp_path)
     assert [e for _, e in interrupt.begun] == list(range(epoch, 4))
     assert_same(encoder, whole)
     assert encoder.parameters == whole.parameters
@@ -297,16 +297,16 @@ def test_the_patience_of_finetuning_is_remembered(normalized, started, interrupt
     adata.obs["chance"] = pd.Categorical(np.random.default_rng(4).choice(["a", "b", "c"], 60))
     arguments = FINETUNE | {"label_key": "chance", "epochs": 30, "patience": 3, "learning_rate": 0.05, "dropout": 0.1}
     whole = copy.deepcopy(started)
-    sq.tl.finetune(adata.copy(), whole, **arguments)
+    scq.tl.finetune(adata.copy(), whole, **arguments)
     losses = whole.history["finetune"]["val_loss"]
     best = int(np.argmin(losses))
     assert len(losses) == best + 4 < 30, "training was to stop early"
     encoder = copy.deepcopy(started)
     interrupt.at("finetune", best + 2)
     with pytest.raises(KeyboardInterrupt):
-        sq.tl.finetune(adata, encoder, **arguments, checkpoint=tmp_path)
+        scq.tl.finetune(adata, encoder, **arguments, checkpoint=tmp_path)
     interrupt.never()
-    sq.tl.finetune(adata, encoder, **arguments, checkpoint=tmp_path)
+    scq.tl.finetune(adata, encoder, **arguments, checkpoint=tmp_path)
     assert len(interrupt.begun) == 2
     assert_same(encoder, whole)
 
@@ -321,7 +321,7 @@ def kept(normalized, started, interrupt, tmp_path):
     """A folder with two epochs of fine-tuning."""
     interrupt.at("finetune", 2)
     with pytest.raises(KeyboardInterrupt):
-        sq.tl.finetune(normalized.copy(), copy.deepcopy(started), **FINETUNE, checkpoint=tmp_path)
+        scq.tl.finetune(normalized.copy(), copy.deepcopy(started), **FINETUNE, checkpoint=tmp_path)
     interrupt.never()
     return tmp_path
 
@@ -330,8 +330,8 @@ def test_another_run_does_not_go_on_from_it(normalized, started, interrupt, kept
     def refused(adata=normalized, encoder=started, **settings):
         adata, encoder = adata.copy(), copy.deepcopy(encoder)
         columns, before = list(adata.obs), copy.deepcopy(encoder)
-        with pytest.raises(sq.ArgumentError, match=REFUSED):
-            sq.tl.finetune(adata, encoder, **(FINETUNE | settings), checkpoint=kept)
+        with pytest.raises(scq.ArgumentError, match=REFUSED):
+            scq.tl.finetune(adata, encoder, **(FINETUNE | settings), checkpoint=kept)
         assert list(adata.obs) == columns
         assert_same(encoder, before)
 
@@ -351,7 +351,7 @@ def test_another_run_does_not_go_on_from_it(normalized, started, interrupt, kept
         "metric_loss": "triplet",
     }.items():
         refused(**{name: value})
-    refused(batch_key="batch", batch_invariance=1.0)
+    refused(batch_key="batch", adversarial_weight=1.0)
     swapped = normalized.copy()
     swapped.obs["cell_type"] = swapped.obs["cell_type"].to_numpy()[[1, 0, *range(2, 60)]]
     refused(swapped)
@@ -368,7 +368,7 @@ def test_another_run_does_not_go_on_from_it(normalized, started, interrupt, kept
     refused(encoder=bias)
     assert interrupt.begun == []
     # The bar, and where the split is written, are no part of it.
-    sq.tl.finetune(
+    scq.tl.finetune(
         normalized.copy(), copy.deepcopy(started), **FINETUNE | {"progress": True}, key_added="mine", checkpoint=kept
     )
     assert [e for _, e in interrupt.begun] == [2, 3]
@@ -379,27 +379,28 @@ def test_a_damaged_file_is_refused(normalized, started, kept):
     path.write_bytes(path.read_bytes()[:-7])
     adata, encoder = normalized.copy(), copy.deepcopy(started)
     with pytest.raises(
-        sq.ArgumentError, match=r"`checkpoint` is damaged: .*finetune\.safetensors cannot be read .*Delete it and train"
+        scq.ArgumentError,
+        match=r"`checkpoint` is damaged: .*finetune\.safetensors cannot be read .*Delete it and train",
     ):
-        sq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=kept)
+        scq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=kept)
     pd.testing.assert_frame_equal(adata.obs, normalized.obs)
     assert_same(encoder, started)
     path.unlink()
-    sq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=kept)
+    scq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=kept)
 
 
 def test_what_is_no_folder_is_refused(normalized, started, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*file, which"):
-        sq.tl.finetune(normalized.copy(), copy.deepcopy(started), **FINETUNE, checkpoint=tmp_path / "file")
-    with pytest.raises(sq.ArgumentError, match=r"`checkpoint` must be a path: .*Received 3"):
-        sq.tl.finetune(normalized.copy(), copy.deepcopy(started), **FINETUNE, checkpoint=3)
+    with pytest.raises(scq.ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*file, which"):
+        scq.tl.finetune(normalized.copy(), copy.deepcopy(started), **FINETUNE, checkpoint=tmp_path / "file")
+    with pytest.raises(scq.ArgumentError, match=r"`checkpoint` must be a path: .*Received 3"):
+        scq.tl.finetune(normalized.copy(), copy.deepcopy(started), **FINETUNE, checkpoint=3)
 
 
 def test_both_steps_can_use_one_folder(normalized, interrupt, tmp_path):
     adata = normalized.copy()
-    encoder = sq.tl.pretrain(adata, **PRETRAIN, checkpoint=tmp_path)
-    sq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=tmp_path)
+    encoder = scq.tl.pretrain(adata, **PRETRAIN, checkpoint=tmp_path)
+    scq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "finetune.safetensors",
         "layer_0.safetensors",
@@ -414,7 +415,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import anndata
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.nn.checkpoint import Checkpoint
 
 folder, name, epoch = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -428,8 +429,8 @@ def spy(self, saved, arrays, record):
 
 Checkpoint.save = spy
 adata = anndata.read_h5ad(folder / "cells.h5ad")
-encoder = sq.tl.pretrain(adata, **PRETRAIN, checkpoint=folder / "run")
-sq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=folder / "run")
+encoder = scq.tl.pretrain(adata, **PRETRAIN, checkpoint=folder / "run")
+scq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=folder / "run")
 """
 
 
@@ -464,8 +465,8 @@ def test_killed_processes_are_gone_on_from(normalized, tmp_path, monkeypatch):
     encoders = []
     for checkpoint in (tmp_path / "run", None):
         adata = normalized.copy()
-        encoders.append(sq.tl.pretrain(adata, **PRETRAIN, checkpoint=checkpoint))
-        sq.tl.finetune(adata, encoders[-1], **FINETUNE, checkpoint=checkpoint)
+        encoders.append(scq.tl.pretrain(adata, **PRETRAIN, checkpoint=checkpoint))
+        scq.tl.finetune(adata, encoders[-1], **FINETUNE, checkpoint=checkpoint)
     # The second process had finished the second layer, from where the first was killed.
     assert begun == [3, 0, 0, 0]
     assert_same(*encoders)

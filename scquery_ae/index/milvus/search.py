@@ -14,7 +14,7 @@ from scquery_ae.index.base import Neighbors
 from scquery_ae.index.exact import ExactIndex
 from scquery_ae.index.milvus.collection import Collection
 
-#: Limits of Milvus: hits of a query, breadth of a search in a graph.
+#: Limits of Milvus: neighbors of a query, breadth of a search in a graph.
 MOST_HITS = 16_384
 MOST_EF = 32_768
 #: Limits of our own on one request: Milvus reads a filter anew for each, and the embedded file's server cuts off one
@@ -32,7 +32,9 @@ def nearest(
     """Return the nearest rows that meet any of the conditions, which say something of values or not."""
     if n_neighbors > MOST_HITS:
         check_neighbors(n_neighbors, held.count([""]))
-        msg = f"Milvus gives at most {MOST_HITS} hits a query. Received `n_neighbors={n_neighbors}`; ask for fewer."
+        msg = (
+            f"Milvus gives at most {MOST_HITS} neighbors a query. Received `n_neighbors={n_neighbors}`; ask for fewer."
+        )
         raise ArgumentError(msg)
     wider = 1.0
     if held.kind != "exact" and any(conditions):
@@ -50,7 +52,7 @@ def nearest(
         rows[short], similarity[short] = _found(held, queries[short], n_neighbors, conditions, widest)
         if (rows < 0).any():
             msg = (
-                f"Milvus found fewer than {n_neighbors} neighbours in {held.name!r}, where there are enough. "
+                f"Milvus found fewer than {n_neighbors} neighbors in {held.name!r}, where there are enough. "
                 'Build it with `kind="exact"`, or filter less.'
             )
             raise SearchServiceError(msg)
@@ -58,7 +60,7 @@ def nearest(
 
 
 def breadth(held: Collection, n_neighbors: int, wider: float) -> dict[str, int]:
-    """Return how far to look for some neighbours, so many times as far as usual."""
+    """Return how far to look for some neighbors, so many times as far as usual."""
     if held.kind == "hnsw":
         return {"ef": math.ceil(min(max(EF_SEARCH, 2 * n_neighbors) * wider, MOST_EF))}
     if held.n_lists:
@@ -83,8 +85,10 @@ def _compared(held: Collection, queries: np.ndarray, n_neighbors: int, condition
     """Return the nearest of the vectors that meet any of the conditions, which are fetched and compared."""
     fetched = [item for condition in conditions for item in held.query(condition, ["row", "vector"])]
     rows = np.array([item["row"] for item in fetched], dtype=np.int64)
-    hits = ExactIndex(np.array([item["vector"] for item in fetched], dtype=np.float32)).search(queries, n_neighbors)
-    return Neighbors(rows[hits.indices], hits.distances)
+    neighbors = ExactIndex(np.array([item["vector"] for item in fetched], dtype=np.float32)).search(
+        queries, n_neighbors
+    )
+    return Neighbors(rows[neighbors.indices], neighbors.distances)
 
 
 def _found(
@@ -107,9 +111,9 @@ def _found(
             )
             for condition in conditions
         ]
-        for i, hits in enumerate(zip(*answers, strict=True), start):
-            ids = np.array([row for part in hits for row in part.ids], dtype=np.int64)
-            near = np.array([value for part in hits for value in part.distances], dtype=np.float32)
+        for i, neighbors in enumerate(zip(*answers, strict=True), start):
+            ids = np.array([row for part in neighbors for row in part.ids], dtype=np.int64)
+            near = np.array([value for part in neighbors for value in part.distances], dtype=np.float32)
             best = np.argsort(-near, kind="stable")[:n_neighbors]
             rows[i, : len(best)], similarity[i, : len(best)] = ids[best], near[best]
     return rows, similarity

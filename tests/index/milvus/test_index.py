@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
+import scquery_ae as scq
 from milvus.made import N
 from scquery_ae import ArgumentError
 from scquery_ae.index import MilvusIndex
@@ -43,17 +43,17 @@ def test_a_reference_searches_it(make_adata, make_encoder, library, tmp_path):
     cells = make_adata(60, 25)
     encoder = make_encoder(cells)
     cells.obs["scquery_split"] = pd.Categorical(np.where(np.arange(60) % 4 == 0, "validation", "train"))
-    sq.pp.normalize(cells)
-    reference = sq.tl.build_reference(cells, encoder, label_key="cell_type")
+    scq.pp.normalize(cells)
+    reference = scq.tl.build_reference(cells, encoder, label_key="cell_type")
     expected, received, filtered = (make_adata(9, 25, seed=2) for _ in range(3))
-    sq.tl.query(expected, reference, n_neighbors=7)
+    scq.tl.query(expected, reference, n_neighbors=7)
     with MilvusIndex.build(reference.embedding, tmp_path / "r.db", metadata=reference.obs[["batch"]]) as built:
         reference.index = built
-        sq.tl.query(received, reference, n_neighbors=7)
+        scq.tl.query(received, reference, n_neighbors=7)
         np.testing.assert_array_equal(received.obsm["scquery_neighbors"], expected.obsm["scquery_neighbors"])
         np.testing.assert_allclose(received.obsm["scquery_distances"], expected.obsm["scquery_distances"], atol=1e-5)
         assert list(received.obs["scquery_label"]) == list(expected.obs["scquery_label"])
-        sq.tl.query(filtered, reference, n_neighbors=7, where={"batch": "batch 1"})
+        scq.tl.query(filtered, reference, n_neighbors=7, where={"batch": "batch 1"})
         rows = filtered.obsm["scquery_neighbors"]
         assert set(reference.obs["batch"].to_numpy()[rows].ravel()) == {"batch 1"}
         here = built.search(filtered.obsm["X_scquery"], 7, where={"batch": "batch 1"})

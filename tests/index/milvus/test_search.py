@@ -79,8 +79,8 @@ def test_approximate_search_finds_nearly_all(file, index, items, queries, monkey
                 found = built.search(queries, 10, among=among, where=where)
                 expected = ExactIndex(items).search(queries, 10, among=np.flatnonzero(allowed))
                 assert allowed[found.indices].all()
-                hits = [len(set(a) & set(b)) for a, b in zip(found.indices, expected.indices, strict=True)]
-                assert np.mean(hits) > 9
+                neighbors = [len(set(a) & set(b)) for a, b in zip(found.indices, expected.indices, strict=True)]
+                assert np.mean(neighbors) > 9
                 true = 1 - np.einsum("ij,ikj->ik", queries, items[found.indices])
                 np.testing.assert_allclose(found.distances, true, atol=0.05 if kind == "int8" else 1e-5)
         # Few are fetched; if not, it looks farther the fewer there are, up to sixteen times as far.
@@ -96,13 +96,13 @@ def test_lists_that_run_out_are_searched_to_the_end(file, index, items, queries,
         everywhere = built.search(queries[:3], N)
         assert all(sorted(row) == list(range(N)) for row in everywhere.indices)
         monkeypatch.setattr(search, "breadth", lambda *_: {"nprobe": 1})
-        with pytest.raises(SearchServiceError, match=r"found fewer than 300 neighbours in 'short'.*`kind=\"exact\"`"):
+        with pytest.raises(SearchServiceError, match=r"found fewer than 300 neighbors in 'short'.*`kind=\"exact\"`"):
             built.search(queries[:3], N)
 
 
 def test_more_hits_than_milvus_gives(index, queries, monkeypatch):
     monkeypatch.setattr(search, "MOST_HITS", 200)
-    with pytest.raises(ArgumentError, match=r"at most 200 hits a query\. Received `n_neighbors=201`"):
+    with pytest.raises(ArgumentError, match=r"at most 200 neighbors a query\. Received `n_neighbors=201`"):
         index.search(queries, 201)
     with pytest.raises(ArgumentError, match=r"`n_neighbors=301` is more than there are reference cells \(300\)"):
         index.search(queries, 301)

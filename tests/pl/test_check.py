@@ -1,4 +1,4 @@
-"""``pl.preflight``: the report of ``pp.check``, drawn."""
+"""``pl.check``: the report of ``pp.check``, drawn."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError
 from scquery_ae.pl._palette import OKABE_ITO
-from scquery_ae.reference import ReplayResult
+from scquery_ae.reference import ExpectedAccuracy
 
 
 @pytest.fixture
 def report():
-    return sq.pp.CheckReport(
+    return scq.pp.CheckReport(
         n_obs=1234,
         genes={"n_genes": 2000, "n_found": 500, "key": "var_names", "guessed": False, "missing": [], "ambiguous": []},
         important_missing=tuple(f"GENE{i}" for i in range(20)),
         source="X",
         input_state="counts",
-        evidence="whole numbers",
+        reason="whole numbers",
         counts=300.0,
         reference_counts=1200.0,
         detected=120.0,
@@ -29,7 +29,9 @@ def report():
         species="human",
         reference_species="human",
         empty=(),
-        rehearsal=ReplayResult({"B": 0.9, "T": 0.95, "NK": 0.6}, {"B": 10, "T": 1200, "NK": 3}, 0.93, 0.8167),
+        expected_accuracy=ExpectedAccuracy(
+            {"B": 0.9, "T": 0.95, "NK": 0.6}, {"B": 10, "T": 1200, "NK": 3}, 0.93, 0.8167
+        ),
         problems=("1500 model genes are missing", "cells are 4.0 times shallower than the reference's " + "word " * 30),
     )
 
@@ -39,7 +41,7 @@ def bars(ax):
 
 
 def test_genes_and_depth_are_in_units_of_the_reference(report):
-    shares, _ = sq.pl.preflight(report, show=False).axes
+    shares, _ = scq.pl.check(report, show=False).axes
     np.testing.assert_allclose(bars(shares), [500 / 2000, 300 / 1200, 120 / 160])
     assert [text.get_text() for text in shares.get_yticklabels()] == [
         "model genes found",
@@ -54,20 +56,20 @@ def test_genes_and_depth_are_in_units_of_the_reference(report):
 
 
 def test_f1_by_type_best_on_top_and_weak_ones_in_orange(report):
-    _, f1 = sq.pl.preflight(report, show=False).axes
+    _, f1 = scq.pl.check(report, show=False).axes
     assert [text.get_text() for text in f1.get_yticklabels()] == ["T (1,200)", "B (10)", "NK (3)"]
     drawn = f1.containers[1]
     np.testing.assert_allclose([bar.get_width() for bar in drawn], [0.95, 0.9, 0.6])
     assert [to_hex(bar.get_facecolor()) for bar in drawn] == [OKABE_ITO[0], OKABE_ITO[0], OKABE_ITO[1]]
     assert [text.get_text() for text in f1.texts] == ["0.95", "0.90", "0.60"]
-    assert f1.get_title(loc="left") == "rehearsal with held-out cells: macro-F1 0.82, accuracy 0.93"
+    assert f1.get_title(loc="left") == "expected_accuracy with held-out cells: macro-F1 0.82, accuracy 0.93"
     assert f1.lines[0].get_xdata()[0] == pytest.approx(0.8167)
     bottom, top = f1.get_ylim()
     assert bottom > top
 
 
 def test_problems_and_missing_genes_stand_above_in_lines_that_fit(report):
-    figure = sq.pl.preflight(report, show=False)
+    figure = scq.pl.check(report, show=False)
     assert figure.get_suptitle() == "1,234 query cells: 2 problems"
     notes = figure.axes[0].get_title(loc="left").split("\n")
     assert notes[0] == "! 1500 model genes are missing"
@@ -79,33 +81,33 @@ def test_problems_and_missing_genes_stand_above_in_lines_that_fit(report):
 
 
 def test_nothing_stands_in_the_way(report):
-    figure = sq.pl.preflight(replace(report, problems=(), important_missing=(), n_obs=1), show=False)
+    figure = scq.pl.check(replace(report, problems=(), important_missing=(), n_obs=1), show=False)
     assert figure.get_suptitle() == "1 query cell: nothing stands in the way"
     assert figure.axes[0].get_title(loc="left") == ""
 
 
 def test_a_bar_beyond_the_axis_goes_on(report):
-    shares = sq.pl.preflight(replace(report, counts=12_000.0), show=False).axes[0]
+    shares = scq.pl.check(replace(report, counts=12_000.0), show=False).axes[0]
     assert bars(shares)[1] == shares.get_xlim()[1] == 1.5
     assert [line.get_marker() for line in shares.lines if line.get_marker() == ">"] == [">"]
     assert shares.texts[1].get_text() == "12,000, in the reference 1,200"
 
 
 def test_values_that_are_no_counts_are_not_compared(report):
-    shares = sq.pl.preflight(replace(report, input_state="log1p"), show=False).axes[0]
+    shares = scq.pl.check(replace(report, input_state="log1p"), show=False).axes[0]
     assert bars(shares)[1] == 0
     assert shares.texts[1].get_text() == "cannot be compared: values are log1p"
 
 
 def test_without_a_rehearsal_there_is_one_panel(report):
-    assert len(sq.pl.preflight(replace(report, rehearsal=None), show=False).axes) == 1
+    assert len(scq.pl.check(replace(report, expected_accuracy=None), show=False).axes) == 1
 
 
 def test_sixty_types_stay_inside(report):
     names = [f"a cell type with a rather long name, subtype {i}" for i in range(60)]
     values = dict(zip(names, np.linspace(0.3, 1, 60), strict=True))
-    many = replace(report, rehearsal=ReplayResult(values, dict.fromkeys(names, 7), 0.9, 0.65))
-    figure = sq.pl.preflight(many, show=False)
+    many = replace(report, expected_accuracy=ExpectedAccuracy(values, dict.fromkeys(names, 7), 0.9, 0.65))
+    figure = scq.pl.check(many, show=False)
     figure.canvas.draw()
     ax = figure.axes[1]
     labels = [text.get_window_extent() for text in ax.get_yticklabels()]
@@ -115,13 +117,13 @@ def test_sixty_types_stay_inside(report):
 
 
 def test_the_report_of_pp_check(query_adata, reference):
-    report = sq.pp.check(query_adata, reference)
-    shares, f1 = sq.pl.preflight(report, show=False).axes
+    report = scq.pp.check(query_adata, reference)
+    shares, f1 = scq.pl.check(report, show=False).axes
     assert bars(shares)[0] == report.genes["n_found"] / report.genes["n_genes"]
-    assert len(f1.get_yticks()) == len(report.rehearsal.f1)
+    assert len(f1.get_yticks()) == len(report.expected_accuracy.f1)
 
 
 @pytest.mark.parametrize("value", [None, {"genes": 1}, "report"])
 def test_another_thing_is_refused(value):
-    with pytest.raises(ArgumentError, match=r"`pl.preflight` needs the report of `sq.pp.check\(adata, reference\)`"):
-        sq.pl.preflight(value, show=False)
+    with pytest.raises(ArgumentError, match=r"`pl.check` needs the report of `scq.pp.check\(adata, reference\)`"):
+        scq.pl.check(value, show=False)

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import scquery_ae as sq
-from scquery_ae.dense import Head
+import scquery_ae as scq
+from scquery_ae.dense import Classifier
 from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.stats import GeneDiscriminant
-from scquery_ae.training import FinetuneResult, principal_components, suspect_labels
+from scquery_ae.training import FinetuneResult, find_label_issues, principal_components
 
 N, N_WRONG = 300, 30
 QUICK = {"label_key": "cell_type", "epochs": 1, "batch_size": 64, "learning_rate": 1e-2, "progress": False}
@@ -26,12 +26,12 @@ def mixed_up(make_adata):
     adata = make_adata(N, 60, n_batches=3, seed=3)
     adata.obs["true"] = adata.obs["cell_type"]
     order = np.random.default_rng(0).permutation(N)
-    codes = adata.obs["cell_type"].cat.codes.to_numpy().copy()
+    latent = adata.obs["cell_type"].cat.codes.to_numpy().copy()
     wrong, bare = order[:N_WRONG], order[N_WRONG : N_WRONG + 15]
-    codes[wrong] = (codes[wrong] + 1 + np.arange(N_WRONG) % 2) % 3
-    codes[bare] = -1
-    adata.obs["cell_type"] = pd.Categorical.from_codes(codes, adata.obs["true"].cat.categories)
-    sq.pp.normalize(adata, n_top_genes=60)
+    latent[wrong] = (latent[wrong] + 1 + np.arange(N_WRONG) % 2) % 3
+    latent[bare] = -1
+    adata.obs["cell_type"] = pd.Categorical.from_codes(latent, adata.obs["true"].cat.categories)
+    scq.pp.normalize(adata, n_top_genes=60)
     return adata, np.isin(np.arange(N), wrong), np.isin(np.arange(N), bare)
 
 
@@ -42,7 +42,7 @@ def encoder(mixed_up, make_encoder):
     made = make_encoder(adata.copy(), (6, 4))
     made.transform = type(made.transform).from_dict(adata.uns["scquery_transform"])
     rows = CellRows.read(open_training(adata, made.transform, "the test"), made.transform)
-    return replace(made, head=None, components=principal_components(rows.logged))
+    return replace(made, classifier=None, components=principal_components(rows.logged))
 
 
 @pytest.fixture
@@ -52,8 +52,10 @@ def asked(monkeypatch):
 
     def keep(encoder, cells, labels, held_out, types, **settings):
         calls.append(SimpleNamespace(labels=labels.copy(), held_out=held_out, types=types, **settings))
-        head = Head(np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types)
-        return FinetuneResult(encoder.layers, head, None, {"loss": [1.0]})
+        classifier = Classifier(
+            np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types
+        )
+        return FinetuneResult(encoder.layers, classifier, None, {"loss": [1.0]})
 
     monkeypatch.setattr(importlib.import_module("scquery_ae.tl.finetune"), "finetune_encoder", keep)
     return calls
@@ -62,29 +64,29 @@ def asked(monkeypatch):
 def test_many_wrong_labels_are_left_out_with_a_warning(mixed_up, encoder, asked):
     adata, wrong, bare = mixed_up
     adata = adata.copy()
-    with pytest.warns(sq.ScqueryWarning) as caught:
-        sq.tl.finetune(adata, encoder, **QUICK)
+    with pytest.warns(scq.ScqueryWarning) as caught:
+        scq.tl.finetune(adata, encoder, **QUICK)
     split = adata.obs["scquery_split"]
-    suspect = (split == "suspect").to_numpy()
-    assert suspect[wrong].mean() >= 0.9
-    assert wrong[suspect].mean() >= 0.9
+    label_issue = (split == "label_issue").to_numpy()
+    assert label_issue[wrong].mean() >= 0.9
+    assert wrong[label_issue].mean() >= 0.9
     rows = CellRows.read(open_training(adata, encoder.transform, "the test"), encoder.transform)
     labels = adata.obs["cell_type"].cat.codes.to_numpy().astype(int)
-    n_absurd = suspect_labels(encoder.project(rows.logged), labels, 3, 0).n_absurd
+    n_contradicted = find_label_issues(encoder.project(rows.logged), labels, 3, 0).n_contradicted
     (warning,) = caught
     assert str(warning.message) == (
-        f"Many labels seem to be wrong: {suspect.sum()} of 285 are suspect, and next to nothing speaks for {n_absurd}. "
-        "Cells with suspect labels count as unlabelled. See them with `sq.tl.audit`; "
-        '`wrong_labels="keep"` learns from all, and "drop" does without the warning.'
+        f"Many labels seem to be wrong: {label_issue.sum()} of 285 are label_issue, and next to nothing speaks for {n_contradicted}. "
+        "Cells with label issues count as unlabelled. See them with `scq.tl.audit`; "
+        '`label_issues="keep"` learns from all, and "drop" does without the warning.'
     )
     # Training sees them without a label, and nobody holds them out.
     (call,) = asked
-    np.testing.assert_array_equal(call.labels, np.where(suspect, -1, labels))
-    assert not (call.held_out & (suspect | bare)).any()
+    np.testing.assert_array_equal(call.labels, np.where(label_issue, -1, labels))
+    assert not (call.held_out & (label_issue | bare)).any()
     np.testing.assert_array_equal(split == "validation", call.held_out)
-    assert list(split.cat.categories) == ["train", "validation", "suspect"]
+    assert list(split.cat.categories) == ["train", "validation", "label_issue"]
     np.testing.assert_array_equal(split.isna(), bare)
-    assert encoder.parameters["finetune"]["wrong_labels"] == "auto"
+    assert encoder.parameters["finetune"]["label_issues"] == "auto"
     # The labels themselves are the user's.
     np.testing.assert_array_equal(adata.obs["cell_type"].cat.codes, labels)
 
@@ -92,9 +94,9 @@ def test_many_wrong_labels_are_left_out_with_a_warning(mixed_up, encoder, asked)
 @pytest.mark.usefixtures("eager")
 def test_genes_do_not_speak_from_suspect_labels(mixed_up, encoder):
     adata = mixed_up[0].copy()
-    sq.tl.finetune(adata, encoder, **QUICK, wrong_labels="drop")
+    scq.tl.finetune(adata, encoder, **QUICK, label_issues="drop")
     split = adata.obs["scquery_split"]
-    assert (split == "suspect").sum() > 20
+    assert (split == "label_issue").sum() > 20
     rows = CellRows.read(open_training(adata, encoder.transform, "the test"), encoder.transform)
     labels = adata.obs["cell_type"].cat.codes.to_numpy().astype(int)
     expected = GeneDiscriminant.fit(rows.logged, np.where(split == "train", labels, -1), 3)
@@ -108,11 +110,11 @@ def test_genes_do_not_speak_from_suspect_labels(mixed_up, encoder):
 def test_all_labels_are_kept_if_asked_for(mixed_up, encoder, asked):
     adata, _, bare = mixed_up
     adata = adata.copy()
-    sq.tl.finetune(adata, encoder, **QUICK, wrong_labels="keep")
+    scq.tl.finetune(adata, encoder, **QUICK, label_issues="keep")
     np.testing.assert_array_equal(asked[0].labels, adata.obs["cell_type"].cat.codes)
     assert list(adata.obs["scquery_split"].cat.categories) == ["train", "validation"]
     np.testing.assert_array_equal(adata.obs["scquery_split"].isna(), bare)
-    assert encoder.parameters["finetune"]["wrong_labels"] == "keep"
+    assert encoder.parameters["finetune"]["label_issues"] == "keep"
 
 
 def test_labels_are_dropped_in_silence_if_asked_for(mixed_up, encoder, asked):
@@ -120,50 +122,50 @@ def test_labels_are_dropped_in_silence_if_asked_for(mixed_up, encoder, asked):
     adata = adata.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sq.tl.finetune(adata, encoder, **QUICK, wrong_labels="drop")
-    suspect = (adata.obs["scquery_split"] == "suspect").to_numpy()
-    assert suspect[wrong].mean() >= 0.9
-    assert encoder.parameters["finetune"]["wrong_labels"] == "drop"
+        scq.tl.finetune(adata, encoder, **QUICK, label_issues="drop")
+    label_issue = (adata.obs["scquery_split"] == "label_issue").to_numpy()
+    assert label_issue[wrong].mean() >= 0.9
+    assert encoder.parameters["finetune"]["label_issues"] == "drop"
 
 
 def test_a_few_wrong_labels_are_dropped_only_if_asked_for(mixed_up, encoder, asked):
     adata = mixed_up[0].copy()
-    codes = adata.obs["true"].cat.codes.to_numpy().copy()
-    codes[:3] = (codes[:3] + 1) % 3
-    adata.obs["cell_type"] = pd.Categorical.from_codes(codes, adata.obs["true"].cat.categories)
-    sq.tl.finetune(adata, encoder, **QUICK)
+    latent = adata.obs["true"].cat.codes.to_numpy().copy()
+    latent[:3] = (latent[:3] + 1) % 3
+    adata.obs["cell_type"] = pd.Categorical.from_codes(latent, adata.obs["true"].cat.categories)
+    scq.tl.finetune(adata, encoder, **QUICK)
     assert (asked[0].labels >= 0).all()
     assert list(adata.obs["scquery_split"].cat.categories) == ["train", "validation"]
-    sq.tl.finetune(adata, encoder, **QUICK, wrong_labels="drop")
-    suspect = (adata.obs["scquery_split"] == "suspect").to_numpy()
-    assert suspect[:3].all()
-    assert suspect.sum() < 10
-    np.testing.assert_array_equal(asked[1].labels < 0, suspect)
+    scq.tl.finetune(adata, encoder, **QUICK, label_issues="drop")
+    label_issue = (adata.obs["scquery_split"] == "label_issue").to_numpy()
+    assert label_issue[:3].all()
+    assert label_issue.sum() < 10
+    np.testing.assert_array_equal(asked[1].labels < 0, label_issue)
 
 
-@pytest.mark.parametrize("wrong_labels", ["auto", "drop"])
-def test_without_components_all_labels_are_kept(mixed_up, encoder, asked, wrong_labels):
+@pytest.mark.parametrize("label_issues", ["auto", "drop"])
+def test_without_components_all_labels_are_kept(mixed_up, encoder, asked, label_issues):
     adata = mixed_up[0].copy()
-    sq.tl.finetune(adata, replace(encoder, components=None), **QUICK, wrong_labels=wrong_labels)
+    scq.tl.finetune(adata, replace(encoder, components=None), **QUICK, label_issues=label_issues)
     np.testing.assert_array_equal(asked[0].labels, adata.obs["cell_type"].cat.codes)
 
 
 def test_the_seed_reaches_the_judges(mixed_up, encoder, asked, monkeypatch):
     labels_module = importlib.import_module("scquery_ae.tl._labels")
-    seeds, original = [], labels_module.suspect_labels
+    seeds, original = [], labels_module.find_label_issues
 
     def watched(projected, labels, n_types, random_state):
         seeds.append(random_state)
         return original(projected, labels, n_types, random_state)
 
-    monkeypatch.setattr(labels_module, "suspect_labels", watched)
-    sq.tl.finetune(mixed_up[0].copy(), encoder, **QUICK, wrong_labels="drop", random_state=7)
+    monkeypatch.setattr(labels_module, "find_label_issues", watched)
+    scq.tl.finetune(mixed_up[0].copy(), encoder, **QUICK, label_issues="drop", random_state=7)
     assert seeds == [7]
 
 
 def test_held_out_cells_still_come_from_every_batch(mixed_up, encoder, asked):
     adata = mixed_up[0].copy()
-    sq.tl.finetune(adata, encoder, **QUICK, wrong_labels="drop", batch_key="batch", validation_fraction=0.3)
+    scq.tl.finetune(adata, encoder, **QUICK, label_issues="drop", batch_key="batch", validation_fraction=0.3)
     held_out = adata.obs["scquery_split"] == "validation"
     assert (pd.crosstab(adata.obs["true"][held_out], adata.obs["batch"][held_out]) > 0).all(axis=None)
     n_left = (adata.obs["scquery_split"].isin(["train", "validation"])).sum()
@@ -173,10 +175,10 @@ def test_held_out_cells_still_come_from_every_batch(mixed_up, encoder, asked):
 @pytest.mark.parametrize("value", ["Drop", None, True, "remove"])
 def test_other_words_are_refused(mixed_up, encoder, value):
     adata = mixed_up[0].copy()
-    with pytest.raises(sq.ArgumentError, match=r"`wrong_labels` must be one of 'auto', 'keep', 'drop'\. Received "):
-        sq.tl.finetune(adata, encoder, **QUICK, wrong_labels=value)
+    with pytest.raises(scq.ArgumentError, match=r"`label_issues` must be one of 'auto', 'keep', 'drop'\. Received "):
+        scq.tl.finetune(adata, encoder, **QUICK, label_issues=value)
     assert "scquery_split" not in adata.obs
-    assert encoder.head is None
+    assert encoder.classifier is None
 
 
 # What becomes of them in a reference.
@@ -196,75 +198,75 @@ def tuned(mixed_up):
             return fit(self, *args, **kwargs)
 
         patch.setattr(keras.Model, "fit", eager_fit)
-        encoder = sq.tl.pretrain(adata, layer_sizes=(8, 4), epochs=1, batch_size=64, progress=False)
-        settings = {**QUICK, "epochs": 3, "validation_fraction": 0.2, "wrong_labels": "drop", "batch_key": "batch"}
-        sq.tl.finetune(adata, encoder, **settings)
-    return adata, encoder, (adata.obs["scquery_split"] == "suspect").to_numpy()
+        encoder = scq.tl.pretrain(adata, layer_sizes=(8, 4), epochs=1, batch_size=64, progress=False)
+        settings = {**QUICK, "epochs": 3, "validation_fraction": 0.2, "label_issues": "drop", "batch_key": "batch"}
+        scq.tl.finetune(adata, encoder, **settings)
+    return adata, encoder, (adata.obs["scquery_split"] == "label_issue").to_numpy()
 
 
 def test_pretraining_gives_the_components_of_its_cells(tuned):
-    adata, encoder, suspect = tuned
+    adata, encoder, label_issue = tuned
     rows = CellRows.read(open_training(adata, encoder.transform, "the test"), encoder.transform)
     np.testing.assert_array_equal(encoder.components, principal_components(rows.logged))
-    assert suspect.sum() >= 0.9 * N_WRONG
+    assert label_issue.sum() >= 0.9 * N_WRONG
 
 
 def test_suspect_labels_are_missing_in_the_reference(tuned, caplog):
-    adata, encoder, suspect = tuned
+    adata, encoder, label_issue = tuned
     before = adata.copy()
     with caplog.at_level(logging.INFO, logger="scquery_ae"):
-        reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
-    assert f"{suspect.sum()} cells with a suspect label stand in the reference without one" in caplog.text
+        reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
+    assert f"{label_issue.sum()} cells with a label issue stand in the reference without one" in caplog.text
     labels = reference.obs["cell_type"]
-    assert labels[suspect].isna().all()
-    pd.testing.assert_series_equal(labels[~suspect], adata.obs["cell_type"][~suspect])
-    np.testing.assert_array_equal(reference.label_codes < 0, suspect | adata.obs["cell_type"].isna())
+    assert labels[label_issue].isna().all()
+    pd.testing.assert_series_equal(labels[~label_issue], adata.obs["cell_type"][~label_issue])
+    np.testing.assert_array_equal(reference.label_codes < 0, label_issue | adata.obs["cell_type"].isna())
     # The cells can be found; the user's labels are where they were.
     assert reference.n_obs == N
     pd.testing.assert_frame_equal(adata.obs, before.obs)
-    assert not (reference.held_out & suspect).any()
-    assert not set(reference.replay_cells.names) & set(adata.obs_names[suspect])
+    assert not (reference.held_out & label_issue).any()
+    assert not set(reference.simulation_cells.names) & set(adata.obs_names[label_issue])
 
 
 def test_suspect_cells_do_not_vote(tuned):
-    adata, encoder, suspect = tuned
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    adata, encoder, label_issue = tuned
+    reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     unlabelled = adata.copy()
-    unlabelled.obs["cell_type"] = unlabelled.obs["cell_type"].mask(suspect)
-    unlabelled.obs["scquery_split"] = unlabelled.obs["scquery_split"].astype(object).where(~suspect, None)
-    expected = sq.tl.build_reference(unlabelled, encoder, label_key="cell_type")
+    unlabelled.obs["cell_type"] = unlabelled.obs["cell_type"].mask(label_issue)
+    unlabelled.obs["scquery_split"] = unlabelled.obs["scquery_split"].astype(object).where(~label_issue, None)
+    expected = scq.tl.build_reference(unlabelled, encoder, label_key="cell_type")
     np.testing.assert_array_equal(reference.label_codes, expected.label_codes)
     np.testing.assert_array_equal(reference.centroids, expected.centroids)
     np.testing.assert_array_equal(reference.novelty.components.means, expected.novelty.components.means)
-    np.testing.assert_array_equal(reference.novelty.codes.whitening, expected.novelty.codes.whitening)
+    np.testing.assert_array_equal(reference.novelty.latent.whitening, expected.novelty.latent.whitening)
     np.testing.assert_array_equal(reference.calibration.scores, expected.calibration.scores)
-    query, other = (adata[suspect].copy() for _ in range(2))
-    sq.tl.query(query, reference)
-    sq.tl.query(other, expected)
+    query, other = (adata[label_issue].copy() for _ in range(2))
+    scq.tl.query(query, reference)
+    scq.tl.query(other, expected)
     pd.testing.assert_frame_equal(query.obs, other.obs)
-    # Under another column of labels they are suspect all the same: it is the cells that the split names.
-    right = sq.tl.build_reference(adata, encoder, label_key="true")
-    assert right.obs["true"][suspect].isna().all()
+    # Under another column of labels they are label_issue all the same: it is the cells that the split names.
+    right = scq.tl.build_reference(adata, encoder, label_key="true")
+    assert right.obs["true"][label_issue].isna().all()
 
 
 def test_references_with_suspects_can_be_saved(tuned, tmp_path):
-    adata, encoder, suspect = tuned
-    reference = sq.tl.build_reference(adata, encoder, label_key="cell_type")
+    adata, encoder, label_issue = tuned
+    reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     reference.save(tmp_path / "a.scq")
-    back = sq.Reference.load(tmp_path / "a.scq")
+    back = scq.Reference.load(tmp_path / "a.scq")
     pd.testing.assert_frame_equal(back.obs, reference.obs)
-    assert back.encoder.parameters["finetune"]["wrong_labels"] == "drop"
-    assert (back.obs["scquery_split"] == "suspect").sum() == suspect.sum()
+    assert back.encoder.parameters["finetune"]["label_issues"] == "drop"
+    assert (back.obs["scquery_split"] == "label_issue").sum() == label_issue.sum()
 
 
 @pytest.mark.backend
 @pytest.mark.parametrize("calibration", ["cross_validated", "leave_one_batch_out"])
 def test_other_folds_judge_the_cells_that_are_left(tuned, eager, calibration):
-    adata, encoder, suspect = tuned
-    reference = sq.tl.build_reference(
+    adata, encoder, label_issue = tuned
+    reference = scq.tl.build_reference(
         adata, encoder, label_key="cell_type", batch_key="batch", calibration=calibration, progress=False
     )
-    known = ~suspect & adata.obs["cell_type"].notna()
+    known = ~label_issue & adata.obs["cell_type"].notna()
     assert reference.calibration.method == calibration
     assert len(reference.calibration.scores) == known.sum()
     assert len(reference.calibration.scales) == 4
@@ -273,9 +275,9 @@ def test_other_folds_judge_the_cells_that_are_left(tuned, eager, calibration):
 
 @pytest.mark.backend
 def test_an_audit_judges_suspects_too(tuned, eager):
-    adata, encoder, suspect = tuned
-    table = sq.tl.audit(adata, encoder, label_key="cell_type", n_folds=2, progress=False)
+    adata, encoder, label_issue = tuned
+    table = scq.tl.audit(adata, encoder, label_key="cell_type", n_folds=2, progress=False)
     assert sorted(table.index) == sorted(adata.obs_names[adata.obs["cell_type"].notna()])
     # What trees on components doubt, the audit ranks high as well: by chance a tenth of it would be on top.
-    top = set(table.index[: suspect.sum()])
-    assert len(top & set(adata.obs_names[suspect])) > 0.4 * suspect.sum()
+    top = set(table.index[: label_issue.sum()])
+    assert len(top & set(adata.obs_names[label_issue])) > 0.4 * label_issue.sum()

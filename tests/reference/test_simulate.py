@@ -9,49 +9,51 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 from scquery_ae.loaders import GeneColumns
-from scquery_ae.reference import ReplayCells, replay
-from scquery_ae.reference.replay import KEPT, KEPT_OF_TYPE, _thinned
+from scquery_ae.reference import SimulationCells, simulate_query
+from scquery_ae.reference.simulate import KEPT, KEPT_OF_TYPE, _thinned
 
 
 def named_by_hand(reference, adata, genes_by_hand):
-    """Types of the labelled held-out cells by head, neighbourhood and genes, each cell itself left out."""
+    """Types of the labelled held-out cells by classifier, neighborhood and genes, each cell itself left out."""
     labels = reference.label_codes
     held_out = (adata.obs["scquery_split"] == "validation").to_numpy() & (labels >= 0)
     counts = adata[:, list(reference.encoder.genes)].layers["counts"].toarray()[held_out]
-    codes = reference.encoder.encode(counts)
-    around = np.zeros((len(codes), 3))
+    latent = reference.encoder.encode(counts)
+    around = np.zeros((len(latent), 3))
     for row, cell in enumerate(np.flatnonzero(held_out)):
         others, kinds = np.delete(np.asarray(reference.embedding, float), cell, axis=0), np.delete(labels, cell)
-        d = 1 - others @ codes[row]
+        d = 1 - others @ latent[row]
         nearest = np.argsort(d)[:15]
         nearest = nearest[kinds[nearest] >= 0]
         weight = np.exp(-d[nearest] / d[nearest][2])
         votes = np.array([weight[kinds[nearest] == kind].sum() / weight.sum() for kind in range(3)])
         means = np.stack([others[kinds == kind].mean(axis=0) for kind in range(3)])
-        near = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ codes[row])
+        near = softmax(40 * (means / np.linalg.norm(means, axis=1, keepdims=True)) @ latent[row])
         around[row] = (len(nearest) * votes + (15 - len(nearest)) * near) / 15
-    head = softmax(codes @ reference.encoder.head.kernel + reference.encoder.head.bias, axis=1)
+    classifier = softmax(latent @ reference.encoder.classifier.kernel + reference.encoder.classifier.bias, axis=1)
     genes = genes_by_hand(reference.encoder, counts)
-    return labels[held_out], (head + around + 1.6 * genes).argmax(axis=1)
+    return labels[held_out], (classifier + around + 1.6 * genes).argmax(axis=1)
 
 
 def hazy(reference):
-    """The reference with head, genes and labels of chance: whoever finds itself among the hits is named better."""
+    """The reference with classifier, genes and labels of chance: whoever finds itself among the neighbors is named better."""
     rng = np.random.default_rng(0)
-    head = replace(reference.encoder.head, kernel=(6 * rng.normal(size=(8, 3))).astype(np.float32))
+    classifier = replace(reference.encoder.classifier, kernel=(6 * rng.normal(size=(8, 3))).astype(np.float32))
     obs = reference.obs.copy()
     shuffled = obs.index[reference.label_codes >= 0]
     obs.loc[shuffled, "cell_type"] = [f"type {i}" for i in rng.integers(0, 3, len(shuffled))]
     means = rng.normal(size=(3, 100)).astype(np.float32)
     # Genes that are not so sure that their votes decide.
     discriminant = replace(reference.encoder.discriminant, means=means, temperature=50.0)
-    return replace(reference, encoder=replace(reference.encoder, head=head, discriminant=discriminant), obs=obs)
+    return replace(
+        reference, encoder=replace(reference.encoder, classifier=classifier, discriminant=discriminant), obs=obs
+    )
 
 
 def test_all_genes_and_counts_give_what_a_computation_by_hand_does(trained, genes_by_hand):
     reference = hazy(trained.reference)
     truth, given = named_by_hand(reference, trained.adata, genes_by_hand)
-    result = replay(reference)
+    result = simulate_query(reference)
     assert 0.1 < (truth == given).mean() < 0.9
     assert result.accuracy == pytest.approx((truth == given).mean())
     f1 = f1_score(truth, given, average=None)
@@ -61,37 +63,39 @@ def test_all_genes_and_counts_give_what_a_computation_by_hand_does(trained, gene
 
 
 def test_a_panel_and_a_depth_that_cut_nothing_change_nothing(reference):
-    full = replay(reference)
-    assert replay(reference, present=np.ones(100, bool)) == full
-    assert replay(reference, depth=1e9) == full
+    full = simulate_query(reference)
+    assert simulate_query(reference, present=np.ones(100, bool)) == full
+    assert simulate_query(reference, depth=1e9) == full
 
 
 def test_fewer_genes_give_less(reference):
     rng = np.random.default_rng(0)
-    full = replay(reference)
-    few = [replay(reference, present=np.isin(np.arange(100), rng.permutation(100)[:4])).macro_f1 for _ in range(4)]
+    full = simulate_query(reference)
+    few = [
+        simulate_query(reference, present=np.isin(np.arange(100), rng.permutation(100)[:4])).macro_f1 for _ in range(4)
+    ]
     assert max(few) < full.macro_f1
     assert np.mean(few) < full.macro_f1 - 0.2
 
 
 def test_lower_depth_gives_less_and_the_seed_decides(reference):
-    full = replay(reference)
-    shallow = replay(reference, depth=4)
+    full = simulate_query(reference)
+    shallow = simulate_query(reference, depth=4)
     assert shallow.macro_f1 < full.macro_f1 - 0.1
-    assert replay(reference, depth=4) == shallow
-    assert any(replay(reference, depth=4, random_state=seed) != shallow for seed in (1, 2))
+    assert simulate_query(reference, depth=4) == shallow
+    assert any(simulate_query(reference, depth=4, random_state=seed) != shallow for seed in (1, 2))
 
 
 def test_no_gene_and_no_count_left_is_chance_and_no_crash(reference):
     for settings in ({"present": np.zeros(100, bool)}, {"depth": 0.0}):
-        assert replay(reference, **settings).accuracy < 0.6
+        assert simulate_query(reference, **settings).accuracy < 0.6
 
 
 def test_a_panel_is_measured_in_its_own_genes(reference):
     """The depth is that in the query's genes: cells that are no deeper there are left as they are."""
     present = np.arange(100) < 50
-    own = np.median(reference.replay_cells.counts.toarray()[:, :50].sum(axis=1))
-    assert replay(reference, present=present, depth=own + 1) == replay(reference, present=present)
+    own = np.median(reference.simulation_cells.counts.toarray()[:, :50].sum(axis=1))
+    assert simulate_query(reference, present=present, depth=own + 1) == simulate_query(reference, present=present)
 
 
 def test_thinning_keeps_counts_at_most_what_they_were():
@@ -123,7 +127,7 @@ def test_cells_without_counts_are_left_as_they_are():
 
 
 def test_kept_counts_are_those_of_the_held_out_cells(trained):
-    kept, adata = trained.reference.replay_cells, trained.adata
+    kept, adata = trained.reference.simulation_cells, trained.adata
     labelled = (adata.obs["scquery_split"] == "validation") & adata.obs["cell_type"].notna()
     assert sorted(kept.names) == sorted(adata.obs_names[labelled])
     expected = adata[list(kept.names), list(trained.encoder.genes)].layers["counts"].toarray()
@@ -138,7 +142,7 @@ def test_cells_are_chosen_evenly_and_not_too_many():
     held_out = (np.arange(n) < 5) | (rng.random(n) < 0.5)
     names = np.array([f"c{i}" for i in range(n)])
     numbered = sparse.csr_matrix(np.arange(n, dtype=np.float32)[:, None] + 1)
-    kept = ReplayCells.choose(GeneColumns(numbered, np.arange(1)), names, labels, held_out)
+    kept = SimulationCells.choose(GeneColumns(numbered, np.arange(1)), names, labels, held_out)
     rows = kept.counts.toarray().ravel().astype(int) - 1
     np.testing.assert_array_equal(kept.names, names[rows])
     assert len(rows) == len(set(rows)) == KEPT
@@ -153,14 +157,14 @@ def test_cells_are_chosen_evenly_and_not_too_many():
 def test_few_held_out_cells_are_all_kept():
     labels, held_out = np.array([0, 0, 1, -1, 1]), np.array([True, False, True, True, False])
     counts = GeneColumns(sparse.eye(5, format="csr", dtype=np.float32), np.arange(5))
-    kept = ReplayCells.choose(counts, np.array(list("abcde")), labels, held_out)
+    kept = SimulationCells.choose(counts, np.array(list("abcde")), labels, held_out)
     assert list(kept.names) == ["a", "c"]
 
 
 def test_cells_of_two_references_are_joined_and_thinned_out():
     def numbered(start, n):
         counts = sparse.csr_matrix(np.arange(start, start + n, dtype=np.float32)[:, None] + 1)
-        return ReplayCells(counts, np.array([f"c{i}" for i in range(start, start + n)], dtype=object))
+        return SimulationCells(counts, np.array([f"c{i}" for i in range(start, start + n)], dtype=object))
 
     few = numbered(0, 3).join(numbered(3, 4))
     assert list(few.names) == [f"c{i}" for i in range(7)]
@@ -173,16 +177,16 @@ def test_cells_of_two_references_are_joined_and_thinned_out():
 
 
 def test_without_kept_cells_there_is_no_answer(reference):
-    kept = reference.replay_cells
+    kept = reference.simulation_cells
     counts = GeneColumns(kept.counts, np.arange(kept.counts.shape[1]))
-    nothing = ReplayCells.choose(counts, kept.names, np.zeros(0, int), np.zeros(0, bool))
+    nothing = SimulationCells.choose(counts, kept.names, np.zeros(0, int), np.zeros(0, bool))
     assert len(nothing.names) == 0
-    assert replay(replace(reference, replay_cells=nothing)) is None
+    assert simulate_query(replace(reference, simulation_cells=nothing)) is None
 
 
 def test_kept_cells_that_have_lost_their_labels_do_not_count(reference):
-    names = list(reference.replay_cells.names[::2])
+    names = list(reference.simulation_cells.names[::2])
     obs = reference.obs.copy()
     obs.loc[names, "cell_type"] = None
-    result = replay(replace(reference, obs=obs))
-    assert sum(result.n_cells.values()) == len(reference.replay_cells.names) - len(names)
+    result = simulate_query(replace(reference, obs=obs))
+    assert sum(result.n_cells.values()) == len(reference.simulation_cells.names) - len(names)

@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from scipy import sparse
 
 from scquery_ae._errors import ArgumentError
-from scquery_ae.dense import DenseWeights, Head
+from scquery_ae.dense import Classifier, DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ApproximateIndex, choose_index
 from scquery_ae.reference.calibration import Calibration
 from scquery_ae.reference.novelty import N_KINDS, Novelty
-from scquery_ae.reference.replay import ReplayCells
+from scquery_ae.reference.simulate import SimulationCells
 from scquery_ae.stats import Combination, GeneDiscriminant, Standardization, TypeGaussians
 from scquery_ae.transform import Transform
 
@@ -35,7 +35,7 @@ SUFFIXES = {
     "obs": "parquet",
     "embedding": "npy",
     "projected": "npy",
-    "evidence": "npy",
+    "decision": "npy",
     "index": "faiss",
 }
 #: Names of part files: no separators, so that none can point outside.
@@ -45,7 +45,7 @@ PART_FILE = re.compile(rf"[a-z]+\.[0-9a-f]{{16}}\.({'|'.join(sorted(set(SUFFIXES
 MANIFEST = "manifest.json"
 
 #: Parts that every bundle has. An exact search needs no index beside the embedding.
-REQUIRED = tuple(name for name in SUFFIXES if name not in ("index", "evidence"))
+REQUIRED = tuple(name for name in SUFFIXES if name not in ("index", "decision"))
 
 #: What reading parts that passed their checksums may still raise: whoever wrote them made no reference.
 UNREADABLE = (
@@ -67,23 +67,23 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
     from safetensors.numpy import save_file
 
     encoder, calibration = reference.encoder, reference.calibration
-    head = encoder.fitted_head
+    classifier = encoder.fitted_classifier
     weights = {
         "transform.mean": encoder.transform.mean,
         "transform.fraction": encoder.transform.fraction,
-        "head.kernel": head.kernel,
-        "head.bias": head.bias,
-        "head.columns": np.asarray(reference.head_columns, dtype=np.int64),
+        "classifier.kernel": classifier.kernel,
+        "classifier.bias": classifier.bias,
+        "classifier.columns": np.asarray(reference.classifier_columns, dtype=np.int64),
         "components": encoder.components,
-        "novelty.codes.means": reference.novelty.codes.means,
-        "novelty.codes.whitening": reference.novelty.codes.whitening,
+        "novelty.latent.means": reference.novelty.latent.means,
+        "novelty.latent.whitening": reference.novelty.latent.whitening,
         "novelty.components.means": reference.novelty.components.means,
         "novelty.components.whitening": reference.novelty.components.whitening,
         "held_out": reference.held_out.astype(np.uint8),
         "added": reference.added.astype(np.uint8),
-        "replay.data": reference.replay_cells.counts.data,
-        "replay.indices": reference.replay_cells.counts.indices.astype(np.int32),
-        "replay.indptr": reference.replay_cells.counts.indptr.astype(np.int64),
+        "simulation.data": reference.simulation_cells.counts.data,
+        "simulation.indices": reference.simulation_cells.counts.indices.astype(np.int32),
+        "simulation.indptr": reference.simulation_cells.counts.indptr.astype(np.int64),
     }
     if encoder.discriminant is not None:
         weights |= {f"discriminant.{name}": array for name, array in _discriminant_arrays(encoder.discriminant).items()}
@@ -97,8 +97,8 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "target_sum": encoder.transform.target_sum,
         "activations": [layer.activation for layer in encoder.layers],
         "units": [layer.units for layer in encoder.layers],
-        "head_types": list(head.types),
-        "replay_names": [str(name) for name in reference.replay_cells.names],
+        "classifier_types": list(classifier.types),
+        "simulation_names": [str(name) for name in reference.simulation_cells.names],
         "types": list(reference.types),
         "label_key": reference.label_key,
         "temperature": calibration.combination.temperature,
@@ -133,7 +133,7 @@ def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
         "projected": save_array(reference.projected),
     }
     if encoder.discriminant is not None:
-        written["evidence"] = save_array(reference.evidence)
+        written["decision"] = save_array(reference.decision)
     index = reference.search_index
     if isinstance(index, ApproximateIndex):
         written["index"] = index.write
@@ -160,7 +160,9 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
     encoder = Encoder(
         transform=transform,
         layers=tuple(_layer(model, weights, i) for i in range(len(model["activations"]))),
-        head=Head(weights["head.kernel"], weights["head.bias"], tuple(model["head_types"])),
+        classifier=Classifier(
+            weights["classifier.kernel"], weights["classifier.bias"], tuple(model["classifier_types"])
+        ),
         history=model["history"],
         parameters=model["parameters"],
         components=weights["components"],
@@ -172,12 +174,12 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         index = ApproximateIndex.read(
             files["index"], choose_index(len(embedding), model["index_kind"]), embedding.shape
         )
-    names = np.asarray(model["replay_names"], dtype=object)
-    if any(weights[name].dtype.kind not in "iu" for name in ("replay.indices", "replay.indptr")):
-        msg = "the places of the counts kept for rehearsals are no whole numbers"
+    names = np.asarray(model["simulation_names"], dtype=object)
+    if any(weights[name].dtype.kind not in "iu" for name in ("simulation.indices", "simulation.indptr")):
+        msg = "the places of the counts kept for simulated queries are no whole numbers"
         raise ValueError(msg)
     counts = sparse.csr_matrix(
-        (weights["replay.data"], weights["replay.indices"], weights["replay.indptr"]),
+        (weights["simulation.data"], weights["simulation.indices"], weights["simulation.indptr"]),
         shape=(len(names), transform.n_genes),
     )
     counts.check_format()
@@ -193,25 +195,25 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
         "obs": pd.read_parquet(files["obs"], use_threads=False, pre_buffer=False),
         "label_key": model["label_key"],
         "types": tuple(model["types"]),
-        "head_columns": weights["head.columns"],
+        "classifier_columns": weights["classifier.columns"],
         "held_out": weights["held_out"].astype(bool),
         # Earlier versions did not say.
         "added": weights["added"].astype(bool) if "added" in weights else None,
         "novelty": Novelty(
             *(
                 TypeGaussians(weights[f"novelty.{space}.means"], weights[f"novelty.{space}.whitening"])
-                for space in ("codes", "components")
+                for space in ("latent", "components")
             )
         ),
         "projected": open_memmap(files["projected"], mode="r"),
-        "evidence": open_memmap(files["evidence"], mode="r") if "evidence" in files else None,
+        "decision": open_memmap(files["decision"], mode="r") if "decision" in files else None,
         "calibration": Calibration(
             combination=Combination(float(model["temperature"])),
             scales=tuple(scales),
             method=model["calibration_method"],
             **held_out,
         ),
-        "replay_cells": ReplayCells(counts, names),
+        "simulation_cells": SimulationCells(counts, names),
         "depth": model["depth"],
         "index_kind": model["index_kind"],
         "index": index,

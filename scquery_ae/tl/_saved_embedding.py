@@ -26,12 +26,12 @@ SAMPLED_ROWS = 64
 
 
 def embed_in_steps(encoder: Encoder, cells: GeneColumns, names: pd.Index, folder: Path) -> np.ndarray:
-    """Return the codes of all cells, of which those that are in the folder already are not computed again.
+    """Return the embeddings of all cells, of which those that are in the folder already are not computed again.
 
     Parameters
     ----------
     encoder
-        What gives the codes.
+        What gives the embeddings.
     cells
         Counts of its genes.
     names
@@ -39,7 +39,7 @@ def embed_in_steps(encoder: Encoder, cells: GeneColumns, names: pd.Index, folder
     folder
         Path of a folder, which needs not be there.
     """
-    saved = SavedCodes(folder, (cells.shape[0], encoder.n_latent), fingerprint(encoder, cells, names))
+    saved = SavedEmbedding(folder, (cells.shape[0], encoder.n_latent), fingerprint(encoder, cells, names))
     if saved.rows < cells.shape[0] and sparse.issparse(cells.matrix) and cells.matrix.format != "csr":
         # Rows of a CSC matrix are scattered. Genes that are not there stay columns of zeros.
         columns = np.where(cells.columns >= 0, np.arange(len(cells.columns)), -1)
@@ -71,10 +71,10 @@ def fingerprint(encoder: Encoder, cells: GeneColumns, names: pd.Index) -> str:
     return digest.hexdigest()
 
 
-class SavedCodes:
-    """A folder with the codes of the first cells and a record of how many these are.
+class SavedEmbedding:
+    """A folder with the embeddings of the first cells and a record of how many these are.
 
-    ``codes.npy`` is written first and ``codes.json``, the record, replaced afterwards: whenever the writer stops, the
+    ``embedding.npy`` is written first and ``embedding.json``, the record, replaced afterwards: whenever the writer stops, the
     record names no rows that are not there.
 
     Parameters
@@ -82,9 +82,9 @@ class SavedCodes:
     folder
         Made if it is not there.
     shape
-        Cells and width of the codes.
+        Cells and width of the embeddings.
     fingerprint
-        What the codes are of.
+        What the embeddings are of.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class SavedCodes:
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int], fingerprint: str) -> None:
-        self._codes, self._record = folder / "codes.npy", folder / "codes.json"
+        self._codes, self._record = folder / "embedding.npy", folder / "embedding.json"
         self._shape, self._fingerprint = shape, fingerprint
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
@@ -117,27 +117,27 @@ class SavedCodes:
         else:
             self._keep(0)
 
-    def append(self, codes: np.ndarray) -> None:
-        """Keep the codes of the next cells, float32 ``(n, n_latent)``, and record that they are done."""
+    def append(self, latent: np.ndarray) -> None:
+        """Keep the embeddings of the next cells, float32 ``(n, n_latent)``, and record that they are done."""
         try:
             self._codes.touch()
             with self._codes.open("r+b") as file:
                 if self.rows == 0:
                     file.write(self._header)
                 file.seek(self._size(self.rows))
-                file.write(np.ascontiguousarray(codes, dtype="<f4").tobytes())
+                file.write(np.ascontiguousarray(latent, dtype="<f4").tobytes())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise self._unwritable(error) from error
-        self._keep(self.rows + len(codes))
+        self._keep(self.rows + len(latent))
 
     def load(self) -> np.ndarray:
-        """Return all codes, in memory."""
+        """Return all embeddings, in memory."""
         return np.asarray(np.load(self._codes, allow_pickle=False), dtype=np.float32)
 
     def _size(self, rows: int) -> int:
-        """Return the length of the file of so many codes, in bytes."""
+        """Return the length of the file of so many embeddings, in bytes."""
         return len(self._header) + 4 * rows * self._shape[1]
 
     def _recorded(self) -> int:
@@ -177,7 +177,7 @@ class SavedCodes:
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
-            f"The codes could not be written to the folder {self._codes.parent}: {error}. The {self.rows} cells that "
+            f"The embeddings could not be written to the folder {self._codes.parent}: {error}. The {self.rows} cells that "
             "are done are kept; free some space, or name a `checkpoint` on another disk, and call again."
         )
 

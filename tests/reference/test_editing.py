@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.special import softmax
+from scquery_ae.reference.members import member_probabilities, neighborhood
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.index import ExactIndex, Neighbors
-from scquery_ae.reference import EmbeddedCells, SearchFilter, replay
-from scquery_ae.reference.opinions import neighborhood, opinions_on
+from scquery_ae.reference import EmbeddedCells, SearchFilter, simulate_query
 from scquery_ae.stats import centroid_probabilities
 
 
@@ -48,21 +48,21 @@ def embedded(adata, reference):
     centred = logged - reference.encoder.transform.mean
     totals = counts.sum(axis=1)
     worth = np.minimum(totals / reference.encoder.transform.target_sum, 1)[:, None]
-    evidence = reference.encoder.discriminant.scores(sparse.csr_matrix(logged)) * worth
+    decision = reference.encoder.discriminant.scores(sparse.csr_matrix(logged)) * worth
     projected = (centred @ reference.encoder.components).astype(np.float32)
-    return EmbeddedCells(reference.encoder.encode(counts), projected, evidence.astype(np.float32), totals)
+    return EmbeddedCells(reference.encoder.encode(counts), projected, decision.astype(np.float32), totals)
 
 
 def cells_of(reference, n):
     """The first `n` of its cells, as they are embedded."""
-    parts = (np.asarray(part[:n]) for part in (reference.embedding, reference.projected, reference.evidence))
+    parts = (np.asarray(part[:n]) for part in (reference.embedding, reference.projected, reference.decision))
     return EmbeddedCells(*parts, np.ones(n))
 
 
 def hits_of_types(reference, kinds):
-    """For 20 cells the same hits, of the given types and equally near."""
-    hits = [np.flatnonzero(reference.label_codes == kind)[0] for kind in kinds]
-    return Neighbors(np.tile(hits, (20, 1)), np.full((20, len(kinds)), 0.1, np.float32))
+    """For 20 cells the same neighbors, of the given types and equally near."""
+    neighbors = [np.flatnonzero(reference.label_codes == kind)[0] for kind in kinds]
+    return Neighbors(np.tile(neighbors, (20, 1)), np.full((20, len(kinds)), 0.1, np.float32))
 
 
 def assert_consistent(reference):
@@ -71,18 +71,18 @@ def assert_consistent(reference):
     labels = reference.obs[reference.label_key].astype(object)
     expected = [types.index(str(label)) if pd.notna(label) else -1 for label in labels]
     np.testing.assert_array_equal(reference.label_codes, expected)
-    codes = np.asarray(reference.embedding)
-    assert codes.shape == (n, 8)
+    latent = np.asarray(reference.embedding)
+    assert latent.shape == (n, 8)
     assert reference.projected.shape[0] == reference.held_out.shape[0] == n
-    assert reference.evidence.shape == (n, 3)
-    assert codes.dtype == reference.projected.dtype == reference.evidence.dtype == np.float32
+    assert reference.decision.shape == (n, 3)
+    assert latent.dtype == reference.projected.dtype == reference.decision.dtype == np.float32
     assert reference.obs.index.is_unique
     for kind in range(len(types)):
         mine = reference.label_codes == kind
-        mean = codes[mine].mean(axis=0) if mine.any() else np.zeros(8)
+        mean = latent[mine].mean(axis=0) if mine.any() else np.zeros(8)
         np.testing.assert_allclose(reference.centroids[kind], mean / max(np.linalg.norm(mean), 1e-12), atol=1e-5)
         if mine.any():
-            np.testing.assert_allclose(reference.novelty.codes.means[kind], mean, atol=1e-5)
+            np.testing.assert_allclose(reference.novelty.latent.means[kind], mean, atol=1e-5)
             own = np.asarray(reference.projected)[mine].mean(axis=0)
             np.testing.assert_allclose(reference.novelty.components.means[kind], own, atol=1e-4)
     # Calibration is that of the held-out cells that have labels.
@@ -96,14 +96,14 @@ def assert_consistent(reference):
 
 def assert_survives_saving(reference, path, adata):
     reference.save(path)
-    back = sq.Reference.load(path)
+    back = scq.Reference.load(path)
     assert_consistent(back)
     pd.testing.assert_frame_equal(back.obs, reference.obs)
     assert back.types == reference.types
     assert back.provenance == reference.provenance
     one, other = adata.copy(), adata.copy()
-    sq.tl.query(one, reference)
-    sq.tl.query(other, back)
+    scq.tl.query(one, reference)
+    scq.tl.query(other, back)
     pd.testing.assert_frame_equal(one.obs, other.obs)
     np.testing.assert_array_equal(one.obsm["scquery_neighbors"], other.obsm["scquery_neighbors"])
 
@@ -111,7 +111,7 @@ def assert_survives_saving(reference, path, adata):
 def last_step(reference):
     step = dict(reference.provenance["steps"][-1])
     assert pd.Timestamp(step.pop("time")).tzinfo is not None
-    assert step.pop("scquery_ae") == sq.__version__
+    assert step.pop("scquery_ae") == scq.__version__
     assert step.pop("n_obs") == reference.n_obs
     return step
 
@@ -125,11 +125,11 @@ def test_cells_of_known_types_are_added(living, reference, more, query_adata, tm
     assert living.types == reference.types
     assert list(living.obs.index) == [*reference.obs.index, *more.obs_names]
     cells = embedded(more, reference)
-    np.testing.assert_allclose(living.embedding[240:], cells.codes, atol=1e-5)
+    np.testing.assert_allclose(living.embedding[240:], cells.latent, atol=1e-5)
     np.testing.assert_allclose(living.projected[240:], cells.projected, atol=1e-3)
-    np.testing.assert_allclose(living.evidence[240:], cells.evidence, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(living.decision[240:], cells.decision, rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(living.embedding[:240], reference.embedding)
-    np.testing.assert_array_equal(living.evidence[:240], reference.evidence)
+    np.testing.assert_array_equal(living.decision[:240], reference.decision)
     np.testing.assert_array_equal(living.held_out, [*reference.held_out, *[True] * 45])
     assert list(living.obs["cell_type"][240:]) == list(more.obs["cell_type"])
     assert list(living.obs["batch"][240:]) == list(more.obs["batch"])
@@ -162,10 +162,10 @@ def test_added_cells_are_found_by_their_likes(living, more):
     np.testing.assert_array_equal(living.annotate(cells, n_neighbors=1).neighbors.indices.ravel(), np.arange(240, 285))
 
 
-def test_a_new_type_is_named_by_neighbours_and_mean_codes(living, with_new_type, query_adata, tmp_path):
+def test_a_new_type_is_named_by_neighbors_and_mean_codes(living, with_new_type, query_adata, tmp_path):
     living.add(with_new_type)
     assert living.types == ("type 0", "type 1", "type 2", "newcomer")
-    np.testing.assert_array_equal(living.head_columns, [0, 1, 2])
+    np.testing.assert_array_equal(living.classifier_columns, [0, 1, 2])
     assert last_step(living) == {"step": "add", "n_cells": 45, "new_types": ["newcomer"]}
     assert_consistent(living)
     cells = embedded(with_new_type, living)
@@ -182,17 +182,19 @@ def test_a_new_type_is_named_by_neighbours_and_mean_codes(living, with_new_type,
 def test_head_and_genes_say_of_a_new_type_what_the_others_do(living, with_new_type):
     living.add(with_new_type)
     cells = cells_of(living, 20)
-    hits = hits_of_types(living, [0, 3, 3, 1])
+    neighbors = hits_of_types(living, [0, 3, 3, 1])
     said = np.random.default_rng(0).dirichlet(np.ones(4), 20)
-    head, around, genes = opinions_on(living, cells, hits, said)
-    # All hits have a label, so that mean codes have no say.
+    classifier, around, genes = member_probabilities(living, cells, neighbors, said)
+    # All neighbors have a label, so that mean embeddings have no say.
     np.testing.assert_allclose(around, np.tile([0.25, 0.25, 0, 0.5], (20, 1)))
     share = around[:, 3]
-    np.testing.assert_allclose(head[:, 3], share)
-    np.testing.assert_allclose(head[:, :3], living.encoder.classify(cells.codes) * (1 - share)[:, None], rtol=1e-5)
+    np.testing.assert_allclose(classifier[:, 3], share)
+    np.testing.assert_allclose(
+        classifier[:, :3], living.encoder.classify(cells.latent) * (1 - share)[:, None], rtol=1e-5
+    )
     np.testing.assert_allclose(genes[:, 3], share)
-    said = softmax(np.asarray(cells.evidence, float) / living.encoder.discriminant.temperature, axis=1)
-    # Two hits of four were added: for so much of it the genes have nothing of their own to say.
+    said = softmax(np.asarray(cells.decision, float) / living.encoder.discriminant.temperature, axis=1)
+    # Two neighbors of four were added: for so much of it the genes have nothing of their own to say.
     expected = (said * (1 - share)[:, None] + around[:, :3]) / 2
     np.testing.assert_allclose(genes[:, :3], expected, rtol=1e-5, atol=1e-12)
 
@@ -202,21 +204,21 @@ def test_genes_leave_cells_that_lie_among_added_ones_to_the_others(living, more,
     living.add(more)
     np.testing.assert_array_equal(np.flatnonzero(living.added), np.arange(240, 285))
     cells = cells_of(living, 20)
-    near = centroid_probabilities(cells.codes, living.centroids)
+    near = centroid_probabilities(cells.latent, living.centroids)
     old = np.tile(np.arange(4), (20, 1))
     distances = np.full((20, 4), 0.1, np.float32)
     shares = []
     for n_added in range(5):
-        hits = old.copy()
-        hits[:, :n_added] += 240
-        _, around, genes = opinions_on(living, cells, Neighbors(hits, distances), near)
-        own = living.encoder.discriminant.probabilities(cells.evidence)
+        neighbors = old.copy()
+        neighbors[:, :n_added] += 240
+        _, around, genes = member_probabilities(living, cells, Neighbors(neighbors, distances), near)
+        own = living.encoder.discriminant.probabilities(cells.decision)
         share = n_added / 4
         np.testing.assert_allclose(genes, (1 - share) * own + share * around, rtol=1e-5, atol=1e-12)
         shares.append(np.abs(genes - own).mean())
     assert (np.diff(shares) > 0).all()
     living.save(tmp_path / "a.scq")
-    np.testing.assert_array_equal(sq.Reference.load(tmp_path / "a.scq").added, living.added)
+    np.testing.assert_array_equal(scq.Reference.load(tmp_path / "a.scq").added, living.added)
     living.remove(list(living.obs.index[240:]))
     assert not living.added.any()
     np.testing.assert_allclose(living.annotate(cells_of(living, 20)).probabilities, before.probabilities, rtol=1e-5)
@@ -224,16 +226,16 @@ def test_genes_leave_cells_that_lie_among_added_ones_to_the_others(living, more,
 
 def test_without_a_discriminant_genes_say_what_the_others_do_on_average(reference):
     encoder = dataclasses.replace(reference.encoder, discriminant=None)
-    bare = dataclasses.replace(reference, encoder=encoder, evidence=None)
+    bare = dataclasses.replace(reference, encoder=encoder, decision=None)
     cells = cells_of(bare, 20)
-    assert cells.evidence.shape == (20, 0)
+    assert cells.decision.shape == (20, 0)
     said = np.random.default_rng(0).dirichlet(np.ones(3), 20)
-    hits = hits_of_types(bare, [0, 2, 2, 1])
-    head, around, genes = opinions_on(bare, cells, hits, said)
+    neighbors = hits_of_types(bare, [0, 2, 2, 1])
+    classifier, around, genes = member_probabilities(bare, cells, neighbors, said)
     np.testing.assert_allclose(around, np.tile([0.25, 0.25, 0.5], (20, 1)))
-    np.testing.assert_allclose(genes, (bare.encoder.classify(cells.codes) + around) / 2)
-    with_one = opinions_on(reference, cells_of(reference, 20), hits, said)
-    for one, other in zip((head, around), with_one[:2], strict=True):
+    np.testing.assert_allclose(genes, (bare.encoder.classify(cells.latent) + around) / 2)
+    with_one = member_probabilities(reference, cells_of(reference, 20), neighbors, said)
+    for one, other in zip((classifier, around), with_one[:2], strict=True):
         np.testing.assert_array_equal(one, other)
     assert np.abs(with_one[2] - genes).max() > 0.1
 
@@ -257,10 +259,10 @@ def test_labels_under_another_column_and_missing_ones(living, more):
 
 def test_types_in_numbers_stay_what_they_were(reference, more, tmp_path):
     """One missing number makes pandas turn all into fractions, and type "1" would become "1.0"."""
-    codes = pd.Series(reference.label_codes, reference.obs.index).astype("Int64")
+    latent = pd.Series(reference.label_codes, reference.obs.index).astype("Int64")
     numbered = dataclasses.replace(
         reference,
-        obs=reference.obs.assign(cell_type=codes.where(codes >= 0)),
+        obs=reference.obs.assign(cell_type=latent.where(latent >= 0)),
         types=("0", "1", "2"),
     )
     np.testing.assert_array_equal(numbered.label_codes, reference.label_codes)
@@ -271,7 +273,7 @@ def test_types_in_numbers_stay_what_they_were(reference, more, tmp_path):
     assert numbered.types == ("0", "one", "2")
     np.testing.assert_array_equal(numbered.label_codes, [*reference.label_codes, -1, *[1] * 44])
     numbered.save(tmp_path / "a.scq")
-    np.testing.assert_array_equal(sq.Reference.load(tmp_path / "a.scq").label_codes, numbered.label_codes)
+    np.testing.assert_array_equal(scq.Reference.load(tmp_path / "a.scq").label_codes, numbered.label_codes)
 
 
 def test_kinds_of_columns_are_kept(reference, more, tmp_path):
@@ -294,7 +296,7 @@ def test_kinds_of_columns_are_kept(reference, more, tmp_path):
     np.testing.assert_array_equal(living.obs["lane"].astype(float), [*range(240), np.nan, *range(44)])
     assert living.obs["stage"].cat.ordered
     living.save(tmp_path / "a.scq")
-    pd.testing.assert_frame_equal(sq.Reference.load(tmp_path / "a.scq").obs, living.obs)
+    pd.testing.assert_frame_equal(scq.Reference.load(tmp_path / "a.scq").obs, living.obs)
 
 
 @pytest.mark.parametrize("where", ["reference", "themselves"])
@@ -305,7 +307,7 @@ def test_names_that_clash_are_refused_and_nothing_is_added(living, reference, mo
         "themselves": r"Names of the cells to add must be unique\. Received 1 repeated name\(s\) such as 'new1'; give",
     }[where]
     before = living.embedding
-    with pytest.raises(sq.ArgumentError, match=match):
+    with pytest.raises(scq.ArgumentError, match=match):
         living.add(more)
     assert living.embedding is before
     assert living.provenance == reference.provenance
@@ -313,16 +315,16 @@ def test_names_that_clash_are_refused_and_nothing_is_added(living, reference, mo
 
 def test_cells_that_cannot_be_read_are_refused(living, more, reference):
     del more.obs["cell_type"]
-    with pytest.raises(sq.MissingKeyError, match=r"`label_key='cell_type'` is not a column of `adata\.obs`"):
+    with pytest.raises(scq.MissingKeyError, match=r"`label_key='cell_type'` is not a column of `adata\.obs`"):
         living.add(more)
     more.obs["cell_type"] = "type 0"
     few = more[:, list(reference.encoder.genes[:30])].copy()
     # A query may have as few genes; cells that answer others may not.
     with pytest.raises(
-        sq.GeneOverlapError, match=r"Only 30 of the reference's 100 genes .*`min_gene_overlap=0\.5` is needed"
+        scq.GeneOverlapError, match=r"Only 30 of the reference's 100 genes .*`min_gene_overlap=0\.5` is needed"
     ):
         living.add(few)
-    with pytest.warns(sq.ScqueryWarning, match=r"Only 30 of 100 model genes"):
+    with pytest.warns(scq.ScqueryWarning, match=r"Only 30 of 100 model genes"):
         dataclasses.replace(living).add(few, min_gene_overlap=0.3)
     assert living.n_obs == 240
 
@@ -337,7 +339,7 @@ def test_cells_are_removed_by_name(living, reference, query_adata, tmp_path):
     assert list(living.obs.index) == list(reference.obs.index[kept])
     np.testing.assert_array_equal(living.embedding, reference.embedding[kept])
     np.testing.assert_array_equal(living.projected, reference.projected[kept])
-    np.testing.assert_array_equal(living.evidence, reference.evidence[kept])
+    np.testing.assert_array_equal(living.decision, reference.decision[kept])
     np.testing.assert_array_equal(living.held_out, reference.held_out[kept])
     assert last_step(living) == {"step": "remove", "n_cells": 3, "where": {}}
     assert_consistent(living)
@@ -372,46 +374,55 @@ def test_a_type_without_cells_stays_and_is_not_given(living, query_adata):
     assert living.types == ("type 0", "type 1", "type 2")
     np.testing.assert_array_equal(living.centroids[2], 0)
     assert_consistent(living)
-    sq.tl.query(query_adata, living)
-    neighbours = living.label_codes[query_adata.obsm["scquery_neighbors"]]
-    assert (neighbours < 2).all()
+    scq.tl.query(query_adata, living)
+    neighbors = living.label_codes[query_adata.obsm["scquery_neighbors"]]
+    assert (neighbors < 2).all()
 
 
 def test_without_any_held_out_cell_calibration_is_empty(living):
     living.remove(living.obs.index[living.held_out])
     assert living.calibration.method == "none"
     assert len(living.calibration.scores) == 0
-    assert replay(living) is None
+    assert simulate_query(living) is None
 
 
 def test_counts_of_removed_cells_go_with_them(living, reference, more):
     """Another cell that comes under the old name must not be judged by the counts of the one that went."""
-    name = reference.replay_cells.names[0]
+    name = reference.simulation_cells.names[0]
     living.remove([name])
-    assert name not in living.replay_cells.names
+    assert name not in living.simulation_cells.names
     assert (
-        living.replay_cells.counts.shape[0] == len(living.replay_cells.names) == len(reference.replay_cells.names) - 1
+        living.simulation_cells.counts.shape[0]
+        == len(living.simulation_cells.names)
+        == len(reference.simulation_cells.names) - 1
     )
-    np.testing.assert_array_equal(living.replay_cells.counts.toarray(), reference.replay_cells.counts.toarray()[1:])
+    np.testing.assert_array_equal(
+        living.simulation_cells.counts.toarray(), reference.simulation_cells.counts.toarray()[1:]
+    )
     more.obs_names = [name, *more.obs_names[1:]]
     living.add(more)
-    kept = living.replay_cells
-    assert len(set(kept.names)) == len(kept.names) == len(reference.replay_cells.names) - 1 + 45
+    kept = living.simulation_cells
+    assert len(set(kept.names)) == len(kept.names) == len(reference.simulation_cells.names) - 1 + 45
     expected = more[name, list(living.encoder.genes)].X.toarray()
     np.testing.assert_array_equal(kept.counts[kept.names == name].toarray(), expected)
-    assert sum(replay(living).n_cells.values()) == len(kept.names)
+    assert sum(simulate_query(living).n_cells.values()) == len(kept.names)
 
 
 @pytest.mark.parametrize(
     ("names", "where", "error", "match"),
     [
-        (None, None, sq.ArgumentError, r"Nothing says which cells to remove\. Give `names` of cells, or `where`"),
-        (None, {}, sq.ArgumentError, r"Nothing says which cells to remove"),
-        (["cell1", "nobody"], None, sq.MissingKeyError, r"The reference has no cells called 'nobody'\. Expected names"),
-        (None, {"organ": "x"}, sq.MissingKeyError, r"The reference's `obs` has no column 'organ'\. Expected one of"),
-        (None, {"batch": "batch 9"}, sq.ArgumentError, r"No cell of the reference is meant by .*Nothing was removed"),
-        ([], None, sq.ArgumentError, r"No cell of the reference is meant by names=\[\] and where=None"),
-        (None, {"cell_type": ["type 0", "type 1"]}, sq.ArgumentError, r"Removing 144 of 240 .* fewer than two types"),
+        (None, None, scq.ArgumentError, r"Nothing says which cells to remove\. Give `names` of cells, or `where`"),
+        (None, {}, scq.ArgumentError, r"Nothing says which cells to remove"),
+        (
+            ["cell1", "nobody"],
+            None,
+            scq.MissingKeyError,
+            r"The reference has no cells called 'nobody'\. Expected names",
+        ),
+        (None, {"organ": "x"}, scq.MissingKeyError, r"The reference's `obs` has no column 'organ'\. Expected one of"),
+        (None, {"batch": "batch 9"}, scq.ArgumentError, r"No cell of the reference is meant by .*Nothing was removed"),
+        ([], None, scq.ArgumentError, r"No cell of the reference is meant by names=\[\] and where=None"),
+        (None, {"cell_type": ["type 0", "type 1"]}, scq.ArgumentError, r"Removing 144 of 240 .* fewer than two types"),
     ],
 )
 def test_removals_that_make_no_sense_change_nothing(living, reference, names, where, error, match):
@@ -419,7 +430,7 @@ def test_removals_that_make_no_sense_change_nothing(living, reference, names, wh
         living.remove(names, where=where)
     assert living.n_obs == 240
     assert living.provenance == reference.provenance
-    assert len(living.replay_cells.names) == len(reference.replay_cells.names)
+    assert len(living.simulation_cells.names) == len(reference.simulation_cells.names)
 
 
 # Renaming.
@@ -429,12 +440,12 @@ def test_types_are_renamed(living, reference, query_adata, tmp_path):
     living.relabel({"type 1": "B cell"})
     assert living.types == ("type 0", "B cell", "type 2")
     np.testing.assert_array_equal(living.label_codes, reference.label_codes)
-    np.testing.assert_array_equal(living.head_columns, [0, 1, 2])
+    np.testing.assert_array_equal(living.classifier_columns, [0, 1, 2])
     np.testing.assert_allclose(living.calibration.scores, reference.calibration.scores)
     assert last_step(living) == {"step": "relabel", "names": {"type 1": "B cell"}}
     one, other = query_adata.copy(), query_adata.copy()
-    sq.tl.query(one, reference)
-    sq.tl.query(other, living)
+    scq.tl.query(one, reference)
+    scq.tl.query(other, living)
     expected = one.obs["scquery_label"].astype(str).replace({"type 1": "B cell"})
     assert list(other.obs["scquery_label"].astype(str)) == list(expected)
     assert_consistent(living)
@@ -454,14 +465,14 @@ def test_types_change_names_with_each_other(living, reference):
 def test_types_that_get_one_name_become_one(living, reference, query_adata, tmp_path):
     living.relabel({"type 0": "lymphocyte", "type 2": "lymphocyte"})
     assert living.types == ("lymphocyte", "type 1")
-    np.testing.assert_array_equal(living.head_columns, [0, 1, 0])
+    np.testing.assert_array_equal(living.classifier_columns, [0, 1, 0])
     np.testing.assert_array_equal(living.label_codes, np.array([0, 1, 0, -1])[reference.label_codes])
-    np.testing.assert_array_equal(living.evidence, reference.evidence)
+    np.testing.assert_array_equal(living.decision, reference.decision)
     cells = cells_of(living, 10)
-    hits = Neighbors(np.zeros((10, 1), int), np.zeros((10, 1), np.float32))
-    head, _, genes = opinions_on(living, cells, hits, np.full((10, 2), 0.5))
-    said = softmax(np.asarray(cells.evidence, float) / reference.encoder.discriminant.temperature, axis=1)
-    for received, before in ((head, reference.encoder.classify(cells.codes)), (genes, said)):
+    neighbors = Neighbors(np.zeros((10, 1), int), np.zeros((10, 1), np.float32))
+    classifier, _, genes = member_probabilities(living, cells, neighbors, np.full((10, 2), 0.5))
+    said = softmax(np.asarray(cells.decision, float) / reference.encoder.discriminant.temperature, axis=1)
+    for received, before in ((classifier, reference.encoder.classify(cells.latent)), (genes, said)):
         expected = np.stack([before[:, 0] + before[:, 2], before[:, 1]], axis=1)
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-12)
     assert set(said.argmax(axis=1)) == {0, 1, 2}
@@ -473,7 +484,7 @@ def test_a_new_type_may_join_one_that_the_head_knows(living, with_new_type):
     living.add(with_new_type)
     living.relabel({"newcomer": "type 0"})
     assert living.types == ("type 0", "type 1", "type 2")
-    np.testing.assert_array_equal(living.head_columns, [0, 1, 2])
+    np.testing.assert_array_equal(living.classifier_columns, [0, 1, 2])
     assert_consistent(living)
 
 
@@ -482,12 +493,12 @@ def test_a_new_type_may_join_one_that_the_head_knows(living, with_new_type):
     [
         (
             {"type 9": "x"},
-            sq.MissingKeyError,
+            scq.MissingKeyError,
             r"The reference has no types called 'type 9'\. Expected some of 'type 0', ",
         ),
         (
             {f"type {i}": "cell" for i in range(3)},
-            sq.ArgumentError,
+            scq.ArgumentError,
             r"Renaming would leave the single type 'cell'\. Keep",
         ),
     ],
@@ -496,7 +507,7 @@ def test_names_that_make_no_sense_change_nothing(living, reference, names, error
     with pytest.raises(error, match=match):
         living.relabel(names)
     assert living.types == reference.types
-    np.testing.assert_array_equal(living.head_columns, reference.head_columns)
+    np.testing.assert_array_equal(living.classifier_columns, reference.classifier_columns)
     assert living.provenance == reference.provenance
 
 
@@ -515,7 +526,7 @@ def test_two_halves_make_the_whole(reference, query_adata, tmp_path):
     first, second = halves(reference)
     first.merge(second)
     np.testing.assert_array_equal(first.embedding, reference.embedding)
-    np.testing.assert_array_equal(first.evidence, reference.evidence)
+    np.testing.assert_array_equal(first.decision, reference.decision)
     np.testing.assert_array_equal(first.held_out, reference.held_out)
     pd.testing.assert_frame_equal(first.obs, reference.obs)
     np.testing.assert_array_equal(first.calibration.scores, reference.calibration.scores)
@@ -523,8 +534,8 @@ def test_two_halves_make_the_whole(reference, query_adata, tmp_path):
     assert last_step(first) == {"step": "merge", "n_cells": 120, "new_types": []}
     assert [step["step"] for step in first.provenance["steps"]] == ["remove", "merge"]
     one, other = query_adata.copy(), query_adata.copy()
-    sq.tl.query(one, reference)
-    sq.tl.query(other, first)
+    scq.tl.query(one, reference)
+    scq.tl.query(other, first)
     np.testing.assert_array_equal(one.obsm["scquery_neighbors"], other.obsm["scquery_neighbors"])
     np.testing.assert_array_equal(one.obsm["scquery_distances"], other.obsm["scquery_distances"])
     pd.testing.assert_frame_equal(one.obs, other.obs)
@@ -535,7 +546,7 @@ def test_two_halves_make_the_whole(reference, query_adata, tmp_path):
 def test_one_that_was_saved_can_be_merged(reference, tmp_path):
     first, second = halves(reference)
     second.save(tmp_path / "second.zip")
-    first.merge(sq.Reference.load(tmp_path / "second.zip"))
+    first.merge(scq.Reference.load(tmp_path / "second.zip"))
     np.testing.assert_array_equal(first.embedding, reference.embedding)
 
 
@@ -605,7 +616,7 @@ def test_another_encoder_is_refused(reference, what):
     second.encoder = other_encoders(reference.encoder)[what]
     before = first.embedding
     with pytest.raises(
-        sq.ArgumentError, match=r"can be merged if one encoder made both: .*Received another encoder; add the other's"
+        scq.ArgumentError, match=r"can be merged if one encoder made both: .*Received another encoder; add the other's"
     ):
         first.merge(second)
     assert first.embedding is before
@@ -613,7 +624,7 @@ def test_another_encoder_is_refused(reference, what):
 
 def test_cells_of_both_are_refused(reference):
     first, _ = halves(reference)
-    with pytest.raises(sq.ArgumentError, match=r"120 cells are in both references, such as .*Remove them from one"):
+    with pytest.raises(scq.ArgumentError, match=r"120 cells are in both references, such as .*Remove them from one"):
         first.merge(reference)
     assert first.n_obs == 120
 
@@ -626,7 +637,7 @@ def test_steps_are_written_down_in_their_order(living, more, tmp_path):
     living.remove(list(more.obs_names[:5]))
     living.relabel({"type 0": "zero"})
     living.save(tmp_path / "a.scq")
-    back = sq.Reference.load(tmp_path / "a.scq")
+    back = scq.Reference.load(tmp_path / "a.scq")
     back.remove(["cell0"])
     steps = back.provenance["steps"]
     assert [step["step"] for step in steps] == ["add", "remove", "relabel", "remove"]
@@ -642,11 +653,11 @@ def test_an_index_follows_the_cells(reference, more, tmp_path, kind):
     assert living.search_index.n_items == 285
     living.remove(where={"batch": "batch 0"})
     living.save(tmp_path / "a.scq")
-    back = sq.Reference.load(tmp_path / "a.scq")
+    back = scq.Reference.load(tmp_path / "a.scq")
     assert back.index.kind == kind
     assert back.index.n_items == living.n_obs == back.n_obs
-    hits = back.annotate(cells_of(back, 30), n_neighbors=3, rules=SearchFilter()).neighbors
-    assert (hits.indices == np.arange(30)[:, None]).any(axis=1).mean() > 0.9
+    neighbors = back.annotate(cells_of(back, 30), n_neighbors=3, rules=SearchFilter()).neighbors
+    assert (neighbors.indices == np.arange(30)[:, None]).any(axis=1).mean() > 0.9
 
 
 def test_an_index_that_has_too_few_cells_left_gives_way_to_exact_search(reference, tmp_path, query_adata):

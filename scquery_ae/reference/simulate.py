@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from scquery_ae.loaders import GeneColumns
-from scquery_ae.reference.opinions import opinions_without_self
+from scquery_ae.reference.members import leave_one_out_members
 from scquery_ae.transform import row_sums
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ KEPT, KEPT_OF_TYPE = 1000, 150
 
 
 @dataclass(frozen=True)
-class ReplayCells:
+class SimulationCells:
     """Counts of some held-out cells.
 
     Attributes
@@ -36,7 +36,7 @@ class ReplayCells:
     names: np.ndarray
 
     @classmethod
-    def choose(cls, cells: GeneColumns, names: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> ReplayCells:
+    def choose(cls, cells: GeneColumns, names: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> SimulationCells:
         """Choose among labelled held-out cells, evenly over each type, so that rare types are seen.
 
         Parameters
@@ -52,11 +52,11 @@ class ReplayCells:
         rows = rows[_evenly(len(rows), KEPT)]
         return cls(cells.take(rows), np.asarray(names, dtype=object)[rows])
 
-    def join(self, other: ReplayCells) -> ReplayCells:
+    def join(self, other: SimulationCells) -> SimulationCells:
         """Return the cells of both, thinned out evenly where they are too many."""
         counts = sparse.vstack([self.counts, other.counts], format="csr")
         rows = _evenly(counts.shape[0], KEPT)
-        return ReplayCells(counts[rows], np.concatenate([self.names, other.names])[rows])
+        return SimulationCells(counts[rows], np.concatenate([self.names, other.names])[rows])
 
 
 def _evenly(n: int, most: int) -> np.ndarray:
@@ -64,7 +64,7 @@ def _evenly(n: int, most: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ReplayResult:
+class ExpectedAccuracy:
     """How well the reference names its own held-out cells under a query's conditions.
 
     Attributes
@@ -83,9 +83,9 @@ class ReplayResult:
     macro_f1: float
 
 
-def replay(
+def simulate_query(
     reference: Reference, *, present: np.ndarray | None = None, depth: float | None = None, random_state: int = 0
-) -> ReplayResult | None:
+) -> ExpectedAccuracy | None:
     """Name the held-out cells that were kept, with fewer genes and counts, and compare with their labels.
 
     Parameters
@@ -106,7 +106,7 @@ def replay(
     """
     from sklearn.metrics import f1_score
 
-    kept = reference.replay_cells
+    kept = reference.simulation_cells
     rows = reference.obs.index.get_indexer(pd.Index(kept.names))
     labels = np.where(rows >= 0, reference.label_codes[rows], -1)
     used = labels >= 0
@@ -119,11 +119,11 @@ def replay(
         counts = counts @ sparse.diags(present.astype(np.float32)).tocsr()
     counts = _thinned(counts.tocsr(), depth, np.random.default_rng(random_state))
     seen = GeneColumns(counts, columns)
-    opinions = opinions_without_self(reference, reference.embed(seen), rows)
-    given = reference.calibration.probabilities(opinions, seen.share).argmax(axis=1)
+    members = leave_one_out_members(reference, reference.embed(seen), rows)
+    given = reference.calibration.probabilities(members, seen.share).argmax(axis=1)
     kinds = np.unique(truth)
     f1 = f1_score(truth, given, labels=kinds, average=None, zero_division=0)
-    return ReplayResult(
+    return ExpectedAccuracy(
         f1={reference.types[kind]: float(value) for kind, value in zip(kinds, f1, strict=True)},
         n_cells={reference.types[kind]: int((truth == kind).sum()) for kind in kinds},
         accuracy=float((given == truth).mean()),

@@ -1,4 +1,4 @@
-"""``pl.hits_by_study``: where neighbours come from."""
+"""``pl.neighbors_by_batch``: where neighbors come from."""
 
 from itertools import pairwise
 
@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae import ArgumentError, MissingKeyError
 from scquery_ae.pl._palette import MISSING, OKABE_ITO
 
 
 @pytest.fixture
 def studies(make_judged):
-    """Cells of a reference, as many as the hits of `judged` point to."""
+    """Cells of a reference, as many as the neighbors of `judged` point to."""
     adata = make_judged(200, 4, seed=5)
     adata.obs["study"] = pd.Categorical(np.array(["Baron", "Kang", "Xin"])[np.arange(200) % 3])
     return adata
@@ -34,12 +34,12 @@ def names(ax):
 
 
 def test_shares_are_those_of_cross_tables(judged, studies):
-    ax = sq.pl.hits_by_study(judged, studies, label_key="truth", show=False)
+    ax = scq.pl.neighbors_by_batch(judged, studies, label_key="truth", show=False)
     upper, lower = lanes(ax)
     assert list(upper) == list(lower) == list(OKABE_ITO[:3])
-    hits = judged.obsm["scquery_neighbors"]
-    labels = np.repeat(judged.obs["scquery_label"].astype(str).to_numpy(), hits.shape[1])
-    of_hits = studies.obs["study"].astype(str).to_numpy()[hits.ravel()]
+    neighbors = judged.obsm["scquery_neighbors"]
+    labels = np.repeat(judged.obs["scquery_label"].astype(str).to_numpy(), neighbors.shape[1])
+    of_hits = studies.obs["study"].astype(str).to_numpy()[neighbors.ravel()]
     expected = pd.crosstab(labels, of_hits, normalize="index").loc[names(ax)]
     np.testing.assert_allclose(pd.DataFrame(upper), expected)
     held = pd.crosstab(studies.obs["truth"].astype(str), studies.obs["study"].astype(str), normalize="index")
@@ -47,7 +47,7 @@ def test_shares_are_those_of_cross_tables(judged, studies):
 
 
 def test_types_stand_by_their_number_of_cells(judged, studies):
-    ax = sq.pl.hits_by_study(judged, studies, show=False)
+    ax = scq.pl.neighbors_by_batch(judged, studies, show=False)
     counts = judged.obs["scquery_label"].value_counts()
     assert [text.get_text() for text in ax.get_yticklabels()] == [f"{kind} ({counts[kind]})" for kind in names(ax)]
     assert [counts[kind] for kind in names(ax)] == sorted(counts, reverse=True)
@@ -57,43 +57,43 @@ def test_types_stand_by_their_number_of_cells(judged, studies):
 
 def test_without_types_of_the_reference_there_are_no_lower_bars(judged, studies):
     for reference in (studies, studies.obs):
-        ax = sq.pl.hits_by_study(judged, reference, show=False)
+        ax = scq.pl.neighbors_by_batch(judged, reference, show=False)
         assert lanes(ax)[1] == {}
-        assert ax.get_xlabel() == "share of hits"
+        assert ax.get_xlabel() == "share of neighbors"
 
 
 def test_colours_are_the_references(judged, studies):
-    sq.pl.hits_by_study(judged, studies.obs, show=False)
+    scq.pl.neighbors_by_batch(judged, studies.obs, show=False)
     assert "study_colors" not in studies.uns
-    sq.pl.hits_by_study(judged, studies, show=False)
+    scq.pl.neighbors_by_batch(judged, studies, show=False)
     assert studies.uns["study_colors"] == list(OKABE_ITO[:3])
     studies.uns["study_colors"] = ["#111111", "#222222", "#333333"]
-    ax = sq.pl.hits_by_study(judged, studies, show=False)
+    ax = scq.pl.neighbors_by_batch(judged, studies, show=False)
     assert list(lanes(ax)[0]) == ["#111111", "#222222", "#333333"]
     assert dict(judged.uns) == {}
 
 
 def test_reference_cells_without_a_study_are_grey(judged, studies):
     studies.obs.iloc[:50, studies.obs.columns.get_loc("study")] = np.nan
-    ax = sq.pl.hits_by_study(judged, studies, show=False)
-    hits = judged.obsm["scquery_neighbors"]
+    ax = scq.pl.neighbors_by_batch(judged, studies, show=False)
+    neighbors = judged.obsm["scquery_neighbors"]
     labels = judged.obs["scquery_label"].astype(str).to_numpy()
-    expected = [(hits[labels == kind] < 50).mean() for kind in names(ax)]
+    expected = [(neighbors[labels == kind] < 50).mean() for kind in names(ax)]
     np.testing.assert_allclose(lanes(ax)[0][MISSING], expected)
     assert ax.get_legend().get_texts()[-1].get_text() == "missing"
 
 
 def test_a_type_that_the_reference_does_not_hold_has_no_lower_bar(judged, studies):
     studies.obs["truth"] = studies.obs["truth"].cat.rename_categories({"type 0": "other"})
-    ax = sq.pl.hits_by_study(judged, studies, label_key="truth", show=False)
+    ax = scq.pl.neighbors_by_batch(judged, studies, label_key="truth", show=False)
     lower = pd.DataFrame(lanes(ax)[1], index=names(ax)).sum(axis=1)
     assert lower["type 0"] == 0
     np.testing.assert_allclose(lower.drop("type 0"), 1)
 
 
 def test_a_real_reference_knows_its_types(query_adata, reference):
-    sq.tl.query(query_adata, reference)
-    ax = sq.pl.hits_by_study(query_adata, reference, study_key="batch", show=False)
+    scq.tl.query(query_adata, reference)
+    ax = scq.pl.neighbors_by_batch(query_adata, reference, batch_key="batch", show=False)
     upper, lower = (pd.DataFrame(lane, index=names(ax)) for lane in lanes(ax))
     np.testing.assert_allclose(upper.sum(axis=1), 1)
     table = pd.crosstab(reference.obs["cell_type"].astype(str), reference.obs["batch"].astype(str), normalize="index")
@@ -104,7 +104,7 @@ def test_a_real_reference_knows_its_types(query_adata, reference):
 def test_sixty_types_and_seventeen_studies_stay_inside(make_judged):
     adata = make_judged(600, 60, "a cell type with a rather long name, subtype {}")
     adata.obs["study"] = pd.Categorical([f"Author number {i} et al." for i in np.arange(600) % 17])
-    ax = sq.pl.hits_by_study(adata, adata, show=False)
+    ax = scq.pl.neighbors_by_batch(adata, adata, show=False)
     ax.figure.canvas.draw()
     labels = [text.get_window_extent() for text in ax.get_yticklabels()]
     assert min(box.x0 for box in labels) >= 0
@@ -115,19 +115,23 @@ def test_sixty_types_and_seventeen_studies_stay_inside(make_judged):
 
 def test_what_is_missing_or_wrong_is_named(judged, studies):
     with pytest.raises(ArgumentError, match=r"`reference` must be the reference that was queried.*Received str; open"):
-        sq.pl.hits_by_study(judged, "pbmc.scq", show=False)
-    with pytest.raises(MissingKeyError, match=r"`study_key='lab'` is not in the reference's `obs`. Expected one of"):
-        sq.pl.hits_by_study(judged, studies, study_key="lab", show=False)
+        scq.pl.neighbors_by_batch(judged, "pbmc.scq", show=False)
+    with pytest.raises(MissingKeyError, match=r"`batch_key='lab'` is not in the reference's `obs`. Expected one of"):
+        scq.pl.neighbors_by_batch(judged, studies, batch_key="lab", show=False)
     with pytest.raises(MissingKeyError, match=r"`label_key='kind'` is not in the reference's `obs`"):
-        sq.pl.hits_by_study(judged, studies, label_key="kind", show=False)
-    with pytest.raises(ArgumentError, match=r"needs the reference that was queried\. The hits point to row 19\d, and"):
-        sq.pl.hits_by_study(judged, studies[:100], show=False)
-    with pytest.raises(MissingKeyError, match=r"`pl.hits_by_study` needs the columns that `sq.tl.query` writes"):
-        sq.pl.hits_by_study(judged, studies, key_added="x", show=False)
+        scq.pl.neighbors_by_batch(judged, studies, label_key="kind", show=False)
+    with pytest.raises(
+        ArgumentError, match=r"needs the reference that was queried\. The neighbors point to row 19\d, and"
+    ):
+        scq.pl.neighbors_by_batch(judged, studies[:100], show=False)
+    with pytest.raises(MissingKeyError, match=r"`pl.neighbors_by_batch` needs the columns that `scq.tl.query` writes"):
+        scq.pl.neighbors_by_batch(judged, studies, key_added="x", show=False)
     none = judged.copy()
     none.obs["scquery_label"] = pd.Categorical([None] * 200, categories=["type 0"])
-    with pytest.raises(ArgumentError, match=r"`pl.hits_by_study` needs cells with a label. All 200 are missing"):
-        sq.pl.hits_by_study(none, studies, show=False)
+    with pytest.raises(ArgumentError, match=r"`pl.neighbors_by_batch` needs cells with a label. All 200 are missing"):
+        scq.pl.neighbors_by_batch(none, studies, show=False)
     del judged.obsm["scquery_neighbors"]
-    with pytest.raises(MissingKeyError, match=r"needs the hits that `sq.tl.query` writes\. Not in `adata.obsm`: 'scqu"):
-        sq.pl.hits_by_study(judged, studies, show=False)
+    with pytest.raises(
+        MissingKeyError, match=r"needs the neighbors that `scq.tl.query` writes\. Not in `adata.obsm`: 'scqu"
+    ):
+        scq.pl.neighbors_by_batch(judged, studies, show=False)

@@ -108,7 +108,7 @@ def heard() -> Iterator[list[str]]:
 
 
 def set_verbose(context: click.Context, _: click.Parameter, value: bool) -> None:
-    """Send the package's messages to stderr until the command ends, as with ``sq.settings.verbosity = 2``."""
+    """Send the package's messages to stderr until the command ends, as with ``scq.settings.verbosity = 2``."""
     if value:
         context.with_resource(shown(logging.INFO))
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from scquery_ae.reference.reference import Reference
 
 
-def check_fit(reference: Reference) -> None:
+def validate(reference: Reference) -> None:
     """Raise unless shapes and names of a reference's parts agree with each other."""
     n, latent = len(reference.obs), reference.encoder.n_latent
     if reference.embedding.shape != (n, latent):
         msg = (
-            f"A reference needs one code a cell, shape {(n, latent)} for its {n} rows of `obs` and the "
+            f"A reference needs one embedding a cell, shape {(n, latent)} for its {n} rows of `obs` and the "
             f"encoder's width. Received an embedding of shape {reference.embedding.shape}."
         )
         raise ArgumentError(msg)
@@ -28,19 +28,19 @@ def check_fit(reference: Reference) -> None:
         msg = f"A reference needs its labels in `obs`. Received the key {key!r} and {columns}."
         raise ArgumentError(msg)
     if reference.encoder.components is None:
-        msg = "A reference needs an encoder with principal components. `sq.tl.pretrain` makes encoders that have."
+        msg = "A reference needs an encoder with principal components. `scq.tl.pretrain` makes encoders that have."
         raise ArgumentError(msg)
     n_components, n_types = reference.encoder.components.shape[1], len(reference.types)
-    n_evidence = 0 if reference.encoder.discriminant is None else len(reference.encoder.fitted_head.types)
+    n_decision = 0 if reference.encoder.discriminant is None else len(reference.encoder.fitted_classifier.types)
     shapes = {
         "projected": (reference.projected.shape, (n, n_components)),
-        "evidence": (reference.evidence.shape, (n, n_evidence)),
+        "decision": (reference.decision.shape, (n, n_decision)),
         "added": (reference.added.shape, (n,)),
         "held_out": (reference.held_out.shape, (n,)),
-        "head_columns": (reference.head_columns.shape, (len(reference.encoder.fitted_head.types),)),
+        "classifier_columns": (reference.classifier_columns.shape, (len(reference.encoder.fitted_classifier.types),)),
     }
     for name, gaussians, width in (
-        ("codes", reference.novelty.codes, latent),
+        ("latent", reference.novelty.latent, latent),
         ("components", reference.novelty.components, n_components),
     ):
         shapes[f"mean {name}"] = (gaussians.means.shape, (n_types, width))
@@ -52,8 +52,8 @@ def check_fit(reference: Reference) -> None:
         if received != expected:
             msg = f"A reference's {name} must have shape {expected}. Received {received}."
             raise ArgumentError(msg)
-    if not ((reference.head_columns >= -1) & (reference.head_columns < len(reference.types))).all():
-        msg = f"A reference's head_columns must be positions among its {len(reference.types)} types, or -1."
+    if not ((reference.classifier_columns >= -1) & (reference.classifier_columns < len(reference.types))).all():
+        msg = f"A reference's classifier_columns must be positions among its {len(reference.types)} types, or -1."
         raise ArgumentError(msg)
     if reference.index_kind not in INDEXES:
         msg = f"A reference's index must be one of {INDEXES}. Received {reference.index_kind!r}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 
-def storable(obs: pd.DataFrame) -> pd.DataFrame:
+def to_storable(obs: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of `obs` that Parquet takes: numbers, booleans, dates, text and categories."""
     kept = {}
     for i, name in enumerate(obs.columns):

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from scquery_ae.reference.members import leave_one_out_members, member_probabilities
 
-import scquery_ae as sq
+import scquery_ae as scq
 from scquery_ae.reference import Calibration, EmbeddedCells
-from scquery_ae.reference.opinions import opinions_on, opinions_without_self
 from scquery_ae.stats import centroid_probabilities
 
 
@@ -19,7 +19,7 @@ def without(reference, row):
         reference,
         embedding=np.ascontiguousarray(np.asarray(reference.embedding)[kept]),
         projected=np.asarray(reference.projected)[kept],
-        evidence=np.asarray(reference.evidence)[kept],
+        decision=np.asarray(reference.decision)[kept],
         added=reference.added[kept],
         obs=reference.obs[kept],
         held_out=reference.held_out[kept],
@@ -27,24 +27,24 @@ def without(reference, row):
     )
 
 
-def cells_of(reference, rows, codes=None):
-    codes = np.asarray(reference.embedding)[rows] if codes is None else codes
-    projected, evidence = np.asarray(reference.projected)[rows], np.asarray(reference.evidence)[rows]
-    return EmbeddedCells(codes, projected, evidence, np.ones(len(rows)))
+def cells_of(reference, rows, latent=None):
+    latent = np.asarray(reference.embedding)[rows] if latent is None else latent
+    projected, decision = np.asarray(reference.projected)[rows], np.asarray(reference.decision)[rows]
+    return EmbeddedCells(latent, projected, decision, np.ones(len(rows)))
 
 
 def assert_as_if_made_without(reference, rows):
-    opinions = opinions_without_self(reference, cells_of(reference, rows), rows)
-    assert [opinion.shape for opinion in opinions] == [(len(rows), len(reference.types))] * 3
+    members = leave_one_out_members(reference, cells_of(reference, rows), rows)
+    assert [opinion.shape for opinion in members] == [(len(rows), len(reference.types))] * 3
     for i, row in enumerate(rows):
         other = without(reference, row)
         cell = cells_of(reference, rows[i : i + 1])
-        code = cell.codes
-        hits = other.search_index.search(code, min(15, other.n_obs))
-        expected = opinions_on(other, cell, hits, centroid_probabilities(code, other.centroids))
-        for mine, theirs in zip(opinions, expected, strict=True):
+        code = cell.latent
+        neighbors = other.search_index.search(code, min(15, other.n_obs))
+        expected = member_probabilities(other, cell, neighbors, centroid_probabilities(code, other.centroids))
+        for mine, theirs in zip(members, expected, strict=True):
             np.testing.assert_allclose(mine[i], theirs[0], atol=1e-5)
-    return opinions
+    return members
 
 
 def test_of_each_type_and_of_none(reference):
@@ -58,17 +58,17 @@ def test_the_only_cell_of_its_type_is_judged_by_a_type_without_cells(reference):
     obs.loc[obs.index[mine[1:]], "cell_type"] = None
     alone = dataclasses.replace(reference, obs=obs)
     assert (alone.label_codes == 2).sum() == 1
-    head, around, genes = assert_as_if_made_without(alone, mine[:3])
-    # No neighbour and no mean code speak for it, and head and genes do; votes without a voter are those of chance.
+    classifier, around, genes = assert_as_if_made_without(alone, mine[:3])
+    # No neighbor and no mean embedding speak for it, and classifier and genes do; votes without a voter are those of chance.
     assert around[0, 2] <= 1 / 3
     assert around[0, 2] < around[0].max()
-    assert head[0, 2] > 0
+    assert classifier[0, 2] > 0
     assert genes[0, 2] > 0
     assert around[1, 2] > 0
 
 
 def test_a_type_that_the_head_does_not_know(reference):
-    """What head and genes say of it is what the others do, which must be without the cell too."""
+    """What classifier and genes say of it is what the others do, which must be without the cell too."""
     living = dataclasses.replace(reference)
     names = reference.obs["cell_type"].astype(object)
     new = np.flatnonzero(reference.label_codes == 1)[:3]
@@ -97,22 +97,22 @@ def test_few_cells(reference):
 
 
 def test_codes_may_be_others_than_those_that_are_kept(reference):
-    """As rehearsals have it, which see the cell through fewer genes: what is left out is the cell that is kept."""
+    """As simulated queries have it, which see the cell through fewer genes: what is left out is the cell that is kept."""
     # Types that overlap, of few cells: where one cell more or less shows.
     rng = np.random.default_rng(0)
     reference = blurred(reference)
     reference.remove(reference.obs.index[20:])
     rows = np.flatnonzero(reference.label_codes >= 0)[:8]
-    codes = np.asarray(reference.embedding)[rows] + 0.4 * rng.standard_normal((8, 8)).astype(np.float32)
-    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
-    _, around, genes = opinions_without_self(reference, cells_of(reference, rows, codes), rows)
-    np.testing.assert_allclose(genes, reference.encoder.discriminant.probabilities(reference.evidence[rows]))
+    latent = np.asarray(reference.embedding)[rows] + 0.4 * rng.standard_normal((8, 8)).astype(np.float32)
+    latent /= np.linalg.norm(latent, axis=1, keepdims=True)
+    _, around, genes = leave_one_out_members(reference, cells_of(reference, rows, latent), rows)
+    np.testing.assert_allclose(genes, reference.encoder.discriminant.probabilities(reference.decision[rows]))
     for i, row in enumerate(rows):
         other = without(reference, row)
-        near = centroid_probabilities(codes[i : i + 1], other.centroids)
-        hits = other.search_index.search(codes[i : i + 1], 15)
-        cell = cells_of(reference, rows[i : i + 1], codes[i : i + 1])
-        expected = opinions_on(other, cell, hits, near)
+        near = centroid_probabilities(latent[i : i + 1], other.centroids)
+        neighbors = other.search_index.search(latent[i : i + 1], 15)
+        cell = cells_of(reference, rows[i : i + 1], latent[i : i + 1])
+        expected = member_probabilities(other, cell, neighbors, near)
         np.testing.assert_allclose(around[i], expected[1][0], atol=1e-5)
 
 
@@ -124,9 +124,9 @@ def fitted(monkeypatch):
     """What calibrations are fitted to."""
     calls, fit = [], Calibration.fit.__func__
 
-    def watched(cls, opinions, strangeness, truth, method):
-        calls.append((opinions, strangeness.copy(), truth, method))
-        return fit(cls, opinions, strangeness, truth, method)
+    def watched(cls, members, novelty, truth, method):
+        calls.append((members, novelty.copy(), truth, method))
+        return fit(cls, members, novelty, truth, method)
 
     monkeypatch.setattr(Calibration, "fit", classmethod(watched))
     return calls
@@ -145,25 +145,23 @@ def test_calibration_measures_each_cell_from_means_without_it(reference, fitted)
     living = blurred(reference)
     living.novelty = type(living.novelty).fit(living.embedding, living.projected, living.label_codes, 3)
     living.calibrate()
-    ((opinions, strangeness, truth, method),) = fitted
+    ((members, novelty, truth, method),) = fitted
     assert method == "held_out"
     rows = np.flatnonzero(living.held_out & (living.label_codes >= 0))
     np.testing.assert_array_equal(truth, living.label_codes[rows])
-    head, around, _ = opinions
-    given = (head + around).argmax(axis=1)
+    classifier, around, _ = members
+    given = (classifier + around).argmax(axis=1)
     assert 0 < (given != truth).sum() < len(rows)
     for kind, gaussians, x in (
-        (1, living.novelty.codes, np.asarray(living.embedding, float)),
+        (1, living.novelty.latent, np.asarray(living.embedding, float)),
         (2, living.novelty.components, np.asarray(living.projected, float)),
     ):
         for i, row in enumerate(rows):
             # The covariance stays that of all cells; the mean is fitted anew, without the cell.
             others = (living.label_codes == given[i]) & (np.arange(living.n_obs) != row)
             away = x[row] - x[others].mean(axis=0)
-            assert strangeness[i, kind] == pytest.approx(np.linalg.norm(away @ gaussians.whitening), rel=1e-4)
-    np.testing.assert_allclose(
-        strangeness[:, 0], -living.encoder.classify(np.asarray(living.embedding)[rows]).max(axis=1)
-    )
+            assert novelty[i, kind] == pytest.approx(np.linalg.norm(away @ gaussians.whitening), rel=1e-4)
+    np.testing.assert_allclose(novelty[:, 0], -living.encoder.classify(np.asarray(living.embedding)[rows]).max(axis=1))
     assert len(living.calibration.scores) == len(rows)
 
 
@@ -174,8 +172,8 @@ def test_a_held_out_cell_that_is_its_type_s_only_one(reference, fitted):
     names.iloc[np.setdiff1d(mine, alone)] = None
     living = dataclasses.replace(reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)))
     living.calibrate()
-    ((_, strangeness, _, _),) = fitted
-    assert np.isfinite(strangeness).all()
+    ((_, novelty, _, _),) = fitted
+    assert np.isfinite(novelty).all()
     assert np.isfinite(living.calibration.scores).all()
 
 
@@ -205,25 +203,25 @@ def test_one_labelled_cell_cannot_be_judged(reference):
 def test_two_that_were_built_separately_are_merged(trained, query_adata, tmp_path):
     whole = trained.reference
     halves = [trained.adata[:100].copy(), trained.adata[100:].copy()]
-    first, second = (sq.tl.build_reference(half, trained.encoder, label_key="cell_type") for half in halves)
+    first, second = (scq.tl.build_reference(half, trained.encoder, label_key="cell_type") for half in halves)
     np.testing.assert_array_equal(first.encoder.components, whole.encoder.components)
     second.save(tmp_path / "second.scq")
-    first.merge(sq.Reference.load(tmp_path / "second.scq"))
+    first.merge(scq.Reference.load(tmp_path / "second.scq"))
     np.testing.assert_allclose(first.embedding, whole.embedding, atol=1e-6)
     np.testing.assert_allclose(first.projected, whole.projected, atol=1e-5)
     np.testing.assert_array_equal(first.label_codes, whole.label_codes)
     np.testing.assert_array_equal(first.held_out, whole.held_out)
     assert first.types == whole.types
     assert list(first.obs.index) == list(whole.obs.index)
-    for space in ("codes", "components"):
+    for space in ("latent", "components"):
         mine, theirs = getattr(first.novelty, space), getattr(whole.novelty, space)
         np.testing.assert_allclose(mine.means, theirs.means, atol=1e-4)
         np.testing.assert_allclose(mine.whitening, theirs.whitening, rtol=1e-2, atol=1e-3)
     np.testing.assert_allclose(first.calibration.scores, whole.calibration.scores, atol=1e-3)
-    assert sorted(first.replay_cells.names) == sorted(whole.replay_cells.names)
+    assert sorted(first.simulation_cells.names) == sorted(whole.simulation_cells.names)
     one, other = query_adata.copy(), query_adata.copy()
-    sq.tl.query(one, whole)
-    sq.tl.query(other, first)
+    scq.tl.query(one, whole)
+    scq.tl.query(other, first)
     np.testing.assert_array_equal(one.obs["scquery_label"], other.obs["scquery_label"])
     np.testing.assert_allclose(one.obs["scquery_pvalue"], other.obs["scquery_pvalue"], atol=1e-3)
     np.testing.assert_allclose(one.obs["scquery_confidence"], other.obs["scquery_confidence"], atol=1e-3)

@@ -15,9 +15,9 @@ from scquery_ae._errors import ArgumentError, MissingKeyError, warn
 from scquery_ae._logging import logger
 from scquery_ae.labels import label_types
 from scquery_ae.reference.novelty import Novelty
-from scquery_ae.reference.replay import ReplayCells
 from scquery_ae.reference.search import with_values
-from scquery_ae.reference.storable import storable
+from scquery_ae.reference.simulate import SimulationCells
+from scquery_ae.reference.to_storable import to_storable
 
 if TYPE_CHECKING:
     from scquery_ae.encoder import Encoder
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def add_cells(
-    reference: Reference, cells: EmbeddedCells, obs: pd.DataFrame, replay_cells: ReplayCells, depth: dict[str, float]
+    reference: Reference,
+    cells: EmbeddedCells,
+    obs: pd.DataFrame,
+    simulation_cells: SimulationCells,
+    depth: dict[str, float],
 ) -> None:
     """Append embedded cells with their annotation, under the reference's label column."""
     check_unique(obs.index, "Names of the cells to add", "give each cell a name of its own.")
@@ -41,15 +45,15 @@ def add_cells(
     new_types = [kind for kind in label_types(obs[reference.label_key]) if kind not in reference.types]
     _put(
         reference,
-        embedding=np.concatenate([reference.embedding, cells.codes]),
+        embedding=np.concatenate([reference.embedding, cells.latent]),
         projected=np.concatenate([reference.projected, cells.projected]),
-        evidence=np.concatenate([reference.evidence, cells.evidence]),
+        decision=np.concatenate([reference.decision, cells.decision]),
         added=np.concatenate([reference.added, np.ones(len(obs), dtype=bool)]),
         # No training has seen them: they are as good as held out.
         held_out=np.concatenate([reference.held_out, np.ones(len(obs), dtype=bool)]),
         obs=_joined(reference.obs, obs, reference.label_key),
         types=(*reference.types, *new_types),
-        replay_cells=reference.replay_cells.join(replay_cells),
+        simulation_cells=reference.simulation_cells.join(simulation_cells),
         depth=_mean_depth(reference, depth, len(obs)),
     )
     _record(reference, "add", {"n_cells": len(obs), "new_types": new_types}, f"added {len(obs)} cells")
@@ -81,18 +85,18 @@ def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mappi
         msg = f"Removing {int(gone.sum())} of {reference.n_obs} cells would leave fewer than two types. Keep some."
         raise ArgumentError(msg)
     # Their counts go with them: another cell may come under the same name.
-    replayed = reference.replay_cells
-    still = ~np.isin(replayed.names.astype(str), reference.obs.index[gone].to_numpy().astype(str))
+    stored = reference.simulation_cells
+    still = ~np.isin(stored.names.astype(str), reference.obs.index[gone].to_numpy().astype(str))
     _put(
         reference,
         embedding=np.ascontiguousarray(reference.embedding[kept]),
         projected=np.ascontiguousarray(reference.projected[kept]),
-        evidence=np.ascontiguousarray(reference.evidence[kept]),
+        decision=np.ascontiguousarray(reference.decision[kept]),
         added=reference.added[kept],
         held_out=reference.held_out[kept],
         obs=reference.obs.loc[kept],
         types=reference.types,
-        replay_cells=ReplayCells(replayed.counts[still], replayed.names[still]),
+        simulation_cells=SimulationCells(stored.counts[still], stored.names[still]),
     )
     what = {"n_cells": int(gone.sum()), "where": {k: str(v) for k, v in (where or {}).items()}}
     _record(reference, "remove", what, f"removed {what['n_cells']} cells")
@@ -111,7 +115,9 @@ def rename_types(reference: Reference, names: Mapping[str, str]) -> None:
         msg = f"Renaming would leave the single type {types[0]!r}. Keep at least two."
         raise ArgumentError(msg)
     position = np.array([types.index(kind) for kind in renamed])
-    reference.head_columns = np.where(reference.head_columns >= 0, position[reference.head_columns], -1)
+    reference.classifier_columns = np.where(
+        reference.classifier_columns >= 0, position[reference.classifier_columns], -1
+    )
     # Types are text, also where the column holds numbers.
     labels = reference.obs[reference.label_key].astype(object).map(str, na_action="ignore")
     obs = reference.obs.copy()
@@ -121,7 +127,7 @@ def rename_types(reference: Reference, names: Mapping[str, str]) -> None:
         reference,
         embedding=reference.embedding,
         projected=reference.projected,
-        evidence=reference.evidence,
+        decision=reference.decision,
         added=reference.added,
         held_out=reference.held_out,
         obs=obs,
@@ -135,7 +141,7 @@ def merge_references(reference: Reference, other: Reference) -> None:
     """Append all cells of a reference with the same encoder."""
     if not _same_view(reference.encoder, other.encoder):
         msg = (
-            "References can be merged if one encoder made both: codes of different encoders cannot be compared. "
+            "References can be merged if one encoder made both: embeddings of different encoders cannot be compared. "
             "Received another encoder; add the other's cells from their counts with `reference.add(adata)`."
         )
         raise ArgumentError(msg)
@@ -152,12 +158,12 @@ def merge_references(reference: Reference, other: Reference) -> None:
         reference,
         embedding=np.concatenate([reference.embedding, other.embedding]),
         projected=np.concatenate([reference.projected, other.projected]),
-        evidence=np.concatenate([reference.evidence, other.evidence]),
+        decision=np.concatenate([reference.decision, other.decision]),
         added=np.concatenate([reference.added, other.added]),
         held_out=np.concatenate([reference.held_out, other.held_out]),
         obs=_joined(reference.obs, obs, reference.label_key),
         types=(*reference.types, *new_types),
-        replay_cells=reference.replay_cells.join(other.replay_cells),
+        simulation_cells=reference.simulation_cells.join(other.simulation_cells),
         depth=_mean_depth(reference, other.depth, other.n_obs),
     )
     _record(reference, "merge", {"n_cells": other.n_obs, "new_types": new_types}, f"merged in {other.n_obs} cells")
@@ -168,19 +174,19 @@ def _put(
     *,
     embedding: np.ndarray,
     projected: np.ndarray,
-    evidence: np.ndarray,
+    decision: np.ndarray,
     added: np.ndarray,
     held_out: np.ndarray,
     obs: pd.DataFrame,
     types: tuple[str, ...],
-    replay_cells: ReplayCells | None = None,
+    simulation_cells: SimulationCells | None = None,
     depth: dict[str, float] | None = None,
 ) -> None:
     """Change the cells in one go, and work out anew what follows from them."""
-    reference.replay_cells = replay_cells or reference.replay_cells
+    reference.simulation_cells = simulation_cells or reference.simulation_cells
     reference.depth = depth or reference.depth
     reference.embedding, reference.projected, reference.held_out = embedding, projected, held_out
-    reference.evidence, reference.added = evidence, added
+    reference.decision, reference.added = decision, added
     reference.obs, reference.types, reference.index = obs, types, None
     reference.refresh()
     reference.novelty = Novelty.fit(embedding, projected, reference.label_codes, len(types))
@@ -245,7 +251,7 @@ def _joined(first: pd.DataFrame, second: pd.DataFrame, label_key: str) -> pd.Dat
             columns[name] = pd.to_numeric(joined, errors="coerce")
         else:
             columns[name] = joined
-    return storable(pd.DataFrame(columns, index=index))
+    return to_storable(pd.DataFrame(columns, index=index))
 
 
 def _record(reference: Reference, step: str, what: dict[str, Any], done: str) -> None:

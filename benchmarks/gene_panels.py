@@ -21,7 +21,7 @@ from scores import macro_f1
 from tables import interval
 from tasks import LABEL_KEY, cut, load
 
-import scquery_ae as sq
+import scquery_ae as scq
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("pancreas_protocol", "pancreas_species")
@@ -39,18 +39,18 @@ def main() -> None:
         task = load(arguments.data, name)
         for seed in range(arguments.seeds):
             reference = task.reference.copy()
-            sq.pp.normalize(reference, n_top_genes=2000)
-            pretrained = sq.tl.pretrain(reference, random_state=seed, progress=False)
+            scq.pp.normalize(reference, n_top_genes=2000)
+            pretrained = scq.tl.pretrain(reference, random_state=seed, progress=False)
             panels = {share: cut(task.query, share, seed) for share in PANELS}
             for masking, highest in MASKING.items():
                 encoder = copy.deepcopy(pretrained)
-                sq.tl.finetune(
+                scq.tl.finetune(
                     reference, encoder, label_key=LABEL_KEY, gene_masking=highest, random_state=seed, progress=False
                 )
-                built = sq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
+                built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
                 for share, query in panels.items():
                     asked = query.copy()
-                    sq.tl.query(asked, built, min_gene_overlap=0.0)
+                    scq.tl.query(asked, built, min_gene_overlap=0.0)
                     predicted = asked.obs["scquery_label"].astype(str).to_numpy()
                     rows.append({"task": name, "masking": masking, "panel": share, "seed": seed})
                     truth = task.query.obs[LABEL_KEY].to_numpy()[task.known]

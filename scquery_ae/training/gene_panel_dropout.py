@@ -15,7 +15,7 @@ CUT_BATCHES = 0.5
 
 
 @dataclass(frozen=True)
-class PanelNoise:
+class GenePanelDropout:
     """Hide the same random genes from all cells of a batch, in every other batch on average.
 
     The cells of a cut batch are normalised over the genes that are left, and the hidden ones enter the network at

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from scquery_ae.dense import Head
+from scquery_ae.dense import Classifier
 from scquery_ae.reference import Novelty
 from scquery_ae.reference.novelty import N_KINDS
 
@@ -14,15 +14,17 @@ def points():
     """Codes, components and types of cells, some without a type; spaces of different widths and scales."""
     rng = np.random.default_rng(0)
     labels = rng.integers(-1, 3, 200)
-    codes = rng.standard_normal((200, 4)) @ rng.standard_normal((4, 4)) + labels[:, None]
+    latent = rng.standard_normal((200, 4)) @ rng.standard_normal((4, 4)) + labels[:, None]
     projected = 10 * rng.standard_normal((200, 6)) @ rng.standard_normal((6, 6)) - 3 * labels[:, None]
-    return codes.astype(np.float32), projected.astype(np.float32), labels
+    return latent.astype(np.float32), projected.astype(np.float32), labels
 
 
 @pytest.fixture
 def head():
     rng = np.random.default_rng(1)
-    return Head(rng.standard_normal((4, 3)).astype(np.float32), rng.standard_normal(3).astype(np.float32), tuple("abc"))
+    return Classifier(
+        rng.standard_normal((4, 3)).astype(np.float32), rng.standard_normal(3).astype(np.float32), tuple("abc")
+    )
 
 
 def distances_by_hand(x, labels, given):
@@ -36,23 +38,21 @@ def distances_by_hand(x, labels, given):
     return np.sqrt(np.einsum("ij,ij->i", away, np.linalg.solve(covariance, away.T).T))
 
 
-def test_strangeness_by_hand(points, head):
-    codes, projected, labels = points
+def test_nonconformity_by_hand(points, classifier):
+    latent, projected, labels = points
     given = np.random.default_rng(2).integers(0, 3, 200)
-    strangeness = Novelty.fit(codes, projected, labels, 3).strangeness(head, codes, projected, given)
-    assert strangeness.shape == (200, N_KINDS) == (200, 3)
-    weights = np.exp(codes.astype(float) @ head.kernel + head.bias)
-    np.testing.assert_allclose(
-        -strangeness[:, 0], (weights / weights.sum(axis=1, keepdims=True)).max(axis=1), rtol=1e-5
-    )
-    np.testing.assert_allclose(strangeness[:, 1], distances_by_hand(codes, labels, given), rtol=1e-4)
-    np.testing.assert_allclose(strangeness[:, 2], distances_by_hand(projected, labels, given), rtol=1e-4)
+    novelty = Novelty.fit(latent, projected, labels, 3).nonconformity(classifier, latent, projected, given)
+    assert novelty.shape == (200, N_KINDS) == (200, 3)
+    weights = np.exp(latent.astype(float) @ classifier.kernel + classifier.bias)
+    np.testing.assert_allclose(-novelty[:, 0], (weights / weights.sum(axis=1, keepdims=True)).max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(novelty[:, 1], distances_by_hand(latent, labels, given), rtol=1e-4)
+    np.testing.assert_allclose(novelty[:, 2], distances_by_hand(projected, labels, given), rtol=1e-4)
 
 
 def test_both_spaces_are_fitted_to_their_own_cells(points):
-    codes, projected, labels = points
-    novelty = Novelty.fit(codes, projected, labels, 3)
-    for gaussians, x in ((novelty.codes, codes), (novelty.components, projected)):
+    latent, projected, labels = points
+    novelty = Novelty.fit(latent, projected, labels, 3)
+    for gaussians, x in ((novelty.latent, latent), (novelty.components, projected)):
         known = labels >= 0
         fitted = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True).fit(x[known], labels[known])
         np.testing.assert_allclose(gaussians.means, fitted.means_, rtol=1e-4, atol=1e-4)
@@ -61,12 +61,12 @@ def test_both_spaces_are_fitted_to_their_own_cells(points):
         np.testing.assert_allclose(np.linalg.inv(whitening @ whitening.T), shrunk, rtol=1e-3, atol=1e-3)
 
 
-def test_a_cell_of_a_new_type_is_strange_where_the_codes_collapse(points, head):
-    """On top of a known type in codes, away from all in components: the third kind alone tells."""
-    codes, projected, labels = points
-    novelty = Novelty.fit(codes, projected, labels, 3)
+def test_a_cell_of_a_new_type_is_strange_where_the_codes_collapse(points, classifier):
+    """On top of a known type in embeddings, away from all in components: the third kind alone tells."""
+    latent, projected, labels = points
+    novelty = Novelty.fit(latent, projected, labels, 3)
     known = np.flatnonzero(labels == 1)
-    usual = novelty.strangeness(head, codes[known], projected[known], labels[known])
-    new = novelty.strangeness(head, codes[known], projected[known] + np.float32(300), labels[known])
+    usual = novelty.nonconformity(classifier, latent[known], projected[known], labels[known])
+    new = novelty.nonconformity(classifier, latent[known], projected[known] + np.float32(300), labels[known])
     np.testing.assert_array_equal(new[:, :2], usual[:, :2])
     assert new[:, 2].min() > usual[:, 2].max()

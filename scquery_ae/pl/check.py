@@ -1,4 +1,4 @@
-"""``pl.preflight``: the report of ``pp.check``, drawn."""
+"""``pl.check``: the report of ``pp.check``, drawn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WEAK_F1 = 0.8
 _LONGEST, _LINE, _NAMED = 1.5, 78, 8
 
 
-def preflight(
+def check(
     report: CheckReport,
     *,
     ax: Axes | None = None,
@@ -36,7 +36,7 @@ def preflight(
 ) -> Figure | None:
     """Plot what a query will meet: its genes and depth beside the reference's, and the F1 to hope for by type.
 
-    Above stand the problems of the report, if there are any. Types whose F1 in the rehearsal is below 0.8 are orange;
+    Above stand the problems of the report, if there are any. Types whose F1 in the expected_accuracy is below 0.8 are orange;
     the dashed line is the macro-F1.
 
     Parameters
@@ -52,23 +52,23 @@ def preflight(
 
     Returns
     -------
-    The figure, or None if it was shown. Without a rehearsal in the report it has one panel.
+    The figure, or None if it was shown. Without a expected_accuracy in the report it has one panel.
 
     Raises
     ------
     ArgumentError
         If `report` is not one of ``pp.check``.
     """
-    path = check_save(save, "preflight")
+    path = check_save(save, "check")
     check_show(show)
     check_ax(ax)
-    if not all(hasattr(report, name) for name in ("genes", "counts", "detected", "rehearsal", "problems")):
+    if not all(hasattr(report, name) for name in ("genes", "counts", "detected", "expected_accuracy", "problems")):
         msg = (
-            "`pl.preflight` needs the report of `sq.pp.check(adata, reference)`. "
+            "`pl.check` needs the report of `scq.pp.check(adata, reference)`. "
             f"Received {type(report).__name__}; make one and give it."
         )
         raise ArgumentError(msg)
-    f1 = {} if report.rehearsal is None else report.rehearsal.f1
+    f1 = {} if report.expected_accuracy is None else report.expected_accuracy.f1
     notes = _notes(report)
     scale = font_scale()
     longest = max([24, *map(len, f1)])
@@ -93,7 +93,7 @@ def preflight(
         if notes:
             grid[0, 0].set_title("\n".join(notes), loc="left", fontsize="small")
         if f1:
-            _draw_f1(grid[1, 0], report.rehearsal)
+            _draw_f1(grid[1, 0], report.expected_accuracy)
         done = finish(figure, show=show, save=path, owned=ax is None)
     return None if done else figure
 
@@ -146,21 +146,21 @@ def _draw_shares(ax: Axes, report: CheckReport) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def _draw_f1(ax: Axes, rehearsal: Any) -> None:
-    types = sorted(rehearsal.f1, key=lambda kind: (-rehearsal.f1[kind], kind))
-    values = np.array([rehearsal.f1[kind] for kind in types])
+def _draw_f1(ax: Axes, expected_accuracy: Any) -> None:
+    types = sorted(expected_accuracy.f1, key=lambda kind: (-expected_accuracy.f1[kind], kind))
+    values = np.array([expected_accuracy.f1[kind] for kind in types])
     rows = np.arange(len(types))
     ax.barh(rows, np.ones(len(types)), height=0.75, color="0.95")
     ax.barh(rows, values, height=0.75, color=np.where(values < _WEAK_F1, _WEAK, _GOOD))
     for row, value in zip(rows, values, strict=True):
         ax.annotate(f"{value:.2f}", (1, row), (4, 0), textcoords="offset points", va="center", fontsize="small")
-    macro = rehearsal.macro_f1
+    macro = expected_accuracy.macro_f1
     ax.axvline(macro, color="black", linewidth=0.8, linestyle="--")
     ax.set_title(
-        f"rehearsal with held-out cells: macro-F1 {macro:.2f}, accuracy {rehearsal.accuracy:.2f}",
+        f"expected_accuracy with held-out cells: macro-F1 {macro:.2f}, accuracy {expected_accuracy.accuracy:.2f}",
         loc="left",
         fontsize="medium",
     )
-    ax.set(yticks=rows, yticklabels=[f"{kind} ({rehearsal.n_cells[kind]:,})" for kind in types])
+    ax.set(yticks=rows, yticklabels=[f"{kind} ({expected_accuracy.n_cells[kind]:,})" for kind in types])
     ax.set(xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="F1 to hope for (held-out cells in brackets)")
     ax.tick_params(axis="y", length=0)

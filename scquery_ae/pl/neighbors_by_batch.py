@@ -1,4 +1,4 @@
-"""``pl.hits_by_study``: which studies, donors or samples of the reference the neighbours come from."""
+"""``pl.neighbors_by_batch``: which studies, donors or samples of the reference the neighbors come from."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from scquery_ae.reference import Reference
 
 
-def hits_by_study(
+def neighbors_by_batch(
     adata: AnnData,
     reference: Reference | AnnData | pd.DataFrame,
     *,
-    study_key: str = "study",
+    batch_key: str = "study",
     label_key: str | None = None,
     key_added: str = "scquery",
     ax: Axes | None = None,
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Axes | None:
-    """Plot for each type which studies of the reference its neighbours come from, and which hold cells of the type.
+    """Plot for each type which studies of the reference its neighbors come from, and which hold cells of the type.
 
-    The upper bar of a type divides the hits of the query cells that got its label, the lower, paler one the cells of
+    The upper bar of a type divides the neighbors of the query cells that got its label, the lower, paler one the cells of
     the type in the reference: where they differ, the query resembles some studies more than others; where a type
     has one study alone, its labels rest on that study. Types stand in order of their query cells.
 
@@ -50,7 +50,7 @@ def hits_by_study(
         Cells after :func:`scquery_ae.tl.query`.
     reference
         The reference that was queried, or its cells as they went into it: AnnData, or its ``obs``.
-    study_key
+    batch_key
         Column of the reference's ``obs``: studies, or donors, protocols, tissues.
     label_key
         Column of the reference's ``obs`` with its types; None for that of a :class:`scquery_ae.Reference`, and no lower
@@ -67,39 +67,41 @@ def hits_by_study(
     Returns
     -------
     The axes, or None if the figure was shown. Where `reference` is an AnnData, colours of studies are read from or
-    written to its ``uns["{study_key}_colors"]``.
+    written to its ``uns["{batch_key}_colors"]``.
 
     Raises
     ------
     MissingKeyError
         If the cells were not queried, or a column is not in the reference's ``obs``.
     ArgumentError
-        If `reference` is none or has fewer cells than the hits point to, no cell has a label, or there are too many
+        If `reference` is none or has fewer cells than the neighbors point to, no cell has a label, or there are too many
         studies.
     """
-    path = check_save(save, "hits_by_study")
+    path = check_save(save, "neighbors_by_batch")
     check_show(show)
     check_ax(ax)
     slots = check_slots(key_added)
-    check_columns(adata, (slots.label,), "pl.hits_by_study")
+    check_columns(adata, (slots.label,), "pl.neighbors_by_batch")
     obs = _obs(reference)
-    hits = hits_of(adata, slots.neighbors, len(obs), "pl.hits_by_study")
+    neighbors = hits_of(adata, slots.neighbors, len(obs), "pl.neighbors_by_batch")
     if label_key is None and not isinstance(reference, AnnData | pd.DataFrame):
         label_key = reference.label_key
-    studies = as_categories(_column(obs, study_key, "study_key"), "study_key", study_key)
+    studies = as_categories(_column(obs, batch_key, "batch_key"), "batch_key", batch_key)
     owner = None if label_key is None else texts(_column(obs, label_key, "label_key"))
     labels = texts(adata.obs[slots.label])
     counts = labels.value_counts(sort=False).sort_values(ascending=False, kind="stable")
     if counts.empty:
-        msg = f"`pl.hits_by_study` needs cells with a label. All {adata.n_obs} are missing."
+        msg = f"`pl.neighbors_by_batch` needs cells with a label. All {adata.n_obs} are missing."
         raise ArgumentError(msg)
     n_studies = len(studies.categories)
-    found = np.array([_shares(studies.codes[hits[(labels == kind).to_numpy()]], n_studies) for kind in counts.index])
+    found = np.array(
+        [_shares(studies.codes[neighbors[(labels == kind).to_numpy()]], n_studies) for kind in counts.index]
+    )
     held = None
     if owner is not None:
         held = np.array([_shares(studies.codes[(owner == kind).to_numpy()], n_studies) for kind in counts.index])
     colours = (
-        category_colours(reference, study_key, n_studies) if isinstance(reference, AnnData) else [*palette(n_studies)]
+        category_colours(reference, batch_key, n_studies) if isinstance(reference, AnnData) else [*palette(n_studies)]
     )
     names = [f"{kind} ({count:,})" for kind, count in counts.items()]
     scale = font_scale()
@@ -110,11 +112,13 @@ def hits_by_study(
             _, ax = plt.subplots(figsize=(size[0] * scale, size[1] * scale), layout="constrained")
         _draw(ax, found, held, [*colours, MISSING])
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
-        ax.set_xlabel("share of hits" if held is None else "share of hits (above), of the type's cells (below, pale)")
+        ax.set_xlabel(
+            "share of neighbors" if held is None else "share of neighbors (above), of the type's cells (below, pale)"
+        )
         occurs = np.vstack([found] if held is None else [found, held]).sum(axis=0) > 0
         entries = zip([*map(str, studies.categories), "missing"], [*colours, MISSING], occurs, strict=True)
         handles = [Patch(facecolor=colour, label=name) for name, colour, drawn in entries if drawn]
-        legend_beside(ax, handles, owned=owned, title=study_key, loc="upper")
+        legend_beside(ax, handles, owned=owned, title=batch_key, loc="upper")
         done = finish(ax.figure.canvas.figure, show=show, save=path, owned=owned)
     return None if done else ax
 
@@ -123,18 +127,18 @@ def hits_of(adata: AnnData, slot: str, n_reference: int, function: str) -> np.nd
     """Return the rows of the reference that a query found, int ``(n_obs, n_neighbors)``."""
     if slot not in adata.obsm:
         msg = (
-            f"`{function}` needs the hits that `sq.tl.query` writes. Not in `adata.obsm`: {slot!r}. "
-            "Call `sq.tl.query(adata, reference)` first, or give the `key_added` that it was called with."
+            f"`{function}` needs the neighbors that `scq.tl.query` writes. Not in `adata.obsm`: {slot!r}. "
+            "Call `scq.tl.query(adata, reference)` first, or give the `key_added` that it was called with."
         )
         raise MissingKeyError(msg)
-    hits = np.asarray(adata.obsm[slot])
-    if hits.size and (hits.min() < 0 or hits.max() >= n_reference):
+    neighbors = np.asarray(adata.obsm[slot])
+    if neighbors.size and (neighbors.min() < 0 or neighbors.max() >= n_reference):
         msg = (
-            f"`{function}` needs the reference that was queried. The hits point to row {hits.max()}, and the one given "
+            f"`{function}` needs the reference that was queried. The neighbors point to row {neighbors.max()}, and the one given "
             f"has {n_reference} cells."
         )
         raise ArgumentError(msg)
-    return hits
+    return neighbors
 
 
 def _obs(reference: Any) -> pd.DataFrame:
@@ -142,7 +146,7 @@ def _obs(reference: Any) -> pd.DataFrame:
     if not isinstance(obs, pd.DataFrame):
         msg = (
             "`reference` must be the reference that was queried, or its cells: AnnData or a table. "
-            f"Received {type(reference).__name__}; open a saved one with `sq.Reference.load(path)`."
+            f"Received {type(reference).__name__}; open a saved one with `scq.Reference.load(path)`."
         )
         raise ArgumentError(msg)
     return obs
