@@ -1,4 +1,4 @@
-"""Public datasets: from installed packages, or fetched once and known by their hash."""
+"""Public datasets, from installed packages or downloaded once, each file pinned by its SHA-256."""
 
 from scquery_ae.datasets.islets import baron_human1
 from scquery_ae.datasets.kang import pbmc_kang

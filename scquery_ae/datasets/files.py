@@ -1,24 +1,22 @@
-"""Files of public datasets: fetched once into a cache, and known by their SHA-256."""
+"""Download of public files with pooch. Each file is pinned by its SHA-256."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
-import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
+from logging import LogRecord
 from pathlib import Path
-from urllib.request import urlopen
+
+import pooch
 
 from scquery_ae._errors import DatasetError
 from scquery_ae._logging import logger
 
-#: Environment variable with a folder of files that are there already; nothing is fetched if it is set.
+#: Environment variable that names the cache folder.
 FOLDER = "SCQUERY_AE_DATA"
-#: Seconds without an answer after which fetching is given up.
-_PATIENCE = 30
+#: Further attempts after a failed download. pooch waits one second before the first and two before the second.
+RETRIES = 2
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,11 @@ class DataFile:
     Attributes
     ----------
     name
-        What it is called in the cache.
+        Name of the file in the cache folder.
     url
-        Where it is, in a version that does not change.
+        Address of a version of the file that does not change.
     sha256
-        SHA-256 of its content, in hexadecimal.
+        SHA-256 of the content, in hexadecimal.
     """
 
     name: str
@@ -41,64 +39,72 @@ class DataFile:
 
 
 def fetch(file: DataFile) -> Path:
-    """Return where a file is, fetched if need be and verified in any case.
+    """Return the path of a file in the cache folder. Download the file first if it is not there.
 
-    It is looked for in the folder that the environment variable ``SCQUERY_AE_DATA`` names. Without one it is kept in
-    the folder in which scanpy keeps its own, ``scanpy.settings.datasetdir`` (``data`` in the working folder).
+    The cache folder is the one that the environment variable ``SCQUERY_AE_DATA`` names, or else the folder of scanpy's
+    datasets, ``scanpy.settings.datasetdir`` (``data`` in the working directory).
 
     Raises
     ------
     DatasetError
-        If it cannot be fetched, is not in the folder named, or is not the one expected.
+        If the file cannot be downloaded, or its SHA-256 is not the expected one.
     """
-    if folder := os.environ.get(FOLDER):
-        path = Path(folder).expanduser() / file.name
-        if not path.is_file():
-            msg = (
-                f"{FOLDER} names the folder {folder!r}, in which there is no {file.name}. Fetch it from {file.url} and "
-                "put it there under this name, or unset the variable to have it fetched into a cache."
-            )
-            raise DatasetError(msg)
-        verify(path, file.sha256, f"Fetch it again from {file.url}.")
-        return path
     import scanpy as sc
 
-    path = Path(sc.settings.datasetdir) / file.name
-    if path.is_file():
-        verify(path, file.sha256, "Remove it; the next call fetches it again.")
-    else:
-        _download(file, path)
+    cache = pooch.create(
+        path=sc.settings.datasetdir,
+        env=FOLDER,
+        base_url="",
+        registry={file.name: file.sha256},
+        urls={file.name: file.url},
+        retry_if_failed=RETRIES,
+    )
+    path: Path = cache.abspath / file.name
+    if path.exists():
+        # pooch would replace the file, which may be the user's own.
+        verify(path, file.sha256, f"Remove it; the next call downloads it again from {file.url}.")
+        return path
+    by_hand = (
+        f"download {file.url} by other means, name it {file.name}, and put it into that folder or into one that the "
+        f"environment variable {FOLDER} names."
+    )
+    try:
+        with _logged_at_our_level():
+            cache.fetch(file.name)
+    except ValueError as error:
+        msg = (
+            f"{file.url} did not return the expected file: {error} A proxy or a login page may have answered instead. "
+            f"Open the address in a browser, or {by_hand}"
+        )
+        raise DatasetError(msg) from error
+    except OSError as error:  # includes the exceptions of requests
+        msg = (
+            f"{file.name} could not be downloaded into {str(cache.abspath)!r}: {error}. "
+            f"Check the network and the folder. Without a network, {by_hand}"
+        )
+        raise DatasetError(msg) from error
     return path
 
 
 def verify(path: Path, sha256: str, remedy: str) -> None:
-    """Raise unless a file has this SHA-256; `remedy` ends the message."""
-    with path.open("rb") as handle:
-        received = hashlib.file_digest(handle, "sha256").hexdigest()
+    """Raise `DatasetError` unless the file has this SHA-256. `remedy` ends the message."""
+    received: str = pooch.file_hash(path)
     if received != sha256:
         msg = f"{path} is not the expected file: SHA-256 {received[:12]}..., expected {sha256[:12]}.... {remedy}"
         raise DatasetError(msg)
 
 
-def _download(file: DataFile, path: Path) -> None:
-    """Put a file in its place whole and verified, or not at all."""
-    logger.info("fetching %s from %s", path, file.url)
-    draft = path.with_name(f".{file.name}.{secrets.token_hex(4)}.fetching")
+@contextmanager
+def _logged_at_our_level() -> Iterator[None]:
+    """Let pooch log at the level of ``scq.settings.verbosity``. Its own default prints every download."""
+
+    # Setting the level would not do: pooch's logger is outside logging's hierarchy and caches which levels are on.
+    def is_on(record: LogRecord) -> bool:
+        return logger.isEnabledFor(record.levelno)
+
+    log = pooch.get_logger()
+    log.addFilter(is_on)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The address is one of those written in this package.
-        with urlopen(file.url, timeout=_PATIENCE) as answer, draft.open("wb") as handle:  # noqa: S310
-            shutil.copyfileobj(answer, handle)
-        verify(draft, file.sha256, f"This came from {file.url}: is there a page to log in to in between?")
-        draft.replace(path)
-    except DatasetError:  # which is an OSError
-        raise
-    except (OSError, HTTPException) as error:
-        msg = (
-            f"{file.name} could not be fetched from {file.url} into {str(path.parent)!r}: {error}. Try again later, or "
-            f"bring the file here by other means and name its folder in the environment variable {FOLDER}."
-        )
-        raise DatasetError(msg) from error
+        yield
     finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+        log.removeFilter(is_on)

