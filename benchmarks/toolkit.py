@@ -25,7 +25,7 @@ from scquery_ae import nn
 from scquery_ae.dense import DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
-from scquery_ae.training import Objective, finetune_encoder
+from scquery_ae.training import FinetuneSettings, finetune_encoder
 from scquery_ae.transform import Transform
 
 RESULTS = Path(__file__).parent / "results"
@@ -86,25 +86,15 @@ def main() -> None:
     encoder = Encoder(transform, layers)
     labels, batches = np.arange(N_CELLS) % 10, np.arange(N_CELLS) % 4
 
-    def classifier(gene_masking: float = 0.0, **objective: Any) -> Callable[[], Any]:
+    def classifier(**changed: Any) -> Callable[[], Any]:
+        settings = {"gene_masking": 0.0, "epochs": EPOCHS, "patience": EPOCHS, "batch_size": 128} | changed
         return lambda: finetune_encoder(
             encoder,
             cells,
             labels,
             np.zeros(N_CELLS, dtype=bool),
             tuple(map(str, range(10))),
-            class_weight_power=0.5,
-            label_smoothing=0.1,
-            corruption_level=0.3,
-            gene_masking=gene_masking,
-            dropout=0.0,
-            epochs=EPOCHS,
-            patience=EPOCHS,
-            batch_size=128,
-            learning_rate=1e-3,
-            random_state=0,
-            progress=False,
-            objective=Objective(**objective),
+            FinetuneSettings(**settings),
             batches=batches,
         )
 

@@ -93,7 +93,7 @@ _training = together(
         FINETUNE,
         "label_issues",
         "What to do with labels that the other cells speak against.",
-        type=click.Choice(constant("tl._labels.LABEL_ISSUES")),
+        type=click.Choice(constant("training.finetune_settings.LABEL_ISSUES")),
     ),
     like(
         BUILD,

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from scquery_ae.encoder import Encoder
     from scquery_ae.loaders import CellRows
 
-LABEL_ISSUES = ("auto", "keep", "drop")
-
 
 def known_label_codes(adata: AnnData, label_key: str, types: tuple[str, ...]) -> np.ndarray:
     """Return the type of each cell as a position in the encoder's `types`, -1 without a label; refuse other types."""

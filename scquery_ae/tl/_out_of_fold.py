@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from scquery_ae._errors import NotFittedError
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import CellRows
@@ -15,7 +13,7 @@ from scquery_ae.reference import Novelty
 from scquery_ae.reference.calibration import latent_types
 from scquery_ae.reference.members import CALIBRATION_NEIGHBORS, neighborhood
 from scquery_ae.stats import centroid_probabilities, type_centroids
-from scquery_ae.training import Objective, crossfit
+from scquery_ae.training import FinetuneSettings, crossfit
 
 
 @dataclass(frozen=True)
@@ -61,20 +59,9 @@ def out_of_fold(
         All cells in the encoder's principal components, ``(n, n_components)``, for their novelty.
     """
     types = encoder.fitted_classifier.types
-    settings, objective, fraction = finetune_settings(encoder)
+    settings = FinetuneSettings.from_parameters(encoder.parameters)
     parts = []
-    fitted = crossfit(
-        encoder,
-        cells,
-        labels,
-        folds,
-        types,
-        validation_fraction=fraction,
-        objective=objective,
-        batches=batches,
-        progress=progress,
-        **settings,
-    )
+    fitted = crossfit(encoder, cells, labels, folds, types, settings, batches=batches, progress=progress)
     for inside, other in fitted:
         rows, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
         latent = other.encode_logged(cells.logged)
@@ -97,20 +84,3 @@ def out_of_fold(
         parts.append((rows, *members, strange))
     rows, *judged, nonconformity = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return OutOfFold(rows, tuple(judged), nonconformity)
-
-
-def finetune_settings(encoder: Encoder) -> tuple[dict[str, Any], Objective, float]:
-    """Return the settings that an encoder was fine-tuned with, its objective, and the share that was held out."""
-    if "finetune" not in encoder.parameters:
-        msg = (
-            "The encoder does not say how it was fine-tuned (`encoder.parameters`), so that it cannot be done again. "
-            "Fine-tune it with `scq.tl.finetune`."
-        )
-        raise NotFittedError(msg)
-    recorded = dict(encoder.parameters["finetune"])
-    fraction = recorded.pop("validation_fraction")
-    names = ("metric_loss", "metric_weight", "margin", "adversarial_weight")
-    objective = Objective(**{name: recorded.pop(name) for name in names})
-    for name in ("label_key", "batch_key", "label_issues"):
-        recorded.pop(name)
-    return recorded, objective, fraction

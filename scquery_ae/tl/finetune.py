@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scquery_ae._array_checks import check_margin
-from scquery_ae._checks import (
-    check_choice,
-    check_flag,
-    check_fraction_range,
-    check_integer,
-    check_number,
-    check_obs_key,
-    check_rate,
-    check_slots,
-    plain,
-    shown,
-)
+from scquery_ae._checks import check_flag, check_obs_key, check_slots, shown
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
-from scquery_ae.tl._labels import LABEL_ISSUES, batch_codes, label_issues_to_drop, split_column
+from scquery_ae.tl._labels import batch_codes, label_issues_to_drop, split_column
 from scquery_ae.tl._write import write_results
-from scquery_ae.training import MOST_FINETUNING, Objective, default_batch_size, finetune_encoder, stratified_split
+from scquery_ae.training import FinetuneSettings, finetune_encoder, stratified_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,41 +138,38 @@ def finetune(
     """
     slot = check_slots(key_added).split
     check_flag("progress", progress)
-    check_rate("label_smoothing", label_smoothing)
-    check_rate("corruption_level", corruption_level)
-    masked_from, masked_to = check_fraction_range("gene_masking", gene_masking)
-    if metric_loss is not None:
-        check_choice("metric_loss", metric_loss, ("triplet", "contrastive"))
-    check_number("metric_weight", metric_weight, 0, 1)
-    if metric_weight == 0:
-        msg = "`metric_weight` must be in (0, 1]. Received 0; leave `metric_loss` out for the classifier's loss alone."
-        raise ArgumentError(msg)
-    check_number("adversarial_weight", adversarial_weight, 0, np.inf, closed="left")
-    check_rate("dropout", dropout)
-    check_rate("validation_fraction", validation_fraction)
-    check_choice("label_issues", label_issues, LABEL_ISSUES)
-    check_number("class_weight_power", class_weight_power, 0, 1)
-    learning_rate = check_number("learning_rate", learning_rate, 0, np.inf, closed="neither")
-    for name, number in (("epochs", epochs), ("patience", patience)):
-        check_integer(name, number)
-    if batch_size is not None:
-        check_integer("batch_size", batch_size)
-    check_integer("random_state", random_state, 0)
+    settings = FinetuneSettings(
+        class_weight_power=class_weight_power,
+        label_smoothing=label_smoothing,
+        corruption_level=corruption_level,
+        gene_masking=gene_masking,  # type: ignore[arg-type]  # a single number becomes a pair
+        metric_loss=metric_loss,
+        metric_weight=metric_weight,
+        adversarial_weight=adversarial_weight,
+        dropout=dropout,
+        epochs=epochs,
+        patience=patience,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        validation_fraction=validation_fraction,
+        label_issues=label_issues,
+        random_state=random_state,
+    )
     if not isinstance(encoder, Encoder):
         msg = f"`tl.finetune` needs the encoder of `scq.tl.pretrain`. Received {type(encoder).__name__}."
         raise ArgumentError(msg)
     cells = open_training(adata, encoder.transform, "tl.finetune")
     labels = check_obs_key(adata, label_key, "label_key")
     types = label_types(labels)
-    latent = label_codes(labels, types)
-    labelled = latent >= 0
+    codes = label_codes(labels, types)
+    labelled = codes >= 0
     if len(types) < 2:
         msg = (
             f"`label_key={label_key!r}` must give at least two cell types. Received {len(types)} "
             f"({int(labelled.sum())} of {adata.n_obs} cells have a label); label more cells or name another column."
         )
         raise ArgumentError(msg)
-    margins = _margins(margin, types)
+    settings = replace(settings, margin=_margins(margin, types))
     batches = batch_codes(adata, batch_key)
     if adversarial_weight and (batches is None or len(np.unique(batches[labelled])) < 2):
         msg = (
@@ -193,64 +180,22 @@ def finetune(
     rows = CellRows.read(cells, encoder.transform)
     label_issue = np.zeros(adata.n_obs, dtype=bool)
     if label_issues != "keep":
-        label_issue = label_issues_to_drop(encoder, rows, latent, len(types), label_issues, random_state)
-        latent[label_issue] = -1
+        label_issue = label_issues_to_drop(encoder, rows, codes, len(types), label_issues, random_state)
+        codes[label_issue] = -1
         labelled &= ~label_issue
-    if batch_size is None:
-        batch_size = default_batch_size(int(labelled.sum()), MOST_FINETUNING)
+    settings = replace(settings, batch_size=settings.cells_per_step(int(labelled.sum())))
     held_out = np.zeros(adata.n_obs, dtype=bool)
     held_out[labelled] = stratified_split(
-        latent[labelled], validation_fraction, random_state, None if batches is None else batches[labelled]
-    )
-
-    settings = plain(
-        {
-            "class_weight_power": class_weight_power,
-            "label_smoothing": label_smoothing,
-            "corruption_level": corruption_level,
-            "gene_masking": masked_to,
-            "gene_masking_from": masked_from,
-            "dropout": dropout,
-            "epochs": epochs,
-            "patience": patience,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "random_state": random_state,
-        }
-    )
-    losses = plain(
-        {
-            "metric_loss": metric_loss,
-            "metric_weight": metric_weight,
-            "margin": margins,
-            "adversarial_weight": adversarial_weight,
-        }
+        codes[labelled], validation_fraction, random_state, None if batches is None else batches[labelled]
     )
     result = finetune_encoder(
-        encoder,
-        rows,
-        latent,
-        held_out,
-        types,
-        objective=Objective(**losses),
-        batches=batches,
-        checkpoint=checkpoint,
-        progress=progress,
-        **settings,
+        encoder, rows, codes, held_out, types, settings, batches=batches, checkpoint=checkpoint, progress=progress
     )
     if encoder.pretrained is None:
         encoder.pretrained = encoder.layers
     encoder.layers, encoder.classifier, encoder.discriminant = result.layers, result.classifier, result.discriminant
     encoder.history["finetune"] = result.history
-    split = plain(
-        {
-            "label_key": label_key,
-            "batch_key": batch_key,
-            "validation_fraction": validation_fraction,
-            "label_issues": label_issues,
-        }
-    )
-    encoder.parameters["finetune"] = {**split, **settings, **losses}
+    encoder.parameters["finetune"] = {"label_key": label_key, "batch_key": batch_key, **settings.to_parameters()}
     written = write_results(adata, obs={slot: split_column(labelled, held_out, label_issue, adata.obs_names)})
     logger.info(
         "fine-tuned %r on %d of %d cells; wrote %s, and the encoder's layers, classifier, discriminant and "

@@ -140,7 +140,7 @@ def pretrain(
     Lopez et al., Nature Methods 15, 1053 (2018), on likelihoods of counts.
     """
     sizes = check_layer_sizes(layer_sizes)
-    low, high = check_fraction_range("gene_masking", gene_masking)
+    fractions = check_fraction_range("gene_masking", gene_masking)
     check_integer("free_units", free_units, 0)
     check_flag("progress", progress)
     transform = fitted_transform(adata, "tl.pretrain")
@@ -173,8 +173,7 @@ def pretrain(
         sizes,
         gene_sets=sets,
         free_units=free_units,
-        gene_masking=high,
-        gene_masking_from=low,
+        gene_masking=fractions,
         checkpoint=checkpoint,
         progress=progress,
         **settings,
@@ -183,7 +182,7 @@ def pretrain(
     encoder.parameters["pretrain"] = {
         "layer_sizes": list(sizes),
         **described(settings),
-        "gene_masking": [low, high],
+        "gene_masking": list(fractions),
         "n_gene_sets": len(sets.names) if sets else 0,
         "free_units": free_units,
     }

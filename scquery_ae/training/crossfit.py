@@ -1,9 +1,8 @@
-"""Encoders that have not seen the labels of a fold, for judging cells by others."""
+"""Cross-fitting: encoders that were fine-tuned without the labels of a fold."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -11,24 +10,26 @@ from scquery_ae._errors import ArgumentError, NotFittedError
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows
 from scquery_ae.training.finetune import finetune_encoder
+from scquery_ae.training.finetune_settings import FinetuneSettings
 from scquery_ae.training.split import stratified_split
 
 
 def make_folds(labels: np.ndarray, batches: np.ndarray | None, n_folds: int, random_state: int) -> np.ndarray:
     """Return the fold of each cell, int ``(n,)``; -1 for cells without a label.
 
-    Batches stay whole, the largest first into the smallest fold; without batches, each type is dealt out in turn.
+    With batches, each batch belongs to one fold: batches are assigned from the largest to the smallest, each to the
+    fold with the fewest cells. Without batches, the cells of each type are distributed evenly.
 
     Parameters
     ----------
     labels
         Type of each cell, int ``(n,)``; -1 for none.
     batches
-        Batch of each, int ``(n,)``, or None.
+        Batch of each cell, int ``(n,)``, or None.
     n_folds
-        Number of folds, at most that of the batches.
+        Number of folds, at most the number of batches.
     random_state
-        Seed.
+        Random seed.
     """
     rng = np.random.default_rng([random_state, 2])
     folds = np.full(len(labels), -1)
@@ -53,39 +54,38 @@ def crossfit(
     labels: np.ndarray,
     folds: np.ndarray,
     types: tuple[str, ...],
+    settings: FinetuneSettings,
     *,
-    validation_fraction: float,
-    progress: bool,
-    **settings: Any,
+    batches: np.ndarray | None = None,
+    progress: bool = False,
 ) -> Iterator[tuple[np.ndarray, Encoder]]:
-    """Yield for each fold its cells, bool ``(n,)``, and an encoder fine-tuned without their labels.
+    """Yield the cells of each fold, bool ``(n,)``, with an encoder that was fine-tuned without their labels.
 
-    Fine-tuning starts from the layers that pretraining left: it has seen all cells, and no label.
+    Each fine-tuning starts from the pretrained layers, which have seen all cells but no labels.
 
     Parameters
     ----------
     encoder
-        Fine-tuned.
-    cells, labels, types
-        As of :func:`scquery_ae.training.finetune_encoder`.
+        Encoder fine-tuned by :func:`scquery_ae.tl.finetune`.
+    cells, labels, types, batches, progress
+        As in :func:`scquery_ae.training.finetune_encoder`.
     folds
-        Of :func:`make_folds`.
-    validation_fraction
-        Share of the other folds' cells that early stopping watches.
-    **settings
-        Those of :func:`scquery_ae.training.finetune_encoder`.
+        Fold of each cell, from :func:`make_folds`.
+    settings
+        Settings to repeat, such as ``FinetuneSettings.from_parameters(encoder.parameters)``. A fraction
+        `validation_fraction` of the cells outside a fold is held out for early stopping.
 
     Raises
     ------
     NotFittedError
-        If the encoder no longer has the layers that fine-tuning started from.
+        If the encoder does not keep its pretrained layers.
     ArgumentError
         If one fold holds all labelled cells.
     """
     if encoder.pretrained is None:
         msg = (
-            "Cross-fitting needs the layers that fine-tuning started from, which are not kept in a file: those of this "
-            "encoder have seen all labels. Use one that was fine-tuned in this session."
+            "Cross-fitting starts from the pretrained layers, which are not saved to a file, and the layers of this "
+            "encoder have seen all labels. Use an encoder that was fine-tuned in this session."
         )
         raise NotFittedError(msg)
     for fold in range(max(int(folds.max()) + 1, 1)):
@@ -101,6 +101,6 @@ def crossfit(
         known = np.where(inside, -1, labels)
         held_out = np.zeros(len(labels), dtype=bool)
         seen = known >= 0
-        held_out[seen] = stratified_split(known[seen], validation_fraction, settings["random_state"])
-        result = finetune_encoder(start, cells, known, held_out, types, progress=progress, **settings)
+        held_out[seen] = stratified_split(known[seen], settings.validation_fraction, settings.random_state)
+        result = finetune_encoder(start, cells, known, held_out, types, settings, batches=batches, progress=progress)
         yield inside, Encoder(encoder.transform, result.layers, result.classifier, discriminant=result.discriminant)

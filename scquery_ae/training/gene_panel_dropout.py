@@ -1,4 +1,4 @@
-"""Whole genes missing for a batch, as in a query with a smaller panel."""
+"""Gene-panel dropout: whole genes missing for a batch, as in a query with a smaller gene panel."""
 
 from __future__ import annotations
 
@@ -10,42 +10,40 @@ import numpy as np
 
 from scquery_ae.transform import Transform
 
-#: Share of the batches that are cut to a panel; the others see all genes.
-CUT_BATCHES = 0.5
+#: Fraction of the batches that lose genes; the others keep all.
+DROPOUT_BATCHES = 0.5
 
 
 @dataclass(frozen=True)
 class GenePanelDropout:
     """Hide the same random genes from all cells of a batch, in every other batch on average.
 
-    The cells of a cut batch are normalised over the genes that are left, and the hidden ones enter the network at
-    their mean: they look just as a query's cells do that lacks these genes.
+    The cells are normalised over the remaining genes, and hidden genes enter the network at their mean. This is how
+    the encoder sees the cells of a query that lacks these genes.
 
     Attributes
     ----------
     transform
         Normalisation of the cells.
-    highest
-        Largest share of hidden genes, in [0, 1); each cut batch draws its share evenly from `lowest` up to it.
+    fractions
+        Smallest and largest fraction of hidden genes, in [0, 1). Each batch draws its fraction uniformly between them.
     then
-        Noise on what is left.
-    lowest
-        Least share of hidden genes.
+        Noise on the remaining values.
     """
 
     transform: Transform
-    highest: float
+    fractions: tuple[float, float]
     then: Callable[[Any, np.random.Generator], Any]
-    lowest: float = 0.0
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
-        """Return `batch`, log-normalised CSR, corrupted; a cut batch comes back dense."""
-        if self.highest == 0 or rng.random() >= CUT_BATCHES:
+        """Return the corrupted `batch`, log-normalised CSR; a batch with hidden genes is returned dense."""
+        low, high = self.fractions
+        if high == 0 or rng.random() >= DROPOUT_BATCHES:
             return self.then(batch, rng)
-        present = rng.random(self.transform.n_genes) >= rng.uniform(self.lowest, self.highest)
+        present = rng.random(self.transform.n_genes) >= rng.uniform(low, high)
         linear = batch.copy()
         linear.data = np.expm1(batch.data) * present[batch.indices]
         dense = self.then(self.transform.log_normalize(linear, present), rng).toarray()
-        # What centring will turn into zero.
+        # Centring turns these values into zeros.
         dense[:, ~present] = self.transform.mean[~present]
         return dense

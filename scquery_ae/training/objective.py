@@ -1,80 +1,74 @@
-"""What fine-tuning minimises: the loss of the type, and beside it losses of the embedding."""
+"""Losses of fine-tuning: one for each output of the network, with its weight and its targets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from scquery_ae.training.finetune_settings import FinetuneSettings
 
-@dataclass(frozen=True)
-class Objective:
-    """The losses of fine-tuning and their weights.
 
-    Attributes
-    ----------
-    metric_loss
-        ``"triplet"``, ``"contrastive"``, or None for the classifier's loss alone.
-    metric_weight
-        Weight of the metric loss, in (0, 1]; the classifier has the rest. With 1 the metric loss alone shapes the
-        code, and the classifier is trained on it as a probe.
-    margin
-        Of the metric loss: a number, or one for each pair of types, ``(n_types, n_types)``.
-    adversarial_weight
-        Strength of the reversed gradient of a classifier that tells batches apart; 0 for none.
+def output_losses(settings: FinetuneSettings) -> dict[str, Any]:
+    """Return the Keras loss of each output: ``"classifier"``, and where asked for ``"latent"`` and ``"batch"``."""
+    import keras
+
+    from scquery_ae.nn import get_metric_loss
+
+    losses: dict[str, Any] = {
+        "classifier": keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+    }
+    if settings.metric_loss is not None:
+        losses["latent"] = get_metric_loss(settings.metric_loss, settings.margin)
+    if settings.adversarial_weight:
+        losses["batch"] = keras.losses.SparseCategoricalCrossentropy()
+    return losses
+
+
+def output_weights(settings: FinetuneSettings) -> dict[str, float]:
+    """Return the weight of each output's loss.
+
+    A detached classifier has full weight: it cannot take anything from the metric loss. The loss of the batch
+    classifier has full weight as well; `adversarial_weight` scales the gradient that reaches the embedding.
     """
+    shared = settings.metric_loss is not None and not settings.detach_classifier
+    weights = {"classifier": 1 - settings.metric_weight if shared else 1.0}
+    if settings.metric_loss is not None:
+        weights["latent"] = settings.metric_weight
+    if settings.adversarial_weight:
+        weights["batch"] = 1.0
+    return weights
 
-    metric_loss: str | None = None
-    metric_weight: float = 0.5
-    margin: Any = 0.5
-    adversarial_weight: float = 0.0
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether there is nothing but the classifier."""
-        return self.metric_loss is None and not self.adversarial_weight
+def output_targets(
+    settings: FinetuneSettings, one_hot: np.ndarray, types: np.ndarray, batches: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return the targets of each output.
 
-    @property
-    def detach_classifier(self) -> bool:
-        """Whether the classifier only probes the embedding."""
-        return self.metric_loss is not None and self.metric_weight == 1
-
-    def losses(self, classifier: Any) -> dict[str, Any]:
-        """Return the loss of each output; `classifier` is that of the classifier."""
-        import keras
-
-        from scquery_ae.nn import get_metric_loss
-
-        losses = {"classifier": classifier}
-        if self.metric_loss is not None:
-            losses["latent"] = get_metric_loss(self.metric_loss, self.margin)
-        if self.adversarial_weight:
-            losses["batch"] = keras.losses.SparseCategoricalCrossentropy()
-        return losses
-
-    def weights(self) -> dict[str, float]:
-        """Return the weight of each output's loss."""
-        classifier = 1.0 if self.metric_loss is None or self.detach_classifier else 1 - self.metric_weight
-        weights = {"classifier": classifier}
-        if self.metric_loss is not None:
-            weights["latent"] = self.metric_weight
-        if self.adversarial_weight:
-            weights["batch"] = 1.0
-        return weights
-
-    def targets(self, one_hot: np.ndarray, types: np.ndarray, batches: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return what each output is compared with."""
-        targets: dict[str, np.ndarray] = {"classifier": one_hot}
-        if self.metric_loss is not None:
-            targets["latent"] = types
-        if self.adversarial_weight and batches is not None:
-            targets["batch"] = batches
-        return targets
+    Parameters
+    ----------
+    settings
+        Settings that decide which outputs there are.
+    one_hot
+        Type of each cell, one-hot, ``(n, n_types)``.
+    types
+        Type of each cell, int ``(n,)``.
+    batches
+        Batch of each cell, int ``(n,)``, or None.
+    """
+    targets: dict[str, np.ndarray] = {"classifier": one_hot}
+    if settings.metric_loss is not None:
+        targets["latent"] = types
+    if settings.adversarial_weight and batches is not None:
+        targets["batch"] = batches
+    return targets
 
 
 def plain_history(history: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Return losses by epoch with the classifier's under the names that they have without other outputs."""
+    """Rename the losses of a network with several outputs, so that ``"loss"`` is always the classifier's.
+
+    The sum of all losses becomes ``"total_loss"``.
+    """
     if "classifier_loss" not in history:
         return history
     renamed = {}

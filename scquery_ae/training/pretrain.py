@@ -19,8 +19,7 @@ def pretrain_encoder(
     *,
     activation: str | Sequence[str],
     latent_activation: str,
-    gene_masking: float = 0.0,
-    gene_masking_from: float = 0.0,
+    gene_masking: tuple[float, float] = (0.0, 0.0),
     gene_sets: GeneSetMask | None = None,
     free_units: int = 0,
     **settings: Any,
@@ -35,8 +34,8 @@ def pretrain_encoder(
         Widths of the layers; with `gene_sets` of those above the layer of gene sets.
     activation, latent_activation
         Names of activations that NumPy can run.
-    gene_masking, gene_masking_from
-        Largest and least share of genes that a cut batch of the first layer lacks; 0 cuts none.
+    gene_masking
+        Smallest and largest fraction of genes hidden by gene-panel dropout in the first layer.
     gene_sets, free_units
         A first layer with one unit a set, and some units that see all genes.
     **settings
@@ -66,12 +65,12 @@ def pretrain_encoder(
                 name="gene_sets",
             ),
         )
-    if gene_masking:
+    if gene_masking[1]:
         noises = _by_layer(settings.get("corruption", "masking"), len(entries))
         levels = _by_layer(settings.get("corruption_level", 0.3), len(entries))
         if noises and levels:  # of a wrong length otherwise, which is refused below
             first = get_corruption(noises[0], levels[0])
-            panels = GenePanelDropout(cells.transform, gene_masking, then=first, lowest=gene_masking_from)
+            panels = GenePanelDropout(cells.transform, gene_masking, then=first)
             settings["corruption"] = [panels, *noises[1:]]
     stack = pretrain_stack(
         cells,

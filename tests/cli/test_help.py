@@ -104,8 +104,8 @@ def test_what_two_calls_share_means_the_one_it_says():
 def test_choices_are_those_of_the_package():
     from scquery_ae.loaders.open import INPUT_STATES
     from scquery_ae.stats import CORR_METHODS
-    from scquery_ae.tl._labels import LABEL_ISSUES
     from scquery_ae.tl.build_reference import CALIBRATIONS
+    from scquery_ae.training import LABEL_ISSUES
 
     assert tuple(options_of("query")["input_state"].type.choices) == INPUT_STATES
     assert tuple(options_of("query")["corr_method"].type.choices) == CORR_METHODS

@@ -106,7 +106,7 @@ def test_batches_are_judged_by_the_others(planted, monkeypatch):
     adata, encoder, _ = planted
     seen = []
 
-    def untrained(encoder, cells, labels, folds, types, **settings):
+    def untrained(encoder, cells, labels, folds, types, settings, **kwargs):
         seen.append(folds)
         for fold in range(folds.max() + 1):
             yield folds == fold, encoder
@@ -152,5 +152,5 @@ def test_encoders_that_cannot_judge_are_refused(planted):
         scq.tl.audit(adata, Encoder(encoder.transform, encoder.layers), label_key="cell_type")
     # As after loading: its layers have seen all labels.
     loaded = Encoder(encoder.transform, encoder.layers, encoder.classifier, parameters=encoder.parameters)
-    with pytest.raises(scq.NotFittedError, match=r"needs the layers that fine-tuning started from"):
+    with pytest.raises(scq.NotFittedError, match=r"starts from the pretrained layers, which are not saved"):
         scq.tl.audit(adata, loaded, label_key="cell_type", progress=False)

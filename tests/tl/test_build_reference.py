@@ -310,9 +310,9 @@ def spied_fits(monkeypatch):
     crossfit = importlib.import_module("scquery_ae.training.crossfit")
     seen, original = [], crossfit.finetune_encoder
 
-    def spy(start, cells, labels, held_out, types, **settings):
+    def spy(start, cells, labels, held_out, types, settings, **kwargs):
         seen.append((start, labels.copy(), held_out.copy(), settings))
-        return original(start, cells, labels, held_out, types, **settings)
+        return original(start, cells, labels, held_out, types, settings, **kwargs)
 
     monkeypatch.setattr(crossfit, "finetune_encoder", spy)
     return seen
@@ -342,7 +342,7 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
         # From the layers before fine-tuning, which has seen all labels, and with its settings.
         assert start.classifier is None
         np.testing.assert_array_equal(start.layers[0].kernel, encoder.pretrained[0].kernel)
-        assert (settings["epochs"], settings["batch_size"], settings["learning_rate"]) == (2, 45, 1e-2)
+        assert (settings.epochs, settings.batch_size, settings.learning_rate) == (2, 45, 1e-2)
     if calibration == "leave_one_batch_out":
         batches = adata.obs["batch"].to_numpy()
         assert sorted(sorted(set(batches[inside])) for inside in hidden) == [[f"batch {i}"] for i in range(3)]
@@ -455,7 +455,7 @@ def test_batch_invariance_asks_for_the_batches(tuned):
 def test_an_encoder_from_a_file_cannot_be_cross_fitted(tuned):
     adata, encoder = tuned
     loaded = dataclasses.replace(encoder, pretrained=None)
-    with pytest.raises(scq.NotFittedError, match=r"needs the layers that fine-tuning started from"):
+    with pytest.raises(scq.NotFittedError, match=r"starts from the pretrained layers, which are not saved"):
         scq.tl.build_reference(adata, loaded, label_key="cell_type", calibration="cross_validated", progress=False)
 
 

@@ -38,8 +38,10 @@ def asked(monkeypatch):
     """Instead of training, keep what training was asked for."""
     calls = []
 
-    def keep(encoder, cells, labels, held_out, types, **settings):
-        calls.append(SimpleNamespace(cells=cells, labels=labels, held_out=held_out, types=types, **settings))
+    def keep(encoder, cells, labels, held_out, types, settings, **kwargs):
+        calls.append(
+            SimpleNamespace(cells=cells, labels=labels, held_out=held_out, types=types, settings=settings, **kwargs)
+        )
         classifier = Classifier(
             np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types
         )
@@ -197,9 +199,10 @@ def test_settings_are_passed_on_and_recorded(cells, encoder, asked):
         "random_state": 3,
     }
     scq.tl.finetune(cells, encoder, label_key="cell_type", **settings, progress=False)
-    assert {name: getattr(asked[0], name) for name in settings} == settings
+    found, expected = asked[0].settings, settings | {"gene_masking": (0.0, 0.4)}
+    assert {name: getattr(found, name) for name in expected} == expected
     recorded = encoder.parameters["finetune"]
-    assert {name: recorded[name] for name in settings} == settings
+    assert {name: recorded[name] for name in settings} == settings | {"gene_masking": [0.0, 0.4]}
     assert encoder.history["finetune"] == {"loss": [1.0]}
 
 
@@ -210,7 +213,7 @@ def test_a_step_takes_by_default_what_the_labelled_cells_make(make_adata, make_e
     encoder = make_encoder(adata)
     scq.tl.finetune(adata, encoder, **(QUICK | {"batch_size": None}))
     # 1,600 of 2,200 cells have a label, and make 32 steps of 50.
-    assert asked[0].batch_size == encoder.parameters["finetune"]["batch_size"] == 50
+    assert asked[0].settings.batch_size == encoder.parameters["finetune"]["batch_size"] == 50
 
 
 # Refusals leave the encoder and the AnnData as they were.
@@ -316,7 +319,7 @@ def recorded(encoder):
 
 def test_without_further_losses_there_is_the_head_alone(cells, encoder, asked):
     scq.tl.finetune(cells, encoder, **QUICK)
-    assert asked[0].objective.is_plain
+    assert asked[0].settings.is_plain
     assert asked[0].batches is None
     kept = recorded(encoder)
     assert (kept["metric_loss"], kept["adversarial_weight"], kept["margin"]) == (None, 0, 0.5)
@@ -325,8 +328,7 @@ def test_without_further_losses_there_is_the_head_alone(cells, encoder, asked):
 def test_the_objective_is_passed_on_and_recorded(batches, encoder, asked):
     settings = {"metric_loss": "contrastive", "metric_weight": 0.2, "margin": 0.3, "adversarial_weight": 0.1}
     scq.tl.finetune(batches, encoder, **QUICK, **settings, batch_key="donor")
-    objective = asked[0].objective
-    assert {name: getattr(objective, name) for name in settings} == pytest.approx(settings)
+    assert {name: getattr(asked[0].settings, name) for name in settings} == pytest.approx(settings)
     np.testing.assert_array_equal(asked[0].batches, np.repeat([0, 1], 30))
     assert {name: recorded(encoder)[name] for name in settings} == settings
 
@@ -336,8 +338,8 @@ def test_the_objective_is_passed_on_and_recorded(batches, encoder, asked):
 )
 def test_gene_masking_is_a_share_or_a_pair(cells, encoder, asked, masking, low, high):
     scq.tl.finetune(cells, encoder, **QUICK, gene_masking=masking)
-    assert (asked[0].gene_masking_from, asked[0].gene_masking) == (low, high)
-    assert (recorded(encoder)["gene_masking_from"], recorded(encoder)["gene_masking"]) == (low, high)
+    assert asked[0].settings.gene_masking == (low, high)
+    assert recorded(encoder)["gene_masking"] == [low, high]
 
 
 @pytest.mark.usefixtures("eager")
@@ -399,7 +401,7 @@ def test_a_table_of_margins_is_put_in_the_order_of_the_types(cells, encoder, ask
     table = TABLE[["other", "type 1", "type 2", "type 0"]]
     scq.tl.finetune(cells, encoder, **QUICK, metric_loss="triplet", margin=table)
     expected = [[0, 3, 1], [3, 0, 2], [1, 2, 0]]
-    np.testing.assert_array_equal(asked[0].objective.margin, expected)
+    np.testing.assert_array_equal(asked[0].settings.margin, expected)
     assert recorded(encoder)["margin"] == expected
 
 
@@ -417,8 +419,11 @@ def test_a_table_of_margins_trains(cells, encoder):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"metric_loss": "angular"}, "`metric_loss` must be one of 'triplet', 'contrastive'. Received 'angular'"),
-        ({"metric_loss": True}, "`metric_loss` must be one of 'triplet', 'contrastive'. Received True"),
+        (
+            {"metric_loss": "angular"},
+            "`metric_loss` must be None or one of 'triplet', 'contrastive'. Received 'angular'",
+        ),
+        ({"metric_loss": True}, "`metric_loss` must be None or one of 'triplet', 'contrastive'. Received True"),
         (
             {"metric_loss": "triplet", "metric_weight": 0},
             r"`metric_weight` must be in \(0, 1\]\. Received 0; leave `metric_loss` out for the classifier's loss alone",
@@ -481,4 +486,4 @@ def test_labels_that_are_not_text_have_margins_too(cells, encoder, asked):
     table = pd.DataFrame([[0, 1, 2], [1, 0, 3], [2, 3, 0]], index=[9, 10, 11], columns=[9, 10, 11], dtype=float)
     scq.tl.finetune(cells, encoder, **(QUICK | {"label_key": "cluster"}), metric_loss="triplet", margin=table)
     # In the order of text: 10, 11, 9.
-    np.testing.assert_array_equal(asked[0].objective.margin, [[0, 3, 1], [3, 0, 2], [1, 2, 0]])
+    np.testing.assert_array_equal(asked[0].settings.margin, [[0, 3, 1], [3, 0, 2], [1, 2, 0]])

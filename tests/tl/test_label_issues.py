@@ -50,8 +50,8 @@ def asked(monkeypatch):
     """Instead of training, keep what training was asked for."""
     calls = []
 
-    def keep(encoder, cells, labels, held_out, types, **settings):
-        calls.append(SimpleNamespace(labels=labels.copy(), held_out=held_out, types=types, **settings))
+    def keep(encoder, cells, labels, held_out, types, settings, **kwargs):
+        calls.append(SimpleNamespace(labels=labels.copy(), held_out=held_out, types=types, **kwargs))
         classifier = Classifier(
             np.zeros((encoder.n_latent, len(types)), np.float32), np.zeros(len(types), np.float32), types
         )

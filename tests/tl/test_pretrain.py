@@ -474,7 +474,7 @@ def test_whole_genes_are_masked_in_the_first_layer(normalized, asked, masking, l
     rows, _, settings = asked(normalized, gene_masking=masking, corruption=("gaussian", "none"), corruption_level=0.2)
     panels, above = settings["corruption"]
     assert isinstance(panels, GenePanelDropout)
-    assert (panels.lowest, panels.highest) == (low, high)
+    assert panels.fractions == (low, high)
     assert panels.then == GaussianNoise(0.2)
     assert panels.transform is rows.transform
     assert above == "none"

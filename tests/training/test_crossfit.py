@@ -14,23 +14,12 @@ from scquery_ae import NotFittedError
 from scquery_ae.dense import DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
-from scquery_ae.training import crossfit, make_folds
+from scquery_ae.training import FinetuneSettings, crossfit, make_folds
 from scquery_ae.transform import Transform
 
-SETTINGS = {
-    "class_weight_power": 0.5,
-    "label_smoothing": 0.1,
-    "corruption_level": 0.2,
-    "gene_masking": 0.0,
-    "dropout": 0.0,
-    "epochs": 2,
-    "patience": 5,
-    "batch_size": 16,
-    "learning_rate": 1e-2,
-    "random_state": 0,
-    "progress": False,
-    "validation_fraction": 0.2,
-}
+SETTINGS = FinetuneSettings(
+    corruption_level=0.2, gene_masking=0.0, epochs=2, batch_size=16, learning_rate=1e-2, validation_fraction=0.2
+)
 TYPES = ("alpha", "beta", "gamma")
 
 
@@ -115,7 +104,7 @@ def an_encoder(rows, pretrained=True):
 
 
 def fitted(encoder, rows, labels, folds):
-    return list(crossfit(encoder, rows, labels, folds, TYPES, **SETTINGS))
+    return list(crossfit(encoder, rows, labels, folds, TYPES, SETTINGS))
 
 
 @pytest.mark.backend
@@ -151,10 +140,11 @@ def test_each_fold_starts_from_what_pretraining_left(cells, monkeypatch):
     starts, seen = [], []
     plain = inner.finetune_encoder
 
-    def spy(start, cells, known, held_out, types, **settings):
+    def spy(start, cells, known, held_out, types, settings, **kwargs):
         starts.append(start)
         seen.append((known.copy(), held_out.copy()))
-        return plain(start, cells, known, held_out, types, **settings)
+        assert settings is SETTINGS
+        return plain(start, cells, known, held_out, types, settings, **kwargs)
 
     monkeypatch.setattr(inner, "finetune_encoder", spy)
     encoder = an_encoder(rows)
@@ -177,5 +167,5 @@ def test_each_fold_starts_from_what_pretraining_left(cells, monkeypatch):
 
 def test_an_encoder_that_has_forgotten_its_pretraining_is_refused(cells):
     rows, labels = cells
-    with pytest.raises(NotFittedError, match=r"needs the layers that fine-tuning started from, which are not kept"):
+    with pytest.raises(NotFittedError, match=r"starts from the pretrained layers, which are not saved to a file"):
         fitted(an_encoder(rows, pretrained=False), rows, labels, make_folds(labels, None, 2, 0))

@@ -16,7 +16,7 @@ from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import Batches, build_classifier, fitting
 from scquery_ae.stats import GeneDiscriminant
-from scquery_ae.training import FinetuneResult, finetune_encoder, stratified_split
+from scquery_ae.training import FinetuneResult, FinetuneSettings, finetune_encoder, stratified_split
 from scquery_ae.transform import Transform
 
 pytestmark = [
@@ -54,21 +54,9 @@ def an_encoder(cells, activations=("tanh", "linear"), seed=0):
 
 
 def finetune(encoder, cells, labels, held_out=None, types=TYPES, **settings):
-    defaults = {
-        "class_weight_power": 0.5,
-        "label_smoothing": 0.1,
-        "corruption_level": 0.2,
-        "gene_masking": 0.0,
-        "dropout": 0.0,
-        "epochs": 2,
-        "patience": 5,
-        "batch_size": 32,
-        "learning_rate": 0.01,
-        "random_state": 0,
-        "progress": False,
-    }
+    defaults = {"corruption_level": 0.2, "gene_masking": 0.0, "epochs": 2, "batch_size": 32, "learning_rate": 0.01}
     held_out = np.zeros(len(labels), bool) if held_out is None else held_out
-    return finetune_encoder(encoder, cells, labels, held_out, types, **{**defaults, **settings})
+    return finetune_encoder(encoder, cells, labels, held_out, types, FinetuneSettings(**{**defaults, **settings}))
 
 
 @pytest.fixture

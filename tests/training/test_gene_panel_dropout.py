@@ -10,7 +10,7 @@ from scquery_ae.dense import DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import MaskingNoise, NoCorruption
-from scquery_ae.training import GenePanelDropout, finetune_encoder
+from scquery_ae.training import FinetuneSettings, GenePanelDropout, finetune_encoder
 from scquery_ae.transform import Transform
 
 
@@ -34,7 +34,7 @@ def cut(cells, noise):
 
 def test_a_cut_batch_is_what_a_query_without_the_genes_would_be(cells):
     counts, rows = cells
-    noisy, hidden, _ = cut(cells, GenePanelDropout(rows.transform, 0.5, then=NoCorruption()))
+    noisy, hidden, _ = cut(cells, GenePanelDropout(rows.transform, (0.0, 0.5), then=NoCorruption()))
     assert 0 < hidden.sum() < 150
     seen = rows.dense(noisy)
     assert np.all(seen[:, hidden] == 0)
@@ -46,7 +46,7 @@ def test_a_cut_batch_is_what_a_query_without_the_genes_would_be(cells):
 
 
 def test_half_of_the_batches_are_cut(cells):
-    noise = GenePanelDropout(cells[1].transform, 0.9, then=NoCorruption())
+    noise = GenePanelDropout(cells[1].transform, (0.0, 0.9), then=NoCorruption())
     *_, n_cut = cut(cells, noise)
     low, high = stats.binom.interval(0.999, 200, 0.5)
     assert low <= n_cut <= high
@@ -54,7 +54,7 @@ def test_half_of_the_batches_are_cut(cells):
 
 def test_shares_reach_from_none_to_the_highest(cells):
     _, rows = cells
-    noise, batch = GenePanelDropout(rows.transform, 0.6, then=NoCorruption()), rows.take(np.arange(30))
+    noise, batch = GenePanelDropout(rows.transform, (0.0, 0.6), then=NoCorruption()), rows.take(np.arange(30))
     results = [noise(batch, np.random.default_rng(seed)) for seed in range(300)]
     shares = [np.mean(np.all(r == rows.transform.mean, axis=0)) for r in results if isinstance(r, np.ndarray)]
     assert min(shares) < 0.1
@@ -63,7 +63,7 @@ def test_shares_reach_from_none_to_the_highest(cells):
 
 def test_values_that_are_left_are_masked_too(cells):
     _, rows = cells
-    noisy, hidden, _ = cut(cells, GenePanelDropout(rows.transform, 0.5, then=MaskingNoise(0.4)))
+    noisy, hidden, _ = cut(cells, GenePanelDropout(rows.transform, (0.0, 0.5), then=MaskingNoise(0.4)))
     stored = rows.take(np.arange(30)).toarray()[:, ~hidden] > 0
     n_kept = (noisy[:, ~hidden] > 0).sum()
     low, high = stats.binom.interval(0.999, int(stored.sum()), 0.6)
@@ -73,7 +73,7 @@ def test_values_that_are_left_are_masked_too(cells):
 def test_without_gene_masking_there_is_masking_alone(cells):
     _, rows = cells
     batch = rows.take(np.arange(30))
-    noise = GenePanelDropout(rows.transform, 0.0, then=MaskingNoise(0.3))
+    noise = GenePanelDropout(rows.transform, (0.0, 0.0), then=MaskingNoise(0.3))
     for seed in range(20):
         expected = MaskingNoise(0.3)(batch, np.random.default_rng(seed))
         assert (noise(batch, np.random.default_rng(seed)) != expected).nnz == 0
@@ -84,14 +84,14 @@ def test_the_clean_batch_is_left_alone(cells):
     batch = rows.take(np.arange(30))
     before = batch.copy()
     for seed in range(6):
-        GenePanelDropout(rows.transform, 0.5, then=MaskingNoise(0.3))(batch, np.random.default_rng(seed))
+        GenePanelDropout(rows.transform, (0.0, 0.5), then=MaskingNoise(0.3))(batch, np.random.default_rng(seed))
     assert (batch != before).nnz == 0
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0.3, 0.8), (0.5, 0.5), (0.0, 0.2)])
 def test_shares_lie_between_the_lowest_and_the_highest(cells, lowest, highest):
     _, rows = cells
-    noise = GenePanelDropout(rows.transform, highest, then=NoCorruption(), lowest=lowest)
+    noise = GenePanelDropout(rows.transform, (lowest, highest), then=NoCorruption())
     batch = rows.take(np.arange(30))
     results = [noise(batch, np.random.default_rng(seed)) for seed in range(300)]
     shares = [np.mean(np.all(r == rows.transform.mean, axis=0)) for r in results if isinstance(r, np.ndarray)]
@@ -135,25 +135,10 @@ def losses_of_accuracy(seed):
     panels = [np.random.default_rng([seed, panel]).random(N_GENES) < 0.1 for panel in range(10)]
     lost = []
     for masking in (0.0, 0.9):
-        result = finetune_encoder(
-            start,
-            rows,
-            types,
-            np.zeros(len(types), bool),
-            tuple("abcde"),
-            class_weight_power=0.5,
-            label_smoothing=0.1,
-            corruption_level=0.3,
-            gene_masking=masking,
-            gene_masking_from=0.0,
-            dropout=0.0,
-            epochs=12,
-            patience=5,
-            batch_size=25,
-            learning_rate=3e-3,
-            random_state=seed,
-            progress=False,
+        settings = FinetuneSettings(
+            gene_masking=masking, epochs=12, batch_size=25, learning_rate=3e-3, random_state=seed
         )
+        result = finetune_encoder(start, rows, types, np.zeros(len(types), bool), tuple("abcde"), settings)
         encoder = Encoder(start.transform, result.layers, result.classifier)
         whole = (encoder.classify(encoder.encode(query)).argmax(axis=1) == expected).mean()
         assert whole > 0.97, "with all genes there is nothing to be lost"

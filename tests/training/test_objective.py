@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import keras
 import numpy as np
 import pytest
 from scipy import sparse
@@ -14,8 +13,8 @@ from scquery_ae.dense import DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.nn import ContrastiveLoss, TripletLoss
-from scquery_ae.training import Objective, finetune_encoder, stratified_split
-from scquery_ae.training.objective import plain_history
+from scquery_ae.training import FinetuneSettings, finetune_encoder, stratified_split
+from scquery_ae.training.objective import output_losses, output_targets, output_weights, plain_history
 from scquery_ae.transform import Transform
 
 pytestmark = pytest.mark.backend
@@ -46,17 +45,18 @@ TYPES_OF_CELLS, BATCHES_OF_CELLS = np.array([2, 0, 1, 1]), np.array([1, 0, 0, 1]
     ],
 )
 def test_weights_losses_and_targets_are_of_the_same_outputs(settings, weights, plain, detached):
-    objective = Objective(**settings)
-    assert objective.weights() == pytest.approx(weights)
-    assert (objective.is_plain, objective.detach_classifier) == (plain, detached)
-    classifier = keras.losses.CategoricalCrossentropy()
-    losses = objective.losses(classifier)
-    targets = objective.targets(ONE_HOT, TYPES_OF_CELLS, BATCHES_OF_CELLS)
+    settings = FinetuneSettings(**settings, label_smoothing=0.3)
+    assert output_weights(settings) == pytest.approx(weights)
+    assert (settings.is_plain, settings.detach_classifier) == (plain, detached)
+    losses = output_losses(settings)
+    targets = output_targets(settings, ONE_HOT, TYPES_OF_CELLS, BATCHES_OF_CELLS)
     assert set(losses) == set(targets) == set(weights)
-    assert losses["classifier"] is classifier
+    # The right type gets .8 of three types, and its label is smoothed to .8: .8 log .8 + .2 log .1.
+    certain = np.where(ONE_HOT == 1, 0.8, 0.1).astype(np.float32)
+    np.testing.assert_allclose(float(losses["classifier"](ONE_HOT, certain)), 0.63903, rtol=1e-4)
     assert targets["classifier"] is ONE_HOT
     if "latent" in weights:
-        assert type(losses["latent"]) is {"triplet": TripletLoss, "contrastive": ContrastiveLoss}[objective.metric_loss]
+        assert type(losses["latent"]) is {"triplet": TripletLoss, "contrastive": ContrastiveLoss}[settings.metric_loss]
         assert targets["latent"] is TYPES_OF_CELLS
     if "batch" in weights:
         assert targets["batch"] is BATCHES_OF_CELLS
@@ -68,16 +68,16 @@ def test_weights_losses_and_targets_are_of_the_same_outputs(settings, weights, p
 
 def test_the_margin_reaches_the_metric_loss():
     margins = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]], np.float32)
-    loss = Objective("contrastive", margin=margins).losses(None)["latent"]
+    loss = output_losses(FinetuneSettings(metric_loss="contrastive", margin=margins))["latent"]
     # Two cells of types 0 and 2 at distance 0.5: each falls short of its margin of 2 by 1.5.
     latent = np.array([[0.0, 0.0], [0.5, 0.0]], np.float32)
     np.testing.assert_allclose(float(loss(np.array([0, 2]), latent)), 1.5**2, rtol=1e-5)
-    number = Objective("contrastive", margin=0.75).losses(None)["latent"]
+    number = output_losses(FinetuneSettings(metric_loss="contrastive", margin=0.75))["latent"]
     np.testing.assert_allclose(float(number(np.array([0, 2]), latent)), 0.25**2, rtol=1e-5)
 
 
 def test_without_batches_there_is_nothing_to_tell_apart():
-    assert set(Objective(adversarial_weight=1).targets(ONE_HOT, TYPES_OF_CELLS, None)) == {"classifier"}
+    assert set(output_targets(FinetuneSettings(adversarial_weight=1), ONE_HOT, TYPES_OF_CELLS, None)) == {"classifier"}
 
 
 def test_a_history_of_many_outputs_reads_as_that_of_one():
@@ -146,22 +146,11 @@ def an_encoder(cells, seed=0):
     return Encoder(cells.transform, tuple(layers))
 
 
-def finetune(encoder, cells, types, held_out=None, **settings):
-    defaults = {
-        "class_weight_power": 0.5,
-        "label_smoothing": 0.1,
-        "corruption_level": 0.2,
-        "gene_masking": 0.0,
-        "dropout": 0.0,
-        "epochs": 1,
-        "patience": 5,
-        "batch_size": 24,
-        "learning_rate": 2e-3,
-        "random_state": 0,
-        "progress": False,
-    }
+def finetune(encoder, cells, types, held_out=None, batches=None, **settings):
+    defaults = {"corruption_level": 0.2, "gene_masking": 0.0, "epochs": 1, "batch_size": 24, "learning_rate": 2e-3}
     held_out = np.zeros(len(types), bool) if held_out is None else held_out
-    return finetune_encoder(encoder, cells, types, held_out, TYPES, **{**defaults, **settings})
+    settings = FinetuneSettings(**{**defaults, **settings})
+    return finetune_encoder(encoder, cells, types, held_out, TYPES, settings, batches=batches)
 
 
 def trained(encoder, result):
@@ -198,7 +187,7 @@ def test_codes_unlearn_the_batch():
                 epochs=20,
                 batch_size=60,
                 random_state=seed,
-                objective=Objective(adversarial_weight=strength),
+                adversarial_weight=strength,
                 batches=batches,
             )
             new = trained(encoder, result)
@@ -223,7 +212,7 @@ def test_a_metric_loss_alone_separates_the_types(loss):
     cells = as_cells(counts)
     encoder = an_encoder(cells)
     result = finetune(
-        encoder, cells, types, epochs=12, learning_rate=5e-3, objective=Objective(loss, metric_weight=1, margin=0.8)
+        encoder, cells, types, epochs=12, learning_rate=5e-3, metric_loss=loss, metric_weight=1, margin=0.8
     )
     new = trained(encoder, result)
     fresh, fresh_types, _ = simulate(seed=9, shift=1)
@@ -244,9 +233,9 @@ def test_with_a_metric_weight_of_one_the_head_is_a_probe():
     encoder = an_encoder(cells)
 
     def both(weight):
-        objective = Objective("triplet", metric_weight=weight)
-        one = finetune(encoder, cells, types, objective=objective)
-        return one, finetune(encoder, cells, types, objective=objective, label_smoothing=0.4, class_weight_power=0.0)
+        losses = {"metric_loss": "triplet", "metric_weight": weight}
+        one = finetune(encoder, cells, types, **losses)
+        return one, finetune(encoder, cells, types, **losses, label_smoothing=0.4, class_weight_power=0.0)
 
     one, other = both(1)
     for a, b in zip(one.layers, other.layers, strict=True):
@@ -292,7 +281,7 @@ def test_a_type_weighs_the_same_in_balanced_batches(read, power):
     cells = as_cells(counts)
     encoder, held_out = an_encoder(cells), stratified_split(types, 0.2, 0)
     for loss in (None, "triplet"):
-        finetune(encoder, cells, types, held_out, class_weight_power=power, objective=Objective(loss))
+        finetune(encoder, cells, types, held_out, class_weight_power=power, metric_loss=loss)
     n = np.bincount(types[~held_out])
     (plain, plain_held_out), (balanced, balanced_held_out) = [[totals(part) for part in epoch] for epoch in read]
     np.testing.assert_array_equal(plain[0], n)
