@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 from methods import N_GENES, batches
 from scores import macro_f1
-from scquery_ae.reference.members import member_probabilities
 from sklearn.model_selection import StratifiedKFold
 from tables import interval
 from tasks import BATCH_KEY, LABEL_KEY, Task, cut, thinned, whole_reference
@@ -34,6 +33,7 @@ from tasks import BATCH_KEY, LABEL_KEY, Task, cut, thinned, whole_reference
 import scquery_ae as scq
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference.calibration import DISCRIMINANT_WEIGHT, weights
+from scquery_ae.reference.members import member_probabilities
 from scquery_ae.stats import centroid_probabilities, discriminant
 
 RESULTS = Path(__file__).parent / "results"

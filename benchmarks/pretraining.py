@@ -219,9 +219,8 @@ def markdown(table: pd.DataFrame) -> str:
     for depth, rows in table.groupby("depth"):
         labels = sorted(rows["labels"].unique(), key=lambda n: n or 10**6)
         heads = [f"{n} labels" if n else "all labels" for n in labels]
-        parts.append(
-            f"Depth {depth}: macro-F1 of random weights, and gain over them (mean ± 95 % interval over seeds).\n"
-        )
+        parts.append(f"## Depth {depth}\n")
+        parts.append("Macro-F1 of random weights, and the gain over them (mean ± 95 % interval over seeds).\n")
         parts.append("| data | start | " + " | ".join(heads) + " |\n|---|---|" + "---|" * len(heads))
         for dataset in DATASETS:
             for start in STARTS:

@@ -198,7 +198,7 @@ def starts(reference, adata) -> list[dict]:
         query.uns.clear()
         query.write_h5ad(Path(folder) / "q.h5ad")
         first = (
-            "import anndata, scquery_ae as sq; "
+            "import anndata, scquery_ae as scq; "
             f"q = anndata.read_h5ad({folder + '/q.h5ad'!r}); scq.tl.query(q, {folder + '/r.scq'!r})"
         )
         taken = compared(lambda: fresh("import tensorflow"), lambda: fresh("import scquery_ae"), lambda: fresh(first))
@@ -215,8 +215,9 @@ def fresh(code: str) -> None:
 def markdown(table: pd.DataFrame) -> str:
     lines = []
     for (n, genes, filled), rows in table.groupby(["cells", "genes", "filled"], sort=False):
-        lines += [f"{n:,} cells, {genes:,} genes, {filled:.1%} filled; {os.cpu_count()} cores.", ""]
-        lines += ["| | Keras on | cells/s | of the limit | limit |", "|---|---|---|---|---|"]
+        lines += [f"## {n:,} cells, {genes:,} genes", ""]
+        lines += [f"{filled:.1%} of the values are not zero; {os.cpu_count()} cores.", ""]
+        lines += ["| | Keras on | cells/s | fraction of the limit | limit |", "|---|---|---|---|---|"]
         for row in rows.itertuples():
             rate = f"{row.rate:,.0f}" if row.rate == row.rate else f"({row.seconds:.2f} s)"
             backend = row.backend if "training" in row.what or "tuning" in row.what else ""

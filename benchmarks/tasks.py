@@ -15,7 +15,7 @@ LABEL_KEY, BATCH_KEY = "cell_type", "batch"
 #: Marks the query's own cells where they take part, unlabelled, in pretraining.
 ASKED_KEY, WITH_QUERY = "asked", "query in pretraining"
 #: Tasks that are described here and not beside the data.
-OTHERS = {name: Path(__file__).resolve().parent / f"tasks_{name}.json" for name in ("more", "untouched")}
+OTHERS = {name: Path(__file__).resolve().parent / f"tasks_{name}.json" for name in ("development", "held_out")}
 PANELS, DEPTHS, LABELS = (0.02, 0.05, 0.1, 0.25, 0.5), (0.1, 0.2, 0.5), (5, 10, 25)
 
 

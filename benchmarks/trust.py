@@ -13,8 +13,8 @@ donors
     Each of Kang's donors in turn is the query, at most 500 cells of each other the reference: calibration error, and
     coverage of prediction sets, with calibration on held-out cells and, for the first seed, leave-one-batch-out.
 tasks
-    The tasks of ``tasks.json``, with random panels of the query's genes: what the expected_accuracy of ``pp.check`` expects
-    beside what comes out; with all genes also calibration error and coverage.
+    The tasks of ``tasks.json``, with random panels of the query's genes: the expected accuracy of ``pp.check`` beside
+    the observed one; with all genes also calibration error and coverage.
 labels
     A fifth of the labels replaced at random: macro-F1 lost, and what ``tl.audit`` finds. Kang's reference: at most
     500 cells a donor.
@@ -66,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "trust.csv"
-    done = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["part", "job", "seed", "figure", "value"])
+    done = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["part", "job", "seed", "measure", "value"])
     for part in arguments.parts:
         jobs, run = PARTS[part]
         for seed in range(arguments.seeds):
@@ -167,7 +167,7 @@ def rejection(folder: Path, job: str, seed: int) -> dict[str, float]:
     return {
         "unknown cells": float(unknown.sum()),
         "AUROC, p-value": roc_auc_score(unknown, -found.pvalues),
-        "AUROC, novelty": roc_auc_score(unknown, found.novelty),
+        "AUROC, novelty score": roc_auc_score(unknown, found.novelty),
         "unknown found at .05": float((found.pvalues[unknown] <= 0.05).mean()),
         "known called unknown at .05": float((found.pvalues[~unknown] <= 0.05).mean()),
         "ECE": scq.stats.expected_calibration_error(found.probabilities.max(axis=1)[~unknown], right),
@@ -264,8 +264,8 @@ def start(folder: Path, job: str, seed: int) -> dict[str, float]:
         built.save(Path(place) / "r.scq")
         adata[:1000].copy().write_h5ad(Path(place) / "query.h5ad")
         ours = (
-            "import anndata, scquery_ae as sq; a = anndata.read_h5ad('query.h5ad'); "
-            "scq.tl.query(a, 'r.scq'); import sys; assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+            "import sys, anndata, scquery_ae as scq; a = anndata.read_h5ad('query.h5ad'); "
+            "scq.tl.query(a, 'r.scq'); assert not {'tensorflow', 'keras'} & set(sys.modules)"
         )
         seconds = {"query 1,000 cells": [], "import tensorflow": []}
         # In turns, so that what else the machine does falls on both.
@@ -291,50 +291,83 @@ PARTS = {
 
 
 def markdown(done: pd.DataFrame) -> str:
-    """Return one table a part: jobs, or groups of them, by figures."""
-    lines = []
-    for part, own in done.groupby("part", sort=False):
-        rows = own
-        if part == "rejection":
-            rows = pd.concat([own, *_macro(own)], ignore_index=True)
-        if part in ("donors", "tasks"):
-            mean = own.groupby(["seed", "figure"], sort=False)["value"].mean().reset_index()
-            rows = pd.concat([own, mean.assign(job="mean", part=part)], ignore_index=True)
-        lines += [f"## {part}", "", "| | figure | mean ± 95 % interval over seeds |", "|---|---|---|"]
-        for (job, figure), values in rows.groupby(["job", "figure"], sort=False)["value"]:
-            lines.append(f"| {job} | {figure} | {interval(values.to_numpy())} |")
-        lines.append("")
-        if part == "tasks":
-            lines += _rehearsed(own)
+    """Return the tables of all parts: means and 95 % intervals over seeds."""
+    own = {part: done[done["part"] == part] for part in done["part"].unique()}
+    lines = ["Means and 95 % intervals over seeds.", ""]
+    if "rejection" in own:
+        rows = own["rejection"]
+        lines += ["## Mean over removed types", "", *_table(pd.concat(_mean_over_types(rows)), "reference"), ""]
+        lines += ["## Removed types", "", *_table(rows, "type removed from the reference"), ""]
+    if "tasks" in own:
+        simple = own["tasks"][~own["tasks"]["measure"].str.contains("of the genes")]
+        lines += ["## Across studies", "", *_table(simple, "task"), "", *_expected_accuracy(own["tasks"])]
+    if "donors" in own:
+        lines += _by_donor(own["donors"])
+    if "labels" in own:
+        lines += ["## Wrong labels", "", *_table(own["labels"], "reference"), ""]
+    if "start" in own:
+        lines += ["## Cold start", "", *_table(own["start"], "reference"), ""]
     return "\n".join(lines)
 
 
-def _rehearsed(rows: pd.DataFrame) -> list[str]:
-    """Return how the expected_accuracy's macro-F1 goes with what came out, over panels and seeds."""
-    expected = rows[rows["figure"].str.startswith("expected")]
-    expected = expected.assign(figure=expected["figure"].str.removeprefix("expected "))
-    both = expected.merge(rows, on=["job", "seed", "figure"], suffixes=("", " observed"))
-    lines = ["### expected beside observed macro-F1, over panels and seeds", ""]
-    lines += ["| | rank correlation | mean of expected less observed | mean absolute difference |", "|---|---|---|---|"]
+def _table(rows: pd.DataFrame, header: str) -> list[str]:
+    """Return jobs by measures."""
+    measures = list(dict.fromkeys(rows["measure"]))
+    lines = [f"| {header} | " + " | ".join(measures) + " |", "|---|" + "---|" * len(measures)]
+    for job, own in rows.groupby("job", sort=False):
+        values = own.groupby("measure")["value"].apply(np.array)
+        lines.append(f"| {job} | " + " | ".join(interval(values.get(name, [])) for name in measures) + " |")
+    return lines
+
+
+def _expected_accuracy(rows: pd.DataFrame) -> list[str]:
+    """Return expected and observed macro-F1 by fraction of the genes, and how well they agree."""
+    found = rows[rows["measure"].str.contains("of the genes")]
+    names = found["measure"].str.extract(r"^(?P<kind>expected )?macro-F1, (?P<genes>\d+%) of the genes$")
+    found = found.assign(kind=np.where(names["kind"].isna(), "observed", "expected"), genes=names["genes"])
+    both = found.pivot_table(index=["job", "genes", "seed"], columns="kind", values="value", sort=False).reset_index()
+    panels = list(dict.fromkeys(both["genes"]))
+    lines = ["## Expected and observed macro-F1 by fraction of the genes", ""]
+    lines += ["| task | " + " | ".join(panels) + " |", "|---|" + "---|" * len(panels)]
+    for job, own in both.groupby("job", sort=False):
+        means = own.groupby("genes")[["expected", "observed"]].mean()
+        cells = [f"{means.loc[genes, 'expected']:.2f} / {means.loc[genes, 'observed']:.2f}" for genes in panels]
+        lines.append(f"| {job} | " + " | ".join(cells) + " |")
+    lines += ["", "## Agreement of expected and observed macro-F1", ""]
+    lines.append("| task | rank correlation | mean of expected - observed | mean absolute difference |")
+    lines.append("|---|---|---|---|")
     for name, own in [*both.groupby("job", sort=False), ("all", both)]:
-        off = own["value"] - own["value observed"]
-        rho = spearmanr(own["value"], own["value observed"]).statistic
+        off = own["expected"] - own["observed"]
+        rho = spearmanr(own["expected"], own["observed"]).statistic
         lines.append(f"| {name} | {rho:.3f} | {off.mean():.3f} | {off.abs().mean():.3f} |")
     return [*lines, ""]
 
 
-def _macro(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Return the means over types and over lineages."""
-    scored = rows[rows["figure"] != "unknown cells"]
+def _by_donor(rows: pd.DataFrame) -> list[str]:
+    """Return both calibrations by donor, and their means over donors for the seed that has both."""
+    names = rows["measure"].str.extract(r"^(?P<calibration>\w+): (?P<measure>.*)$")
+    split = rows.assign(measure=names["measure"], calibration=names["calibration"].str.replace("_", " "))
+    mean = split.groupby(["seed", "calibration", "measure"], sort=False)["value"].mean().reset_index()
+    held_out = split[split["calibration"] == "held out"]
+    lines = ["## Donors, calibrated on held-out cells", ""]
+    lines += _table(pd.concat([held_out, mean[mean["calibration"] == "held out"].assign(job="mean")]), "donor")
+    first = split[split["seed"] == 0].assign(job=split["calibration"])
+    lines += ["", "## Calibration by donors", "", "Mean and 95 % interval over the donors, one seed.", ""]
+    return [*lines, *_table(first, "calibration"), ""]
+
+
+def _mean_over_types(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield the means over types and over lineages."""
+    scored = rows[rows["measure"] != "unknown cells"]
     name, kind = scored["job"].str.split(": ", n=1).str[0], scored["job"].str.split(": ", n=1).str[1]
     lineage = kind.isin(list(LINEAGES))
     together = kind.isin([k for k, kinds in LINEAGES.items() if len(kinds) > 1])
     for label, chosen in (
-        ("baron, mean over types", name == "baron"),
-        ("kang, mean over types", (name == "kang") & ~together),
-        ("kang, mean over lineages", (name == "kang") & lineage),
+        ("Baron, types", name == "baron"),
+        ("Kang, types", (name == "kang") & ~together),
+        ("Kang, lineages", (name == "kang") & lineage),
     ):
-        mean = scored[chosen].groupby(["seed", "figure"], sort=False)["value"].mean().reset_index()
+        mean = scored[chosen].groupby(["seed", "measure"], sort=False)["value"].mean().reset_index()
         yield mean.assign(job=label, part="rejection")
 
 

@@ -155,7 +155,7 @@ def test_figures_of_an_answer(task):
 
 def test_the_best_peer_is_met_seed_by_seed():
     from scipy import stats
-    from tables import beside_best, interval
+    from tables import best_peer, comparison, interval
 
     ours, theirs, worse = [0.9, 0.8, 0.85], [0.85, 0.79, 0.83], [0.5, 0.5, 0.5]
     rows = pd.DataFrame(
@@ -165,7 +165,7 @@ def test_the_best_peer_is_met_seed_by_seed():
             for seed, value in enumerate(values)
         ]
     )
-    *_, line = beside_best(rows)
+    *_, line = best_peer(comparison(rows))
     gain = np.subtract(ours, theirs)
     assert "| peer |" in line
     assert interval(gain) in line
@@ -193,7 +193,7 @@ def test_failures_are_told_and_leave_no_figure():
 
 
 def test_peers_are_met_on_the_seeds_that_they_ran():
-    from tables import beside_best
+    from tables import best_peer, comparison
 
     # The second seed is harder for all; who ran the first alone is no better for that.
     values = {"scquery_ae": (0.9, 0.5), "often": (0.88, 0.48), "once": (0.85, None)}
@@ -205,7 +205,7 @@ def test_peers_are_met_on_the_seeds_that_they_ran():
             if value is not None
         ]
     )
-    *_, line = beside_best(rows)
+    *_, line = best_peer(comparison(rows))
     assert line.startswith("| t | often |")
 
 
@@ -228,8 +228,8 @@ def test_other_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
     import tasks
 
     made = {"reference": "one", "reference_labels": {"A": "a"}, "upper_case": ["reference"], "query": "two"}
-    monkeypatch.setattr(tasks, "OTHERS", {"more": tmp_path / "more.json"})
-    tasks.OTHERS["more"].write_text(
+    monkeypatch.setattr(tasks, "OTHERS", {"development": tmp_path / "more.json"})
+    tasks.OTHERS["development"].write_text(
         json.dumps({"_about": "", "turned": {**made, "query_labels": {"x": "a", "y": "b"}}})
     )
     sides = {"one": (["Ins", "Gcg", "Sst"], ["A", "b", "b"]), "two": (["GCG", "SST", "PPY"], ["x", "y", "z"])}
@@ -237,7 +237,7 @@ def test_other_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
         obs = pd.DataFrame({"cell_type": kinds}, index=[f"{name} {i}" for i in range(3)])
         counts = sparse.csr_matrix(np.eye(3, dtype=np.float32))
         ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(tmp_path / f"{name}.h5ad")
-    assert tasks.other_tasks("more") == ["turned"]
+    assert tasks.other_tasks("development") == ["turned"]
     task = tasks.load(tmp_path, "turned")
     assert task.reference.var_names.tolist() == task.query.var_names.tolist() == ["GCG", "SST"]
     # The cells that had only the gene that the other side lacks are gone.
@@ -267,7 +267,102 @@ def test_times_are_told_beside_ours():
     assert slow == "| slow | 20.0 | 20.0 | 20.0 | 5.00 | 70 |"
 
 
-def test_the_readme_quotes_the_table_as_it_is():
-    first, _, _ = (BENCHMARKS / "results" / "accuracy_summary.md").read_text(encoding="utf-8").partition("\n\n")
-    assert first.startswith("| method | pancreas_protocol |")
-    assert first in (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
+ROOT = BENCHMARKS.parent
+#: Pages whose measured numbers are all substitutions or quoted between markers.
+PAGES = ["README.md"]
+
+
+def test_readme_quotes_current_results():
+    from values import rewritten, substitutions
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "<!-- table: accuracy_summary.first -->" in text
+    assert rewritten(text, substitutions()) == text, "README.md is out of date: python benchmarks/values.py --write"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_quote_no_number_by_hand(page):
+    from prose import unquoted
+
+    assert list(unquoted((ROOT / page).read_text(encoding="utf-8"))) == []
+
+
+def test_names_in_pages_exist():
+    import re
+
+    from values import substitutions, value
+
+    found = substitutions()
+    quoted = {
+        name
+        for page in (ROOT / "docs").rglob("*.md")
+        if "results" not in page.parts and "_build" not in page.parts
+        for name in re.findall(r"\{\{ ([\w.]+) \}\}", page.read_text(encoding="utf-8"))
+    }
+    for name in quoted:
+        assert value(found, name)
+
+
+def test_values_are_named_by_file_heading_row_and_column(tmp_path):
+    from values import substitutions, value
+
+    table = "| task | method | macro-F1 | 5 labels |\n|---|---|---|---|\n| one_two | PCA + kNN | 0.950 ± 0.010 | 12 |"
+    (tmp_path / "made.md").write_text(f"{table}\n\n## All items\n\n| | seconds |\n|---|---|\n| **whole** | 3.0 |\n")
+    found = substitutions(tmp_path)
+    assert value(found, "made.one_two.pca_knn.macro_f1") == "0.950 ± 0.010"
+    assert value(found, "made.one_two.pca_knn.macro_f1_mean") == "0.950"
+    assert value(found, "made.one_two.pca_knn._5_labels") == "12"
+    assert value(found, "made.all_items.whole.seconds") == "3.0"
+    assert found["table"]["made"]["first"] == table
+    with pytest.raises(KeyError, match=r"No result is named 'made.one_three.*Received 'one_three'.*one_two"):
+        value(found, "made.one_three.macro_f1")
+    with pytest.raises(KeyError, match="names a group of results"):
+        value(found, "made.one_two")
+
+
+def test_two_cells_of_one_name_are_refused(tmp_path):
+    from values import substitutions
+
+    (tmp_path / "made.md").write_text("| | a |\n|---|---|\n| x | 1 |\n| x | 2 |\n")
+    with pytest.raises(ValueError, match=r"named made.x.a: '1' and '2'"):
+        substitutions(tmp_path)
+
+
+def test_a_stale_number_between_markers_is_replaced():
+    from values import rewritten
+
+    found = {"made": {"mean": "0.9"}, "table": {"made": {"first": "| a |\n|---|\n| 1 |"}}}
+    page = "A <!-- value: made.mean -->{}<!-- /value -->.\n<!-- table: made.first -->\n{}\n<!-- /table -->\n"
+    stale = page.format("0.8", "| a |\n|---|\n| 2 |")
+    assert rewritten(stale, found) == page.format("0.9", "| a |\n|---|\n| 1 |")
+
+
+@pytest.mark.parametrize(
+    ("prose", "numbers"),
+    [
+        ("The mean is .838.", [".838"]),
+        ("It gains -0.05 ± .03.", ["-0.05", ".03"]),
+        ("8 to 68 % of the cells", ["68 %"]),
+        ("It is 21 times as fast: 19 s, 37,000 cells/s, 500 MiB.", ["21 times", "19 s", "37,000 cells/s", "500 MiB"]),
+        ("| a | 0.5 |", ["0.5"]),
+        ("The mean is {{ accuracy_summary.scquery_ae.mean }}, <!-- value: a.b -->0.8<!-- /value -->.", []),
+        ("<!-- table: a.b -->\n| 0.5 |\n<!-- /table -->", []),
+        ("A setting of `alpha=0.05`, $\\alpha = .05$ or\n$$\n.05\n$$", []),
+        ("```python\nx = 0.5\n```\nA 95 % interval on Python 3.11, 3.12 or 3.13 with scvi-tools 1.4.", []),
+        (
+            "See [Zheng](https://doi.org/10.1038/s41467-018-07165-2) and arXiv:1703.07737; 12,261 cells, 15 neighbors.",
+            [],
+        ),
+        ("```\n0.1\n```\nbetween 0.2\n```\n0.3\n```", ["0.2"]),
+    ],
+)
+def test_numbers_written_by_hand_are_found(prose, numbers):
+    from prose import unquoted
+
+    assert [number for _, number in unquoted(prose)] == numbers
+
+
+def test_a_number_written_by_hand_is_found_on_its_line():
+    from prose import unquoted
+
+    assert list(unquoted("# Page\n\n```\n0.1\n```\n\nStale: .49\n")) == [(7, ".49")]
