@@ -38,6 +38,7 @@ COMMANDS = {
     "demo": [["-m", "scquery_ae", "demo"]],
     "test": [["-m", "pytest"]],
     "check": [
+        ["lint/words.py"],
         ["-m", "ruff", "check", "."],
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "mypy"],
