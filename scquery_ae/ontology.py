@@ -1,4 +1,4 @@
-"""The Cell Ontology: terms, their ancestors, and how far apart types are."""
+"""The Cell Ontology: terms, their ancestors, and distances between them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ class CellOntology:
     Attributes
     ----------
     graph
-        networkx directed graph from each term to its parents, nodes by id with the attribute ``name``.
+        Directed networkx graph with an edge from each term to each of its parents. The nodes are term ids and have the
+        attribute ``name``.
     """
 
     graph: Any
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> CellOntology:
-        """Read an OBO file, such as ``cl-basic.obo`` of the Cell Ontology; obsolete terms are left out.
+        """Read an OBO file, such as ``cl-basic.obo`` of the Cell Ontology. Obsolete terms are omitted.
 
         Raises
         ------
         MissingKeyError
-            If there is no such file.
+            If the file does not exist.
         ArgumentError
-            If it holds no terms.
+            If it is not an OBO file, or contains no terms.
         """
         import networkx as nx
         import obonet
@@ -50,25 +51,25 @@ class CellOntology:
         try:
             full = obonet.read_obo(file)
         except (ValueError, KeyError) as error:
-            msg = f"{file} is no OBO file: {error!r}. Expected one such as cl-basic.obo of the Cell Ontology."
+            msg = f"{file} is not an OBO file: {error!r}. Expected one such as cl-basic.obo of the Cell Ontology."
             raise ArgumentError(msg) from error
         graph = nx.DiGraph()
         graph.add_nodes_from((term, {"name": data.get("name", term)}) for term, data in full.nodes(data=True))
         graph.add_edges_from((child, parent) for child, parent, kind in full.edges(keys=True) if kind == "is_a")
         if not len(graph):
-            msg = f"{file} holds no terms. Expected an OBO file, such as cl-basic.obo of the Cell Ontology."
+            msg = f"{file} contains no terms. Expected an OBO file, such as cl-basic.obo of the Cell Ontology."
             raise ArgumentError(msg)
         return cls(graph)
 
     def find(self, term: str) -> str:
-        """Return the id of a term given by id (``"CL:0000084"``) or by name (``"T cell"``, in any case)."""
+        """Return the id of a term, given its id (``"CL:0000084"``) or its name (``"T cell"``, case-insensitive)."""
         if isinstance(term, str) and term in self.graph:
             return term
         found = self._ids_by_name.get(str(term).lower())
         if found is None:
             msg = (
                 f"The ontology has no term {term!r}. Expected an id such as 'CL:0000084' or an exact name such as "
-                "'T cell'; obsolete terms are left out."
+                "'T cell'. Obsolete terms are omitted."
             )
             raise MissingKeyError(msg)
         return found
@@ -78,49 +79,52 @@ class CellOntology:
         return str(self.graph.nodes[self.find(term)]["name"])
 
     def ancestors(self, term: str) -> set[str]:
-        """Return the ids of a term and of all that it is."""
+        """Return the ids of a term and of all its ancestors."""
         import networkx as nx
 
         start = self.find(term)
         return {start, *nx.descendants(self.graph, start)}
 
     def closest_common_ancestor(self, terms: Sequence[str]) -> str | None:
-        """Return the id of the most specific term that all of some terms are; None if they share none.
+        """Return the id of the most specific common ancestor of `terms`, or None if they have none.
 
-        Most specific is the one with the fewest terms below it; of equals, the first by id.
+        The most specific ancestor is the one with the fewest descendants; of equals, the first by id. A term counts as an
+        ancestor of itself.
         """
         import networkx as nx
 
         if isinstance(terms, str) or not isinstance(terms, Iterable) or getattr(terms, "ndim", 1) == 0:
-            msg = f"`terms` must be a sequence of terms. Received {terms!r}."
+            msg = f"`terms` must be a sequence of term ids or names. Received {terms!r}."
             raise ArgumentError(msg)
         terms = list(terms)
         if not terms:
-            msg = "`terms` is empty. Expected at least one term, by id or exact name."
+            msg = "`terms` is empty. Expected at least one term id or name."
             raise ArgumentError(msg)
-        shared = set.intersection(*(self.ancestors(term) for term in terms))
-        sizes = {term: len(nx.ancestors(self.graph, term)) for term in shared}
+        common = set.intersection(*(self.ancestors(term) for term in terms))
+        # networkx calls the descendants ancestors, because the edges lead to the parents.
+        sizes = {term: len(nx.ancestors(self.graph, term)) for term in common}
         return min(sizes, key=lambda term: (sizes[term], term)) if sizes else None
 
     def similarity(self, one: str, other: str) -> float:
-        """Return how close two terms are, 1 for the same and 0 for terms that share no ancestor, by Lin's measure.
+        """Return Lin's similarity of two terms: 1 for equal terms, 0 for terms without a common ancestor.
 
-        Twice the information of the closest common ancestor over the information of both, where a term informs by how
-        few terms are below it.
+        The similarity is twice the information content of the closest common ancestor, divided by the sum of the
+        information contents of the two terms. The information content of a term grows as the number of its descendants
+        falls.
 
         References
         ----------
         Lin, International Conference on Machine Learning (1998).
-        Seco et al., European Conference on Artificial Intelligence (2004), on information without a corpus.
+        Seco et al., European Conference on Artificial Intelligence (2004): information content without a corpus.
         """
         first, second = self.find(one), self.find(other)
         if first == second:
             return 1.0
-        shared = self.closest_common_ancestor([first, second])
+        common = self.closest_common_ancestor([first, second])
         total = self._information(first) + self._information(second)
-        if shared is None or total == 0:
+        if common is None or total == 0:
             return 0.0
-        return float(2 * self._information(shared) / total)
+        return float(2 * self._information(common) / total)
 
     def _information(self, term: str) -> float:
         import networkx as nx
@@ -128,42 +132,43 @@ class CellOntology:
         return float(1 - np.log1p(len(nx.ancestors(self.graph, term))) / np.log(len(self.graph)))
 
     def distance(self, one: str, other: str) -> int:
-        """Return the fewest "is a" steps from two terms up to an ancestor that they share, added up.
+        """Return the smallest number of "is a" steps from two terms to a common ancestor, summed over both.
 
         Raises
         ------
         ArgumentError
-            If they share none.
+            If the terms have no common ancestor.
         """
         import networkx as nx
 
         up = [nx.single_source_shortest_path_length(self.graph, self.find(term)) for term in (one, other)]
-        shared = up[0].keys() & up[1].keys()
-        if not shared:
-            msg = f"{one!r} and {other!r} share no ancestor in the ontology. Give terms of one branch."
+        common = up[0].keys() & up[1].keys()
+        if not common:
+            msg = f"{one!r} and {other!r} have no common ancestor in the ontology. Use terms of one branch."
             raise ArgumentError(msg)
-        return int(min(up[0][term] + up[1][term] for term in shared))
+        return int(min(up[0][term] + up[1][term] for term in common))
 
     def margins(self, terms: Mapping[str, str], *, margin: float = 0.5) -> pd.DataFrame:
-        """Return a margin for each pair of types, in proportion to their distance in the ontology.
+        """Return a margin for each pair of types, proportional to their distance in the ontology.
 
-        Siblings may then lie closer to each other than strangers; for `margin` of :func:`scquery_ae.tl.finetune`.
+        Pass the result as `margin` of :func:`scquery_ae.tl.finetune`: similar types may then lie closer together than
+        dissimilar types.
 
         Parameters
         ----------
         terms
-            For each type, as the labels call it, a term (id or exact name).
+            Term (id or exact name) of each type, by the name of the type among the labels.
         margin
-            Of the pair that is farthest apart, at least 0.
+            Margin of the two types with the largest distance, at least 0.
 
         Returns
         -------
-        Types by types.
+        Data frame, types by types.
 
         Raises
         ------
         ArgumentError
-            If fewer than two types are given, or all have the same term.
+            If there are fewer than two types, or all have the same term.
         MissingKeyError
             If a term is not in the ontology.
         """
@@ -172,11 +177,11 @@ class CellOntology:
         check_number("margin", margin, 0, np.inf, closed="left")
         types = list(check_mapping("terms", terms, "types to terms of the ontology"))
         if len(types) < 2:
-            msg = f"Margins need at least two types. Received {shown(types) or 'none'}."
+            msg = f"`terms` must have at least two types. Received {shown(types) or 'none'}."
             raise ArgumentError(msg)
         distances = np.array([[self.distance(terms[a], terms[b]) for b in types] for a in types], dtype=float)
         if not distances.any():
-            msg = "All types have the same term, which leaves no distance between them. Give each its own."
+            msg = "All types in `terms` have the same term, so the distance between them is 0. Map at least one to another term."
             raise ArgumentError(msg)
         return pd.DataFrame(margin * distances / distances.max(), index=types, columns=types)
 

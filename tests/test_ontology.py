@@ -1,4 +1,4 @@
-"""Terms of an ontology: names, ancestors and distances by hand on a dozen terms, and on the Cell Ontology."""
+"""Names, ancestors and distances: hand-worked cases on a dozen terms, and the Cell Ontology."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from scquery_ae.ontology import CellOntology
 #:  T cell    B cell |   /
 #:     |             dendritic (of two kinds)
 #:  CD4 T cell
-#: Monocytes are myeloid too, and progenitors cells. That T cells develop from progenitors does not make them any.
+#: Monocytes are myeloid cells, and progenitors are cells. T cells develop from progenitors, which is no "is a" relation.
 OBO = """format-version: 1.2
 ontology: small
 
@@ -98,26 +98,26 @@ def ontology(tmp_path_factory):
     return CellOntology.read(path)
 
 
-# Reading.
+# Reading
 
 
 def test_terms_and_relations(ontology):
     assert set(ontology.graph) == {f"T:{i}" for i in (*range(8), 9, 10)} | {"X:0", "X:1"}
     assert ontology.graph.nodes["T:3"]["name"] == "T cell"
-    # From the term to what it is; that a T cell develops from a progenitor does not make it one.
+    # Edges lead from a term to its parents. "develops from" makes no edge.
     assert set(ontology.graph.edges("T:3")) == {("T:3", "T:1")}
     assert set(ontology.graph.edges("T:7")) == {("T:7", "T:2"), ("T:7", "T:10")}
     assert ontology.graph.number_of_edges() == 11
 
 
 @pytest.mark.parametrize("term", ["T:3", "T cell", "t cell", "T CELL"])
-def test_a_term_is_found_by_id_and_by_name_in_any_case(ontology, term):
+def test_a_term_is_found_by_id_and_by_name(ontology, term):
     assert ontology.find(term) == "T:3"
     assert ontology.name(term) == "T cell"
 
 
 @pytest.mark.parametrize("term", ["T:99", "T cel", "old T cell", "T:8", "T lymphocyte", "", None, 3])
-def test_what_is_not_there_is_refused(ontology, term):
+def test_unknown_terms_are_refused(ontology, term):
     expected = rf"The ontology has no term {term!r}\. Expected an id such as 'CL:0000084' or an exact name"
     for ask in (ontology.find, ontology.name, ontology.ancestors, lambda t: ontology.distance("T cell", t)):
         with pytest.raises(MissingKeyError, match=expected):
@@ -134,7 +134,7 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_file_without_terms_is_refused(tmp_path, text):
     path = tmp_path / "empty.obo"
     path.write_text(text)
-    with pytest.raises(ArgumentError, match=r"empty\.obo holds no terms\. Expected an OBO file"):
+    with pytest.raises(ArgumentError, match=r"empty\.obo contains no terms\. Expected an OBO file"):
         CellOntology.read(str(path))
 
 
@@ -142,14 +142,14 @@ def test_a_file_without_terms_is_refused(tmp_path, text):
 def test_another_kind_of_file_is_refused(tmp_path, content):
     path = tmp_path / "other.obo"
     path.write_bytes(content)
-    with pytest.raises(ArgumentError, match=r"(?s)other\.obo is no OBO file: .*Expected one such as cl-basic\.obo"):
+    with pytest.raises(ArgumentError, match=r"(?s)other\.obo is not an OBO file: .*Expected one such as cl-basic\.obo"):
         CellOntology.read(path)
 
 
-# Kinship.
+# Ancestors, distances and similarities
 
 
-def test_ancestors_hold_the_term_itself(ontology):
+def test_ancestors_include_the_term_itself(ontology):
     assert ontology.ancestors("CD4 T cell") == {"T:5", "T:3", "T:1", "T:0"}
     assert ontology.ancestors("T:7") == {"T:7", "T:2", "T:10", "T:0"}
     assert ontology.ancestors("cell") == {"T:0"}
@@ -165,10 +165,10 @@ def test_ancestors_hold_the_term_itself(ontology):
         ("CD4 T cell", "cell", 3),
         ("T cell", "monocyte", 4),
         ("CD4 T cell", "monocyte", 5),
-        # Two ways up: by the myeloid cell it is near the monocyte, by the secretory cell near the secretory cell.
+        # Two parents: the myeloid cell leads to the monocyte, the secretory cell is the term itself.
         ("dendritic cell", "monocyte", 2),
         ("dendritic cell", "secretory cell", 1),
-        # Not the one step of "develops from".
+        # "develops from" would make it one step.
         ("T cell", "progenitor", 3),
     ],
 )
@@ -177,7 +177,7 @@ def test_distance_by_hand(ontology, one, other, steps):
     assert type(ontology.distance(one, other)) is int
 
 
-def test_the_nearest_shared_ancestor_need_not_be_the_one_with_fewest_steps_from_one_side(tmp_path):
+def test_the_distance_is_minimal_over_all_common_ancestors(tmp_path):
     # From a to b: 1 + 3 by the first ancestor, 2 + 1 by the second.
     path = tmp_path / "two.obo"
     path.write_text(
@@ -198,9 +198,9 @@ def test_the_nearest_shared_ancestor_need_not_be_the_one_with_fewest_steps_from_
     assert CellOntology.read(path).distance("a", "b") == 3
 
 
-def test_terms_without_a_shared_ancestor_are_refused(ontology):
+def test_terms_without_a_common_ancestor_are_refused(ontology):
     with pytest.raises(
-        ArgumentError, match=r"'T cell' and 'epithelium' share no ancestor in the ontology\. Give terms of one branch"
+        ArgumentError, match=r"'T cell' and 'epithelium' have no common ancestor in the ontology\. Use terms of one"
     ):
         ontology.distance("T cell", "epithelium")
 
@@ -223,8 +223,8 @@ def test_closest_common_ancestor_by_hand(ontology, terms, expected):
     assert ontology.closest_common_ancestor(terms[::-1]) == expected
 
 
-def test_of_two_ancestors_the_one_with_fewer_terms_below_is_closest(tmp_path):
-    # a and b are both p and q; below p is one term more. Of r and q, which are equals, the first by id.
+def test_the_closest_common_ancestor_has_the_fewest_descendants(tmp_path):
+    # Both p and q are parents of a and b. At first p has one more child; then they are equal, and p is first by id.
     path = tmp_path / "two.obo"
     parents = {"p": (), "q": (), "a": ("p", "q"), "b": ("p", "q"), "c": ("p",)}
     text = "\n".join(
@@ -238,7 +238,7 @@ def test_of_two_ancestors_the_one_with_fewer_terms_below_is_closest(tmp_path):
 
 
 def test_similarity_by_hand(ontology):
-    # Twelve terms: T:0 to T:7, T:9, T:10, X:0, X:1. A term with n below it informs 1 - log(n + 1) / log(12).
+    # Twelve terms: T:0 to T:7, T:9, T:10, X:0, X:1. With n descendants, the information content is 1 - log(n + 1) / log(12).
     def information(n_below):
         return 1 - np.log(n_below + 1) / np.log(12)
 
@@ -263,7 +263,7 @@ def test_similarity_by_hand(ontology):
         ontology.similarity("T cell", "T-cell")
 
 
-# Margins.
+# Margins
 
 TERMS = {"CD4": "CD4 T cell", "B": "T:4", "Mono": "monocyte", "DC": "Dendritic Cell"}
 #: Steps between the four, in their order.
@@ -282,7 +282,7 @@ def test_margins_by_hand(ontology):
     np.testing.assert_allclose(ontology.margins(TERMS), 0.5 * STEPS / 5, rtol=1e-12)
 
 
-def test_two_types_may_have_one_term(ontology):
+def test_two_types_can_have_the_same_term(ontology):
     margins = ontology.margins({"B1": "B cell", "B2": "B cell", "T": "T cell"}, margin=1)
     np.testing.assert_array_equal(margins, [[0, 0, 1], [0, 0, 1], [1, 1, 0]])
 
@@ -294,11 +294,16 @@ def test_a_margin_of_zero(ontology):
 @pytest.mark.parametrize(
     ("terms", "margin", "error", "match"),
     [
-        ({}, 0.5, ArgumentError, r"Margins need at least two types\. Received none"),
-        ({"B": "B cell"}, 0.5, ArgumentError, r"Margins need at least two types\. Received 'B'\."),
-        ({"B": "B cell", "b": "T:4"}, 0.5, ArgumentError, "All types have the same term.*Give each its own"),
+        ({}, 0.5, ArgumentError, r"`terms` must have at least two types\. Received none"),
+        ({"B": "B cell"}, 0.5, ArgumentError, r"`terms` must have at least two types\. Received 'B'\."),
+        (
+            {"B": "B cell", "b": "T:4"},
+            0.5,
+            ArgumentError,
+            "All types in `terms` have the same term.*Map at least one to another",
+        ),
         ({"B": "B cell", "T": "T-cell"}, 0.5, MissingKeyError, "The ontology has no term 'T-cell'"),
-        ({"B": "B cell", "E": "epithelium"}, 0.5, ArgumentError, "'B cell' and 'epithelium' share no ancestor"),
+        ({"B": "B cell", "E": "epithelium"}, 0.5, ArgumentError, "'B cell' and 'epithelium' have no common ancestor"),
         (TERMS, -0.1, ArgumentError, r"`margin` must be a number in \[0, inf\)\. Received -0\.1"),
         (TERMS, np.inf, ArgumentError, r"`margin` must be a number in \[0, inf\)\. Received inf"),
         (TERMS, "wide", ArgumentError, r"`margin` must be a number in \[0, inf\)\. Received 'wide'"),
@@ -309,7 +314,7 @@ def test_wrong_margins_are_refused(ontology, terms, margin, error, match):
         ontology.margins(terms, margin=margin)
 
 
-# The Cell Ontology itself.
+# The Cell Ontology
 
 
 @pytest.mark.realdata

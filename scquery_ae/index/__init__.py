@@ -1,4 +1,7 @@
-"""Neighbor search in embeddings; knows neither AnnData nor Keras."""
+"""Nearest-neighbor search among unit-length vectors. This room knows neither AnnData nor Keras.
+
+Every index follows the protocol `NeighborIndex` and returns `Neighbors`.
+"""
 
 from scquery_ae.index.approximate import ApproximateIndex
 from scquery_ae.index.base import NeighborIndex, Neighbors

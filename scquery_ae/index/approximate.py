@@ -1,4 +1,4 @@
-"""Approximate search through faiss: graphs, inverted lists, and compressed vectors."""
+"""Approximate search with faiss: graphs, inverted lists and compressed vectors."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ from scquery_ae._checks import check_choice, check_neighbors
 from scquery_ae._errors import ArgumentError
 from scquery_ae.index.base import Neighbors, check_among, check_queries, check_vectors
 
-#: What the kinds are in faiss; ``{lists}`` grows with the root of the number of vectors.
+#: faiss' description of each kind. ``{lists}`` grows with the square root of the number of vectors.
 FACTORIES = {
     "hnsw": "HNSW32,Flat",
     "ivf": "IVF{lists},Flat",
     "int8": "IVF{lists},SQ8",
-    "pq": "IVF{lists},PQ{parts}x8",
+    "pq": "IVF{lists},PQ{subvectors}x8",
 }
-#: Classes of faiss that they are made of, and vectors that they need: lists and codes are trained.
+#: faiss' class of each kind.
 CLASSES = {
     "hnsw": "IndexHNSWFlat",
     "ivf": "IndexIVFFlat",
     "int8": "IndexIVFScalarQuantizer",
     "pq": "IndexIVFPQ",
 }
-LEAST = {"hnsw": 1, "ivf": 40, "int8": 40, "pq": 9984}
-#: Above this many vectors the means of the lists are sought in fewer rounds among fewer vectors: by faiss' own settings
-#: the time grows with their 1.5th power, to hours for tens of millions.
-MANY = 2_000_000
-#: Breadth of the search: candidates of a graph, share of the lists.
+#: Smallest number of vectors on which lists and quantizers can be trained.
+MIN_VECTORS = {"hnsw": 1, "ivf": 40, "int8": 40, "pq": 9984}
+#: Above this number of vectors, the centroids of the lists are trained on a sample and in fewer iterations. With faiss'
+#: defaults the training time grows with the 1.5th power of the number, to hours for tens of millions.
+SAMPLE_ABOVE = 2_000_000
+#: Smallest number of candidates in a search of a graph, and of lists that are searched.
 EF_SEARCH = 128
-PROBED = 16
+N_PROBES = 16
 
 
 @dataclass(frozen=True)
 class ApproximateIndex:
-    """An index of faiss over unit-length vectors, by inner product.
+    """A faiss index over unit-length vectors, by inner product.
 
     Attributes
     ----------
     kind
-        ``"hnsw"`` (a graph; fastest, most memory), ``"ivf"`` (inverted lists), ``"int8"`` (lists, a byte a number)
-        or ``"pq"`` (product quantisation; smallest).
+        ``"hnsw"`` (graph: fastest, most memory), ``"ivf"`` (inverted lists), ``"int8"`` (inverted lists, one byte per
+        number) or ``"pq"`` (product quantization: smallest).
     index
-        The index of faiss.
+        The faiss index.
     """
 
     kind: str
@@ -54,28 +55,29 @@ class ApproximateIndex:
 
     @classmethod
     def build(cls, vectors: np.ndarray, kind: str) -> ApproximateIndex:
-        """Build an index of some kind over unit-length rows, float32 ``(n_items, n_latent)``.
+        """Build an index over unit-length rows, float32 ``(n_items, n_latent)``.
 
         Raises
         ------
         ArgumentError
-            If there are too few vectors to train the lists or codes of `kind`.
+            If there are too few vectors to train an index of this kind.
         """
         import faiss
 
         check_choice("index", kind, tuple(FACTORIES))
         vectors = check_vectors(vectors)
         n, width = vectors.shape
-        if n < LEAST[kind]:
-            msg = f'`index={kind!r}` needs at least {LEAST[kind]} vectors. Received {n}; use `index="exact"`.'
+        if n < MIN_VECTORS[kind]:
+            msg = f'`index={kind!r}` needs at least {MIN_VECTORS[kind]} vectors. Received {n}; use `index="exact"`.'
             raise ArgumentError(msg)
-        # faiss wants 39 vectors a list to train on.
+        # faiss warns if it has fewer than 39 training vectors per list.
         lists = max(min(round(4 * math.sqrt(n)), n // 39), 1)
-        parts = next(m for m in (32, 16, 8, 4, 2, 1) if width % m == 0 and m <= max(width // 2, 1))
-        made = faiss.index_factory(width, FACTORIES[kind].format(lists=lists, parts=parts), faiss.METRIC_INNER_PRODUCT)
+        subvectors = next(m for m in (32, 16, 8, 4, 2, 1) if width % m == 0 and m <= max(width // 2, 1))
+        description = FACTORIES[kind].format(lists=lists, subvectors=subvectors)
+        made = faiss.index_factory(width, description, faiss.METRIC_INNER_PRODUCT)
         if not made.is_trained:
             made.cp.seed = 0
-            if n > MANY:
+            if n > SAMPLE_ABOVE:
                 made.cp.niter, made.cp.max_points_per_centroid = 10, 64
             made.train(vectors)
         made.add(vectors)
@@ -83,85 +85,96 @@ class ApproximateIndex:
 
     @classmethod
     def read(cls, path: Path, kind: str, shape: tuple[int, int]) -> ApproximateIndex:
-        """Open an index that :meth:`write` wrote of vectors of some shape; where faiss can, it stays on disk."""
+        """Open an index that :meth:`write` wrote.
+
+        Inverted lists stay on disk and are memory-mapped. A graph is read into memory.
+
+        Parameters
+        ----------
+        path
+            File of the index.
+        kind
+            Expected kind.
+        shape
+            Expected ``(n_items, n_latent)``.
+
+        Raises
+        ------
+        ArgumentError
+            If the file is not a faiss index of this kind and shape.
+        """
         import faiss
 
         check_choice("index", kind, tuple(FACTORIES))
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if kind != "hnsw" else 0)
         except RuntimeError as error:
-            msg = f"{path.name} is no index of faiss: {error}."
+            msg = f"{path.name} is not a faiss index: {error}."
             raise ArgumentError(msg) from error
         if type(index).__name__ != CLASSES[kind] or index.metric_type != faiss.METRIC_INNER_PRODUCT:
             msg = f"{path.name} is a {type(index).__name__}, not the {CLASSES[kind]} of {kind!r} by inner product."
             raise ArgumentError(msg)
         if (index.ntotal, index.d) != shape:
-            msg = f"{path.name} indexes vectors of shape {(index.ntotal, index.d)} where {shape} is expected."
+            msg = f"{path.name} indexes vectors of shape {(index.ntotal, index.d)}, but {shape} is expected."
             raise ArgumentError(msg)
         return cls(kind, index)
 
     def write(self, path: Path) -> None:
-        """Write the index as faiss does."""
+        """Write the index in faiss' own format."""
         import faiss
 
-        faiss.write_index(_whole(self.index), str(path))
+        faiss.write_index(_in_memory(self.index), str(path))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"kind": self.kind, "index": _whole(self.index)}
+        return {"kind": self.kind, "index": _in_memory(self.index)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
     @property
     def n_items(self) -> int:
-        """How many vectors can be found."""
+        """Number of indexed vectors."""
         return int(self.index.ntotal)
 
     def search(self, queries: np.ndarray, n_neighbors: int, *, among: np.ndarray | None = None) -> Neighbors:
-        """Return the nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries.
-
-        Parameters
-        ----------
-        queries
-            Unit-length rows.
-        n_neighbors
-            Hits per query.
-        among
-            Rows that may be found, int; None for all.
-        """
+        """Return the nearest vectors of each query. See :meth:`NeighborIndex.search` for the parameters."""
         import faiss
 
         among = check_among(among, self.n_items)
         check_neighbors(n_neighbors, self.n_items if among is None else len(among))
         queries = check_queries(queries, self.index.d)
         selector = None if among is None else faiss.IDSelectorBatch(among)
-        # A search that is cut to few vectors has to look farther for them.
-        share = 1.0 if among is None else len(among) / self.n_items
-        if self.kind == "hnsw":
-            breadth = max(EF_SEARCH, 2 * n_neighbors)
-            parameters = faiss.SearchParametersHNSW(
-                efSearch=min(math.ceil(breadth / share), self.n_items), sel=selector
-            )
-        else:
-            probed = max(PROBED, self.index.nlist // 16)
-            parameters = faiss.SearchParametersIVF(
-                nprobe=min(math.ceil(probed / share), self.index.nlist), sel=selector
-            )
-        similarity, indices = self.index.search(queries, n_neighbors, params=parameters)
+        fraction = 1.0 if among is None else len(among) / self.n_items
+        similarity, indices = self.index.search(
+            queries, n_neighbors, params=self._parameters(n_neighbors, fraction, selector)
+        )
         short = (indices < 0).any(axis=1)
         if short.any():
-            # Lists or graph ran out before enough was found: look everywhere.
-            wide = (
-                faiss.SearchParametersHNSW(efSearch=self.n_items, sel=selector)
-                if self.kind == "hnsw"
-                else faiss.SearchParametersIVF(nprobe=self.index.nlist, sel=selector)
-            )
-            similarity[short], indices[short] = self.index.search(queries[short], n_neighbors, params=wide)
+            # The lists or the graph ended before enough neighbors were found: search everything.
+            exhaustive = self._parameters(n_neighbors, 0.0, selector)
+            similarity[short], indices[short] = self.index.search(queries[short], n_neighbors, params=exhaustive)
         return Neighbors.from_similarity(similarity, indices)
 
+    def _parameters(self, n_neighbors: int, fraction: float, selector: Any) -> Any:
+        """Return faiss' search parameters. The smaller the fraction of searched vectors, the wider the search."""
+        import faiss
 
-def _whole(index: Any) -> Any:
-    """Return an index, its lists brought to memory: of lists that faiss reads from a file, it writes only the path."""
+        def widened(breadth: int, limit: int) -> int:
+            return min(math.ceil(breadth / fraction), limit) if fraction else limit
+
+        if self.kind == "hnsw":
+            return faiss.SearchParametersHNSW(
+                efSearch=widened(max(EF_SEARCH, 2 * n_neighbors), self.n_items), sel=selector
+            )
+        n_lists = self.index.nlist
+        return faiss.SearchParametersIVF(nprobe=widened(max(N_PROBES, n_lists // 16), n_lists), sel=selector)
+
+
+def _in_memory(index: Any) -> Any:
+    """Load the inverted lists of an index into memory.
+
+    faiss writes and pickles memory-mapped lists as the path of their file, without their content.
+    """
     import faiss
 
     old: Any = getattr(index, "invlists", None)

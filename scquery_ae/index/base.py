@@ -1,4 +1,4 @@
-"""What every neighbor search takes and returns."""
+"""The protocol of every index, the result of every search, and the checks that they have in common."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scquery_ae._errors import ArgumentError
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The nearest items of each query, checked on creation.
+    """Nearest neighbors of each query. Shapes and types are checked on creation.
 
     Attributes
     ----------
     indices
-        Rows of the indexed items, int64 ``(n_queries, n_neighbors)``, nearest first.
+        Rows of the indexed vectors, int64 ``(n_queries, n_neighbors)``, nearest first.
     distances
         Cosine distances, float32 of the same shape, 0 to 2, ascending in each row.
     """
@@ -41,8 +41,8 @@ class Neighbors:
 
     @classmethod
     def from_similarity(cls, similarity: np.ndarray, indices: np.ndarray) -> Neighbors:
-        """Return the neighbors of a search by inner product of unit vectors."""
-        # Rounding leaves products of unit vectors a little outside [-1, 1].
+        """Convert inner products of unit vectors to cosine distances."""
+        # Rounding can move an inner product of unit vectors slightly outside [-1, 1].
         return cls(np.asarray(indices, dtype=np.int64), np.clip(1 - similarity, 0, 2).astype(np.float32))
 
 
@@ -51,19 +51,26 @@ class NeighborIndex(Protocol):
 
     @property
     def n_items(self) -> int:
-        """How many vectors can be found."""
+        """Number of indexed vectors."""
         ...
 
     def search(self, queries: np.ndarray, n_neighbors: int, *, among: np.ndarray | None = None) -> Neighbors:
-        """Return the `n_neighbors` nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries.
+        """Return the `n_neighbors` nearest vectors of each query.
 
-        `among` names the rows that may be found; None for all.
+        Parameters
+        ----------
+        queries
+            Unit-length rows, ``(n_queries, n_latent)``.
+        n_neighbors
+            Neighbors per query, at most the number of vectors that are searched.
+        among
+            Rows to search, int; None for all.
         """
         ...
 
 
 def check_vectors(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors to be indexed, float32 and C-contiguous."""
+    """Return vectors to index as a C-contiguous float32 array."""
     vectors = np.ascontiguousarray(check_array("vectors", vectors, finite=True), dtype=np.float32)
     if vectors.ndim != 2 or 0 in vectors.shape:
         msg = f"Vectors to search must have shape (n_items, n_latent). Received {vectors.shape}."
@@ -72,7 +79,7 @@ def check_vectors(vectors: np.ndarray) -> np.ndarray:
 
 
 def check_among(among: Any, n_items: int) -> np.ndarray | None:
-    """Return the rows that may be found as integers, or None for all."""
+    """Return the rows to search as int64, or None for all."""
     if among is None:
         return None
     rows = check_array("among", among, (None,), whole=True).astype(np.int64)
@@ -83,11 +90,11 @@ def check_among(among: Any, n_items: int) -> np.ndarray | None:
 
 
 def check_queries(queries: np.ndarray, width: int) -> np.ndarray:
-    """Return queries as float32 rows of the width of the index."""
+    """Return queries as float32 rows of the same width as the indexed vectors."""
     queries = np.ascontiguousarray(check_array("queries", queries, finite=True), dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != width:
         msg = (
-            f"Queries must have shape (n_queries, {width}), as the embedding has. "
+            f"Queries must have shape (n_queries, {width}), the width of the indexed embedding. "
             f"Received {queries.shape}; embed them with the reference's own encoder."
         )
         raise ArgumentError(msg)

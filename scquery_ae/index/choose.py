@@ -1,23 +1,23 @@
-"""Which search for how many vectors."""
+"""Choice of an index by the number of vectors."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from scquery_ae._checks import check_choice
-from scquery_ae.index.approximate import FACTORIES, LEAST, ApproximateIndex
+from scquery_ae.index.approximate import FACTORIES, MIN_VECTORS, ApproximateIndex
 from scquery_ae.index.base import NeighborIndex, check_vectors
 from scquery_ae.index.exact import ExactIndex
 
 INDEXES = ("auto", "exact", *FACTORIES)
 
-#: Vectors up to which exact search is fast enough to be the default, and up to which a graph is small enough.
+#: Number of vectors up to which exact search is the default, and up to which a graph is small enough.
 EXACT_UP_TO = 100_000
 GRAPH_UP_TO = 2_000_000
 
 
 def choose_index(n_items: int, kind: str = "auto") -> str:
-    """Return the kind of index for a number of vectors, or `kind` itself unless it is ``"auto"``."""
+    """Return the default kind of index for `n_items` vectors, or `kind` itself unless it is ``"auto"``."""
     check_choice("index", kind, INDEXES)
     if kind != "auto":
         return kind
@@ -27,26 +27,26 @@ def choose_index(n_items: int, kind: str = "auto") -> str:
 
 
 def usable_index(n_items: int, kind: str = "auto") -> str:
-    """Return the kind of :func:`choose_index`, or ``"exact"`` where there are too few vectors for it."""
+    """Return the kind that :func:`choose_index` returns, or ``"exact"`` if `n_items` is too small to train it."""
     chosen = choose_index(n_items, kind)
-    return chosen if n_items >= LEAST.get(chosen, 1) else "exact"
+    return chosen if n_items >= MIN_VECTORS.get(chosen, 1) else "exact"
 
 
 def build_index(vectors: np.ndarray, kind: str = "auto") -> NeighborIndex:
-    """Build the search over unit-length rows, float32 ``(n_items, n_latent)``.
+    """Build an index over unit-length vectors.
 
     Parameters
     ----------
     vectors
-        Unit-length rows.
+        Unit-length rows, float32 ``(n_items, n_latent)``.
     kind
-        ``"exact"``, ``"hnsw"``, ``"ivf"``, ``"int8"``, ``"pq"``, or ``"auto"``: exact up to 100,000 vectors, a graph up
-        to two million, compressed lists above.
+        ``"exact"``, ``"hnsw"``, ``"ivf"``, ``"int8"``, ``"pq"`` or ``"auto"``. ``"auto"`` is exact search up to 100,000
+        vectors, ``"hnsw"`` up to two million, and ``"int8"`` above.
 
     Raises
     ------
     ArgumentError
-        If there is no such kind, or there are too few vectors for it.
+        If `kind` is unknown, or there are too few vectors for it.
     """
     vectors = check_vectors(vectors)
     chosen = choose_index(len(vectors), kind)

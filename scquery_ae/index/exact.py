@@ -1,4 +1,4 @@
-"""Exact search through faiss."""
+"""Exact search with faiss."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from scquery_ae.index.base import Neighbors, check_among, check_queries
 class ExactIndex:
     """Compare each query with every vector (``faiss.knn``).
 
-    The vectors are used where they lie: a memory-mapped embedding stays on disk, and nothing beside it has
-    to be stored.
+    The index uses the vectors in place: a memory-mapped embedding stays on disk, and the index stores nothing else.
 
     Attributes
     ----------
@@ -27,14 +26,11 @@ class ExactIndex:
 
     @property
     def n_items(self) -> int:
-        """How many vectors can be found."""
+        """Number of indexed vectors."""
         return len(self.vectors)
 
     def search(self, queries: np.ndarray, n_neighbors: int, *, among: np.ndarray | None = None) -> Neighbors:
-        """Return the `n_neighbors` nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries.
-
-        `among` names the rows that may be found; None for all.
-        """
+        """Return the nearest vectors of each query. See :meth:`NeighborIndex.search` for the parameters."""
         import faiss
 
         among = check_among(among, self.n_items)

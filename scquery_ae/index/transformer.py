@@ -1,4 +1,4 @@
-"""Neighbor search for scanpy and scikit-learn."""
+"""Neighbor search as a transformer for scanpy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from scquery_ae.index.choose import build_index
 
 
 class NeighborsTransformer(TransformerMixin, BaseEstimator):
-    """Cosine neighbors as a sparse graph, in the manner of :class:`sklearn.neighbors.KNeighborsTransformer`.
+    """Compute a sparse graph of cosine neighbors, like :class:`sklearn.neighbors.KNeighborsTransformer`.
 
     ``sc.pp.neighbors(adata, use_rep="X_scquery", transformer=NeighborsTransformer(n_neighbors=15))``
 
     Parameters
     ----------
     n_neighbors
-        Neighbors of each row beside itself.
+        Neighbors of each row, not counting the row itself.
     index
-        Kind of search, as for :func:`scquery_ae.index.build_index`.
+        Kind of index, as for :func:`scquery_ae.index.build_index`.
     """
 
     def __init__(self, n_neighbors: int = 15, *, index: str = "auto") -> None:
@@ -31,7 +31,7 @@ class NeighborsTransformer(TransformerMixin, BaseEstimator):
         self.index = index
 
     def fit(self, X: Any, y: Any = None) -> NeighborsTransformer:  # noqa: ARG002 (scikit-learn's signature)
-        """Index the rows of `X`, ``(n, d)``; lengths do not matter."""
+        """Index the rows of `X`, ``(n, d)``, scaled to unit length."""
         check_integer("n_neighbors", self.n_neighbors)
         vectors = _unit(X)
         self.index_ = build_index(vectors, self.index)
@@ -39,8 +39,10 @@ class NeighborsTransformer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> sparse.csr_matrix:
-        """Return cosine distances to the nearest fitted rows, CSR ``(n, n_fitted)``, each row with itself first."""
-        # One more, as scikit-learn has it: a row finds itself.
+        """Return cosine distances to the nearest fitted rows, CSR ``(n, n_fitted)``.
+
+        As in scikit-learn, each row has ``n_neighbors + 1`` entries: a fitted row finds itself first.
+        """
         k = min(self.n_neighbors + 1, self.n_samples_fit_)
         neighbors = self.index_.search(_unit(X), k)
         pointers = np.arange(0, len(neighbors.indices) * k + 1, k)

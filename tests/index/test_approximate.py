@@ -1,4 +1,4 @@
-"""Approximate search against exact search, the choice between them, and neighbors for scanpy."""
+"""Approximate search compared with exact search, the choice between them, and the transformer for scanpy."""
 
 import pickle
 import re
@@ -31,7 +31,7 @@ def unit(x):
 
 
 def clustered(n, seed, width=WIDTH):
-    """Return unit vectors around twenty centres, as codes of cell types lie."""
+    """Return unit vectors around twenty centres, like embeddings of twenty cell types."""
     centres = np.random.default_rng(0).standard_normal((20, width))
     rng = np.random.default_rng(seed)
     return unit(centres[rng.integers(20, size=n)] + 0.3 * rng.standard_normal((n, width)))
@@ -39,7 +39,7 @@ def clustered(n, seed, width=WIDTH):
 
 @pytest.fixture(scope="module")
 def items():
-    # As few as product quantisation takes.
+    # The smallest number that product quantization accepts.
     return clustered(9984, 1)
 
 
@@ -54,7 +54,7 @@ def built(items):
 
 
 def recall(found, expected):
-    """Share of the true neighbors that were found."""
+    """Return the fraction of the true neighbors that were found."""
     pairs = zip(found.indices, expected.indices, strict=True)
     return np.mean([len(set(one) & set(other)) / len(other) for one, other in pairs])
 
@@ -67,7 +67,6 @@ def test_recall_against_exact_search(built, items, queries, kind, least):
     assert found.indices.min() >= 0
     assert all(len(set(row)) == 15 for row in found.indices)
     assert recall(found, expected) > least
-    # At random, 15 of 9984 would be right less than once in a hundred.
     if kind in ("hnsw", "ivf"):
         true = 1 - np.einsum("ij,ikj->ik", queries, items[found.indices])
         np.testing.assert_allclose(found.distances, true, atol=1e-5)
@@ -85,8 +84,8 @@ def test_only_the_rows_among_are_found(built, items, queries, kind, n_among):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_of_the_rows_among_may_be_asked_for(built, queries, kind):
-    # They lie anywhere, and so in lists and corners of the graph that a short search does not see.
+def test_as_many_neighbors_as_rows_among(built, queries, kind):
+    # These rows are spread over lists and regions of the graph that a narrow search does not reach.
     among = np.arange(3, 9984, 999)
     found = built[kind].search(queries, len(among), among=among)
     assert all(sorted(row) == list(among) for row in found.indices)
@@ -105,7 +104,7 @@ def test_exact_search_among_is_exact_search_of_those_rows(items, queries):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_gives_the_same_hits(built, items, queries, kind, tmp_path):
+def test_an_index_read_from_a_file_finds_the_same_neighbors(built, items, queries, kind, tmp_path):
     built[kind].write(tmp_path / "i.faiss")
     back = ApproximateIndex.read(tmp_path / "i.faiss", kind, (9984, items.shape[1]))
     assert (back.kind, back.n_items) == (kind, 9984)
@@ -114,7 +113,7 @@ def test_a_file_gives_the_same_hits(built, items, queries, kind, tmp_path):
         np.testing.assert_array_equal(one.indices, other.indices)
         np.testing.assert_array_equal(one.distances, other.distances)
     for shape in ((9983, items.shape[1]), (9984, items.shape[1] + 1)):
-        with pytest.raises(ArgumentError, match=rf"i\.faiss indexes vectors of shape \(9984, .* where \({shape[0]}, "):
+        with pytest.raises(ArgumentError, match=rf"i\.faiss indexes vectors of shape \(9984, .*, but \({shape[0]}, "):
             ApproximateIndex.read(tmp_path / "i.faiss", kind, shape)
     other = "hnsw" if kind == "ivf" else "ivf"
     with pytest.raises(ArgumentError, match=rf"i\.faiss is a Index\w+, not the Index\w+ of '{other}'"):
@@ -139,11 +138,11 @@ def test_too_few_vectors_are_searched_exactly():
     assert usable_index(9984, "pq") == "pq"
 
 
-def test_what_is_no_index_is_refused(tmp_path):
+def test_a_file_that_is_not_an_index_is_refused(tmp_path):
     (tmp_path / "i.faiss").write_bytes(b"no index of any kind at all")
-    with pytest.raises(ArgumentError, match=r"i\.faiss is no index of faiss: "):
+    with pytest.raises(ArgumentError, match=r"i\.faiss is not a faiss index: "):
         ApproximateIndex.read(tmp_path / "i.faiss", "ivf", (3, 2))
-    with pytest.raises(ArgumentError, match=r"i\.faiss is no index of faiss: "):
+    with pytest.raises(ArgumentError, match=r"i\.faiss is not a faiss index: "):
         ApproximateIndex.read(tmp_path / "i.faiss", "hnsw", (3, 2))
     with pytest.raises(ArgumentError, match=r"`index` must be one of 'hnsw', 'ivf', 'int8', 'pq'\. Received 'lsh'"):
         ApproximateIndex.read(tmp_path / "i.faiss", "lsh", (3, 2))
@@ -169,7 +168,7 @@ def test_too_few_vectors_are_refused(kind, least):
         build_index(clustered(least - 1, 0, 2), kind)
 
 
-def test_the_same_vectors_make_the_same_lists(items, queries, built):
+def test_training_of_lists_is_deterministic(items, queries, built):
     again = ApproximateIndex.build(items, "int8")
     np.testing.assert_array_equal(again.search(queries, 5).indices, built["int8"].search(queries, 5).indices)
 
@@ -186,12 +185,12 @@ def test_compressed_vectors_are_smaller(built, tmp_path):
     ("n_items", "kind"),
     [(1, "exact"), (100_000, "exact"), (100_001, "hnsw"), (2_000_000, "hnsw"), (2_000_001, "int8")],
 )
-def test_the_choice_by_number(n_items, kind):
+def test_the_default_kind_depends_on_the_number_of_vectors(n_items, kind):
     assert choose_index(n_items) == kind
     assert choose_index(n_items, "ivf") == "ivf"
 
 
-def test_kinds_of_search(items):
+def test_kinds_of_index(items):
     assert set(INDEXES) == {"auto", "exact", *KINDS}
     exact: NeighborIndex = build_index(items[:50])
     assert isinstance(exact, ExactIndex)
@@ -203,7 +202,7 @@ def test_kinds_of_search(items):
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw"])
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (2, 2, 2)])
-def test_vectors_of_no_shape_are_refused(kind, shape):
+def test_vectors_of_a_wrong_shape_are_refused(kind, shape):
     expected = rf"Vectors to search must have shape \(n_items, n_latent\)\. Received {re.escape(str(shape))}"
     with pytest.raises(ArgumentError, match=expected):
         build_index(np.zeros(shape), kind)
@@ -215,24 +214,24 @@ def test_queries_of_another_width_are_refused(built, kind):
         built[kind].search(np.ones((2, 3)), 1)
 
 
-# For scanpy and scikit-learn.
+# The transformer for scanpy and scikit-learn
 
 
 @pytest.mark.parametrize("length", [1.0, 40.0])
-def test_the_graph_is_that_of_scikit_learn(items, length):
+def test_the_graph_equals_that_of_scikit_learn(items, length):
     x = items[:200] * length
     received = NeighborsTransformer(n_neighbors=6).fit_transform(x)
     expected = KNeighborsTransformer(n_neighbors=6, metric="cosine").fit_transform(x)
     assert sparse.isspmatrix_csr(received)
     assert received.shape == (200, 200)
-    # Each row has itself and six more.
+    # Each row finds itself and six others.
     np.testing.assert_array_equal(np.diff(received.indptr), 7)
     np.testing.assert_array_equal(received.indices[::7], np.arange(200))
     assert [set(row) for row in received.indices.reshape(200, 7)] == [set(r) for r in expected.indices.reshape(200, 7)]
     np.testing.assert_allclose(received.toarray(), expected.toarray(), atol=1e-5)
 
 
-def test_new_rows_find_the_fitted_ones(items):
+def test_new_rows_find_fitted_rows(items):
     fitted = NeighborsTransformer(n_neighbors=3, index="hnsw").fit(items[:500])
     graph = fitted.transform(items[500:520])
     assert graph.shape == (20, 500)
@@ -240,7 +239,7 @@ def test_new_rows_find_the_fitted_ones(items):
     assert np.mean(graph.indices.reshape(20, 4) == expected.indices) > 0.95
 
 
-def test_more_neighbors_than_rows_are_all_rows():
+def test_more_neighbors_than_rows_returns_all_rows():
     graph = NeighborsTransformer(n_neighbors=10).fit_transform(np.eye(4))
     assert graph.nnz == 16
     with pytest.raises(ArgumentError, match="`n_neighbors` must be an integer of at least 1"):
@@ -248,11 +247,11 @@ def test_more_neighbors_than_rows_are_all_rows():
 
 
 @pytest.mark.parametrize("index", ["exact", "hnsw"])
-def test_scanpy_takes_it(items, index):
+def test_scanpy_accepts_the_transformer(items, index):
     import scanpy as sc
 
     adata = anndata.AnnData(np.zeros((300, 1), np.float32), obsm={"X_scquery": items[:300]})
-    # Without UMAP's own graph, whose compilation takes longer than all the rest.
+    # UMAP's own graph would be compiled first, which takes longer than the rest of the test.
     arguments = {"use_rep": "X_scquery", "method": "gauss"}
     sc.pp.neighbors(adata, transformer=NeighborsTransformer(n_neighbors=10, index=index), **arguments)
     exact = 1 - items[:300].astype(float) @ items[:300].T.astype(float)
@@ -264,7 +263,7 @@ def test_scanpy_takes_it(items, index):
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf", "int8"])
-def test_an_index_read_from_a_file_is_written_and_pickled_whole(tmp_path, kind):
+def test_an_index_read_from_a_file_can_be_written_and_pickled(tmp_path, kind):
     vectors = clustered(2000, 1)
     first, second = tmp_path / "first", tmp_path / "second"
     ApproximateIndex.build(vectors, kind).write(first)
@@ -272,7 +271,7 @@ def test_an_index_read_from_a_file_is_written_and_pickled_whole(tmp_path, kind):
     expected = opened.search(vectors[:20], 5)
     opened.write(second)
     pickled = pickle.dumps(opened)
-    # faiss writes of lists on disk where they are, and not what they hold.
+    # faiss would write lists on disk as the path of their file.
     first.rename(tmp_path / "elsewhere")
     for again in (ApproximateIndex.read(second, kind, vectors.shape), pickle.loads(pickled)):
         np.testing.assert_array_equal(again.search(vectors[:20], 5).indices, expected.indices)

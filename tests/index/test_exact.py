@@ -1,4 +1,4 @@
-"""Exact search, against brute force in NumPy."""
+"""Exact search compared with brute force in NumPy."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_equal_to_brute_force(seed, n_items, n_queries, width, data):
     assert found.indices.shape == found.distances.shape == (n_queries, k)
     assert (np.diff(found.distances, axis=1) >= 0).all()
     np.testing.assert_allclose(found.distances, np.sort(distances, axis=1)[:, :k], atol=2e-6)
-    # Whatever order ties are in: every hit lies where it is said to lie, and none is given twice.
+    # The order of ties is open, but every neighbor has its true distance and none occurs twice.
     np.testing.assert_allclose(np.take_along_axis(distances, found.indices, axis=1), found.distances, atol=2e-6)
     assert all(len(set(row)) == k for row in found.indices)
 
@@ -43,7 +43,7 @@ def test_hand_worked():
     np.testing.assert_allclose(found.distances, [[0, 0.4, 1, 2]], atol=1e-7)
 
 
-def test_rounding_gives_no_negative_distance():
+def test_distances_are_never_negative():
     items = unit(np.random.default_rng(0).standard_normal((500, 7)))
     found = ExactIndex(items).search(items, 1)
     assert found.distances.min() >= 0
@@ -52,7 +52,7 @@ def test_rounding_gives_no_negative_distance():
     assert ExactIndex(items).search(-items, 500).distances.max() <= 2
 
 
-def test_a_memory_mapped_embedding_is_searched_where_it_lies(tmp_path):
+def test_a_memory_mapped_embedding_is_searched_in_place(tmp_path):
     items = unit(np.random.default_rng(0).standard_normal((50, 4)))
     np.save(tmp_path / "e.npy", items)
     mapped = np.load(tmp_path / "e.npy", mmap_mode="r")
@@ -74,13 +74,13 @@ def test_queries_of_other_types_and_orders():
         np.testing.assert_array_equal(index.search(queries, 5).indices, expected.indices)
 
 
-def test_it_keeps_the_protocol():
+def test_it_follows_the_protocol():
     index: NeighborIndex = ExactIndex(np.eye(3, dtype=np.float32))
     assert index.n_items == 3
 
 
 @pytest.mark.parametrize("k", [4, 1000])
-def test_more_hits_than_items_are_refused(k):
+def test_more_neighbors_than_vectors_are_refused(k):
     with pytest.raises(
         ArgumentError, match=rf"`n_neighbors={k}` is more than there are reference cells \(3\)\. Ask for at most 3\."
     ):
@@ -88,7 +88,7 @@ def test_more_hits_than_items_are_refused(k):
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.0, None])
-def test_numbers_of_hits_that_are_none(k):
+def test_invalid_numbers_of_neighbors_are_refused(k):
     with pytest.raises(ArgumentError, match="`n_neighbors` must be an integer of at least 1"):
         ExactIndex(np.eye(3, dtype=np.float32)).search(np.eye(3), k)
 

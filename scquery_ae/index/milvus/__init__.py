@@ -1,4 +1,4 @@
-"""Search in Milvus, a database of vectors: in a file of one's own, or on a server that many share."""
+"""Search in Milvus, a vector database: in a local file (Milvus Lite) or on a server."""
 
 from scquery_ae.index.milvus.index import MilvusIndex
 

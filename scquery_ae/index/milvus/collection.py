@@ -1,4 +1,4 @@
-"""A collection as Milvus keeps it: a number, a vector and metadata a row, and one index."""
+"""A collection in Milvus: row number, vector and metadata of each item, and one index."""
 
 from __future__ import annotations
 
@@ -14,19 +14,35 @@ import numpy as np
 
 from scquery_ae._checks import check_text, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError, SearchServiceError
-from scquery_ae.index.milvus.columns import FIELD_TYPES, MOST_TEXT, PREFIX, Table
-from scquery_ae.index.milvus.conditions import REQUEST_IDS, row_conditions
+from scquery_ae.index.milvus.columns import FIELD_TYPES, MAX_TEXT, PREFIX, Table
+from scquery_ae.index.milvus.conditions import MAX_IDS, row_conditions
 from scquery_ae.index.milvus.service import Service, redacted
 
-#: What the kinds are in Milvus; those that both the embedded file and the server have.
+#: Milvus' type of each kind of index. Both Milvus Lite and the server have these.
 INDEX_TYPES = {"exact": "FLAT", "hnsw": "HNSW", "ivf": "IVF_FLAT", "int8": "IVF_SQ8"}
-#: A limit of our own on one request: Milvus takes 64 MB.
+#: Our own limit on one request. Milvus accepts 64 MB.
 REQUEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Name, kind of index, width of the vectors, columns by kind, and number of lists, 0 without."""
+    """An existing collection.
+
+    Attributes
+    ----------
+    service
+        Connection to Milvus.
+    name
+        Name of the collection.
+    kind
+        Kind of index, a key of ``INDEX_TYPES``.
+    width
+        Width of the vectors.
+    columns
+        Kind of each metadata column by name.
+    n_lists
+        Number of inverted lists, 0 for other kinds of index.
+    """
 
     service: Service
     name: str
@@ -37,33 +53,34 @@ class Collection:
 
     @classmethod
     def find(cls, service: Service, name: str) -> Collection:
-        """Load a collection, and return it as Milvus describes it."""
+        """Load a collection and return its description."""
         if not service("has_collection", name):
-            there = shown(service("list_collections"), limit=20) or "none"
-            msg = f"{redacted(service.uri)} has no collection called {name!r}. Expected one of {there}."
+            existing = shown(service("list_collections"), limit=20) or "none"
+            msg = f"{redacted(service.uri)} has no collection {name!r}. Expected one of {existing}."
             raise MissingKeyError(msg)
         fields = {field["name"]: field for field in service("describe_collection", name)["fields"]}
-        made = service("describe_index", name, "vector") or {}
-        types = {field: known["type"].name for field, known in fields.items()}
-        kinds = {kind: known for known, kind in INDEX_TYPES.items()}
-        words = {kind: known for known, kind in FIELD_TYPES.items()}
-        metadata = {field: kind for field, kind in types.items() if field.startswith(PREFIX)}
+        index = service("describe_index", name, "vector") or {}
+        types = {field: description["type"].name for field, description in fields.items()}
+        index_kinds = {milvus: kind for kind, milvus in INDEX_TYPES.items()}
+        column_kinds = {milvus: kind for kind, milvus in FIELD_TYPES.items()}
+        metadata = {field: milvus for field, milvus in types.items() if field.startswith(PREFIX)}
         if (
             types != {"row": "INT64", "vector": "FLOAT_VECTOR", **metadata}
-            or not set(metadata.values()) <= set(words)
-            or made.get("metric_type") != "IP"
-            or made.get("index_type") not in kinds
+            or not set(metadata.values()) <= set(column_kinds)
+            or index.get("metric_type") != "IP"
+            or index.get("index_type") not in index_kinds
         ):
             msg = (
-                f"The collection {name!r} is none that `MilvusIndex.build` made. Received the fields {shown(types)} "
-                f"with index {made.get('index_type')} by {made.get('metric_type')}; build one under another name."
+                f"`MilvusIndex.build` did not make the collection {name!r}. Received the fields {shown(types)} "
+                f"with index {index.get('index_type')} by {index.get('metric_type')}; build one under another name."
             )
             raise ArgumentError(msg)
         service("load_collection", name)
-        columns = {field.removeprefix(PREFIX): words[kind] for field, kind in metadata.items()}
-        # Options of the index are packed or beside the rest, depending on the server.
-        n_lists = int({**(made.get("params") or {}), **made}.get("nlist", 0))
-        return cls(service, name, kinds[made["index_type"]], int(fields["vector"]["params"]["dim"]), columns, n_lists)
+        columns = {field.removeprefix(PREFIX): column_kinds[milvus] for field, milvus in metadata.items()}
+        # Some servers return the options of the index under "params", others beside the rest.
+        n_lists = int({**(index.get("params") or {}), **index}.get("nlist", 0))
+        width = int(fields["vector"]["params"]["dim"])
+        return cls(service, name, index_kinds[index["index_type"]], width, columns, n_lists)
 
     @classmethod
     def build(
@@ -77,29 +94,29 @@ class Collection:
         *,
         overwrite: bool,
     ) -> Collection:
-        """Make a collection under a name of its own, and give it its name once it is whole."""
+        """Build a collection under a temporary name, and rename it when it is complete."""
         replaces = service("has_collection", name)
         if replaces and not overwrite:
             msg = (
-                f"{redacted(service.uri)} has a collection called {name!r}. Open it with `MilvusIndex.open`, give "
+                f"{redacted(service.uri)} already has a collection {name!r}. Open it with `MilvusIndex.open`, pass "
                 "another name as `collection=`, or replace it with `overwrite=True`."
             )
             raise ArgumentError(msg)
         n, width = vectors.shape
         n_lists = max(min(round(4 * math.sqrt(n)), n // 39), 1) if kind in ("ivf", "int8") else 0
         made = cls(service, name, kind, width, {column: known for column, (known, _) in table.items()}, n_lists)
-        fresh, old = (f"{name}_{uuid.uuid4().hex}" for _ in range(2))
+        new, old = (f"{name}_{uuid.uuid4().hex}" for _ in range(2))
         with ExitStack() as undo:
-            undo.callback(service.undo, "drop_collection", fresh)
-            replace(made, name=fresh)._fill(vectors, table, batch_size)
+            undo.callback(service.undo, "drop_collection", new)
+            replace(made, name=new)._fill(vectors, table, batch_size)
             if replaces:
-                # Names of dropped collections are not always free at once: the old one gets another name first.
+                # The name of a dropped collection may stay taken for a while, so the old one is renamed first.
                 service("rename_collection", name, old)
                 undo.callback(service.undo, "load_collection", name)
                 undo.callback(service.undo, "rename_collection", old, name)
-            service("rename_collection", fresh, name)
-            undo.callback(service.undo, "rename_collection", name, fresh)
-            # Milvus Lite unloads what it renames.
+            service("rename_collection", new, name)
+            undo.callback(service.undo, "rename_collection", name, new)
+            # Milvus Lite unloads a collection when it renames it.
             service("load_collection", name)
             undo.pop_all()
         if replaces:
@@ -107,37 +124,40 @@ class Collection:
         return made
 
     def _fill(self, vectors: np.ndarray, table: Table, batch_size: int) -> None:
-        """Create it, write, index and load it, and see that all of it is there."""
+        """Create the collection; write, index and load the vectors; check that all are present."""
         from pymilvus import DataType, MilvusClient
 
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("row", DataType.INT64, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.width)
         for name, kind in self.columns.items():
-            options = {"max_length": MOST_TEXT} if kind == "text" else {}
+            options = {"max_length": MAX_TEXT} if kind == "text" else {}
             schema.add_field(PREFIX + name, DataType[FIELD_TYPES[kind]], nullable=True, **options)
-        # What is added is to be found at once, by whoever searches.
+        # With strong consistency, every client finds added vectors at once.
         self.service("create_collection", self.name, schema=schema, consistency_level="Strong")
         self._write("insert", vectors, np.arange(len(vectors)), table, batch_size)
         options = {"nlist": self.n_lists} if self.n_lists else {}
         options = {"M": 32, "efConstruction": 200} if self.kind == "hnsw" else options
-        # So packed they reach the server and the embedded file, which does not see them otherwise.
-        packed = {"params": options} if options else {}
+        # Milvus Lite ignores options that are not under "params". The server accepts both.
+        nested = {"params": options} if options else {}
         index = MilvusClient.prepare_index_params()
-        index.add_index("vector", index_type=INDEX_TYPES[self.kind], metric_type="IP", params=packed)
+        index.add_index("vector", index_type=INDEX_TYPES[self.kind], metric_type="IP", params=nested)
         self.service("flush", self.name)
         self.service("create_index", self.name, index)
         self.service("load_collection", self.name)
-        there, n = self.count([""]), len(vectors)
-        if there != n:
-            msg = f"Milvus holds {there} of {n} vectors after they were all sent. Nothing was kept; build it again."
+        stored, n = self.count([""]), len(vectors)
+        if stored != n:
+            msg = f"Milvus stored {stored} of {n} vectors. The new collection was removed; build it again."
             raise SearchServiceError(msg)
 
     def add(self, vectors: np.ndarray, rows: np.ndarray, table: Table, batch_size: int) -> None:
-        """Write under numbers that are free, all or none."""
-        taken = self.count(row_conditions(rows))
-        if taken:
-            msg = f"{taken} of the {len(rows)} rows to add are there already. Remove those first, or number on."
+        """Add vectors under unused row numbers, all or none."""
+        n_taken = self.count(row_conditions(rows))
+        if n_taken:
+            msg = (
+                f"{n_taken} of the {len(rows)} row numbers are already in {self.name!r}. "
+                "Remove these rows first, or pass unused numbers."
+            )
             raise ArgumentError(msg)
         try:
             self._write("upsert", vectors, rows, table, batch_size)
@@ -147,18 +167,18 @@ class Collection:
             raise
 
     def remove(self, rows: np.ndarray) -> None:
-        """Take out rows that are there, all or none."""
-        there = self.count(row_conditions(rows))
-        if there < len(rows):
+        """Remove existing rows, all or none."""
+        n_found = self.count(row_conditions(rows))
+        if n_found < len(rows):
             msg = (
-                f"{len(rows) - there} of the {len(rows)} rows to remove are not in {self.name!r}. Nothing was removed; "
-                "give rows that are there."
+                f"{len(rows) - n_found} of the {len(rows)} rows to remove are not in {self.name!r}. Nothing was "
+                "removed; pass rows that exist."
             )
             raise MissingKeyError(msg)
         self._delete(rows)
 
     def _write(self, method: str, vectors: np.ndarray, rows: np.ndarray, table: Table, batch_size: int) -> None:
-        """Send vectors in requests that Milvus takes."""
+        """Send vectors in requests within Milvus' limits."""
         widest = sum(
             max((len(value.encode()) for value in values if value is not None), default=0) if kind == "text" else 8
             for kind, values in table.values()
@@ -172,8 +192,8 @@ class Collection:
             self.service(method, self.name, batch)
 
     def _delete(self, rows: np.ndarray) -> None:
-        for start in range(0, len(rows), REQUEST_IDS):
-            self.service("delete", self.name, ids=rows[start : start + REQUEST_IDS].tolist())
+        for start in range(0, len(rows), MAX_IDS):
+            self.service("delete", self.name, ids=rows[start : start + MAX_IDS].tolist())
 
     def query(self, condition: str, fields: list[str]) -> list[Any]:
         """Return fields of the rows that meet a condition."""
@@ -182,16 +202,16 @@ class Collection:
         return answer
 
     def count(self, conditions: Iterable[str]) -> int:
-        """Return how many rows meet one of some conditions that exclude each other."""
+        """Return the number of rows that meet any of the conditions, which must be disjoint."""
         return sum(int(self.query(condition, ["count(*)"])[0]["count(*)"]) for condition in conditions)
 
 
 def check_name(name: Any) -> None:
-    """Raise unless `name` can be that of a collection."""
-    # A name for the time of its making, 33 characters longer, has to fit into Milvus' 255.
+    """Raise unless `name` can be the name of a collection."""
+    # The temporary name is 33 characters longer and has to fit into Milvus' limit of 255.
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", check_text("collection", name)):
         msg = (
-            "`collection` must be up to 200 letters, digits and underscores, and begin with no digit. "
+            "`collection` must be up to 200 letters, digits and underscores, and must not start with a digit. "
             f"Received {name!r}."
         )
         raise ArgumentError(msg)

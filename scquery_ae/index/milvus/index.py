@@ -1,4 +1,4 @@
-"""A collection of vectors in Milvus, to build, open, search and change."""
+"""``MilvusIndex``: build, open, search and change a collection of vectors in Milvus."""
 
 from __future__ import annotations
 
@@ -22,34 +22,35 @@ from scquery_ae.index.milvus.service import Service, redacted
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MilvusIndex:
-    """A collection of Milvus with unit-length vectors, by inner product.
+    """A Milvus collection of unit-length vectors, searched by inner product.
 
-    Made by :meth:`build` and found again by :meth:`open`; both take the path of a file that ends in ``.db``, which
-    Milvus Lite keeps in this process, or the address of a server. It is closed by :meth:`close`, or at the end of a
-    ``with`` block.
+    :meth:`build` makes a collection and :meth:`open` opens an existing one. Both take the path of a file that ends in
+    ``.db``, which Milvus Lite serves from this process, or the address of a server. Close the index with :meth:`close`
+    or use it in a ``with`` block.
 
-    A row number stays with its vector for good: :meth:`remove` leaves a gap, and :meth:`add` takes the numbers that it
-    is given. A :class:`~scquery_ae.Reference` closes its gaps instead, so that its cells move up when some are removed:
-    build the collection anew from ``reference.embedding`` then. Cells that are added to a reference go to its end;
-    add them here under the numbers that they have there, and set ``reference.index`` again, which each change resets.
+    The row number of a vector never changes: :meth:`remove` leaves a gap, and :meth:`add` takes row numbers. A
+    :class:`~scquery_ae.Reference` instead renumbers its cells when some are removed. After a removal, build the
+    collection again from ``reference.embedding``. Cells that are added to a reference come last: add them here under
+    the row numbers that they have in the reference, and then set ``reference.index`` again, because every change of a
+    reference resets it.
 
     Attributes
     ----------
     collection
-        Its name.
+        Name of the collection.
     kind
-        ``"exact"``, ``"hnsw"`` (a graph), ``"ivf"`` (inverted lists) or ``"int8"`` (lists, a byte a number).
+        ``"exact"``, ``"hnsw"`` (graph), ``"ivf"`` (inverted lists) or ``"int8"`` (inverted lists, one byte per number).
     width
-        Numbers of a vector.
+        Width of the vectors.
     columns
-        Metadata to filter by: ``"text"``, ``"whole"``, ``"number"`` or ``"flag"`` by name.
+        Kind of each metadata column by name: ``"text"``, ``"whole"``, ``"number"`` or ``"flag"``.
     """
 
     collection: str
     kind: str
     width: int
     columns: Mapping[str, str]
-    _held: Collection
+    _opened: Collection
 
     @classmethod
     def build(
@@ -65,10 +66,10 @@ class MilvusIndex:
         overwrite: bool = False,
         timeout: float = 60.0,
     ) -> MilvusIndex:
-        """Make a collection of vectors, whole or not at all, and open it.
+        """Build a collection of vectors and open it.
 
-        It grows under a name of its own and gets its own at the end: whoever searches an older one finds that until
-        then, and keeps it if this fails.
+        The collection is built under a temporary name and renamed at the end. Until then, a collection that it replaces
+        can be searched; if the build fails, that collection is kept.
 
         Parameters
         ----------
@@ -77,26 +78,26 @@ class MilvusIndex:
         uri
             Path of a file that ends in ``.db``, or address of a server, such as ``"http://localhost:19530"``.
         collection
-            Name of letters, digits and underscores.
+            Name of the collection: letters, digits and underscores.
         metadata
-            Columns to filter by, one row a vector: text, categories, numbers or flags.
+            Columns to filter by, one row for each vector: text, categories, numbers or booleans.
         kind
             As for :func:`scquery_ae.index.build_index`, without ``"pq"``.
         batch_size
-            Most vectors in one request.
+            Largest number of vectors in one request.
         token
-            What the server knows its user by: ``"user:password"`` or a key. An embedded file has none.
+            Credentials for the server: ``"user:password"`` or an API key. A local file needs none.
         overwrite
-            Replace a collection of that name.
+            Replace an existing collection of the same name.
         timeout
-            Seconds to wait for an answer to one request, more than 0.
+            Seconds to wait for the answer to a request, more than 0.
 
         Raises
         ------
         ArgumentError
-            If there is such a collection, or an argument is wrong.
+            If the collection exists and `overwrite` is False, or an argument is invalid.
         SearchServiceError
-            If Milvus is not installed, cannot be reached, or refuses.
+            If Milvus is not installed, cannot be reached, or refuses a request.
         """
         vectors = check_vectors(vectors)
         check_name(collection)
@@ -127,29 +128,29 @@ class MilvusIndex:
         Raises
         ------
         MissingKeyError
-            If there is no such collection.
+            If there is no collection of this name.
         ArgumentError
-            If it is not one of :meth:`build`, or an argument is wrong.
+            If :meth:`build` did not make the collection, or an argument is invalid.
         SearchServiceError
-            If Milvus is not installed, cannot be reached, or refuses.
+            If Milvus is not installed, cannot be reached, or refuses a request.
         """
         check_name(collection)
-        with Service.open(uri, token, timeout, there=True) as service:
+        with Service.open(uri, token, timeout, must_exist=True) as service:
             return cls._of(Collection.find(service, collection))
 
     @classmethod
-    def _of(cls, held: Collection) -> MilvusIndex:
-        return cls(held.name, held.kind, held.width, held.columns, held)
+    def _of(cls, opened: Collection) -> MilvusIndex:
+        return cls(opened.name, opened.kind, opened.width, opened.columns, opened)
 
     @property
     def uri(self) -> str:
-        """Path of the file or address of the server, without a password."""
-        return redacted(self._held.service.uri)
+        """Path of the file, or address of the server without a password."""
+        return redacted(self._opened.service.uri)
 
     @property
     def n_items(self) -> int:
-        """How many vectors can be found, counted now."""
-        return self._held.count([""])
+        """Number of vectors, as Milvus counts them now."""
+        return self._opened.count([""])
 
     def search(
         self,
@@ -159,66 +160,68 @@ class MilvusIndex:
         among: np.ndarray | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> Neighbors:
-        """Return the nearest vectors of each of ``(n_queries, n_latent)`` unit-length queries.
+        """Return the nearest vectors of each query.
 
         Parameters
         ----------
         queries
-            Unit-length rows.
+            Unit-length rows, ``(n_queries, n_latent)``.
         n_neighbors
-            Hits per query, at most 16,384, which is Milvus' limit.
+            Neighbors per query, at most 16,384 (Milvus' limit).
         among
-            Rows that may be found, int; None for all. Those that are not there are not found. The numbers travel to
-            Milvus, or those of the others if they are fewer: use `where` for what is a matter of metadata.
+            Rows to search, int; None for all. Rows that do not exist are ignored. The request contains these numbers,
+            or those of the other rows if they are fewer; `where` is faster if metadata determines the rows.
         where
-            For columns of the metadata, the value or values that a vector's must have. Texts are compared as text;
-            missing values equal none.
+            One or more allowed values for each of some metadata columns. Text matches exactly. A missing value matches
+            nothing.
 
         Raises
         ------
         ArgumentError
-            If fewer than `n_neighbors` vectors are left, or an argument is wrong.
+            If the filters leave fewer than `n_neighbors` vectors, or an argument is invalid.
         MissingKeyError
-            If a column is not there.
+            If the collection lacks a column of `where`.
         SearchServiceError
-            If Milvus cannot be reached, or refuses.
+            If Milvus cannot be reached, or refuses a request.
         """
         queries = check_queries(queries, self.width)
         check_integer("n_neighbors", n_neighbors)
-        return nearest(self._held, queries, n_neighbors, conditions(among, where, self.columns), by_value=bool(where))
+        filters = conditions(among, where, self.columns)
+        return nearest(self._opened, queries, n_neighbors, filters, by_value=bool(where))
 
     def add(
         self, vectors: np.ndarray, rows: np.ndarray, *, metadata: pd.DataFrame | None = None, batch_size: int = 4096
     ) -> None:
-        """Add vectors under row numbers that are free; the next search finds them.
+        """Add vectors under unused row numbers. The next search finds them.
 
         Parameters
         ----------
         vectors
             Unit-length rows, float32 ``(n, n_latent)``.
         rows
-            Their numbers, int ``(n,)``.
+            Row numbers, int ``(n,)``.
         metadata
-            The columns that the collection has, one row a vector.
+            The metadata columns of the collection, one row for each vector.
         batch_size
-            Most vectors in one request.
+            Largest number of vectors in one request.
 
         Raises
         ------
         ArgumentError
-            If a number is taken or given twice, or an argument is wrong.
+            If a row number is in use or repeated, or an argument is invalid.
         MissingKeyError
-            If a column is missing.
+            If the columns of `metadata` are not those of the collection.
         SearchServiceError
-            If Milvus cannot be reached, or refuses. What was added until then is taken back, if Milvus still answers.
+            If Milvus cannot be reached, or refuses a request. The vectors that were already added are then removed, if
+            Milvus still answers.
         """
         vectors = check_queries(check_vectors(vectors), self.width)
         numbers = check_rows(rows, len(vectors))
         check_integer("batch_size", batch_size)
-        self._held.add(vectors, numbers, read_metadata(metadata, len(vectors), self.columns), batch_size)
+        self._opened.add(vectors, numbers, read_metadata(metadata, len(vectors), self.columns), batch_size)
 
     def remove(self, rows: np.ndarray) -> None:
-        """Take vectors out by row number; the next search does not find them, and the others keep their numbers.
+        """Remove vectors by row number. The other vectors keep their row numbers.
 
         Parameters
         ----------
@@ -228,17 +231,17 @@ class MilvusIndex:
         Raises
         ------
         MissingKeyError
-            If a row is not there; then none is removed.
+            If a row does not exist. No vector is removed then.
         ArgumentError
-            If a number is given twice, or is none.
+            If a row number is repeated or invalid.
         SearchServiceError
-            If Milvus cannot be reached, or refuses.
+            If Milvus cannot be reached, or refuses a request.
         """
-        self._held.remove(check_rows(rows, None))
+        self._opened.remove(check_rows(rows, None))
 
     def close(self) -> None:
-        """Disconnect. What was added is kept; an embedded file may be opened by another process then."""
-        self._held.service.close()
+        """Disconnect. The collection is kept, and another process can then open a local file."""
+        self._opened.service.close()
 
     def __enter__(self) -> MilvusIndex:
         return self
@@ -247,4 +250,4 @@ class MilvusIndex:
         self.close()
 
     def __repr__(self) -> str:
-        return f"MilvusIndex({self.collection!r} at {self.uri}, {self.kind}, {self.width} numbers a vector)"
+        return f"MilvusIndex({self.collection!r} at {self.uri}, {self.kind}, vectors of width {self.width})"

@@ -1,4 +1,4 @@
-"""How far to look in a collection for the nearest, and what to do where that was not far enough."""
+"""Search in a collection: breadth, batches of queries, and a second attempt if the first search was too narrow."""
 
 from __future__ import annotations
 
@@ -9,111 +9,131 @@ import numpy as np
 
 from scquery_ae._checks import check_neighbors
 from scquery_ae._errors import ArgumentError, SearchServiceError
-from scquery_ae.index.approximate import EF_SEARCH, PROBED
+from scquery_ae.index.approximate import EF_SEARCH, N_PROBES
 from scquery_ae.index.base import Neighbors
 from scquery_ae.index.exact import ExactIndex
 from scquery_ae.index.milvus.collection import Collection
 
-#: Limits of Milvus: neighbors of a query, breadth of a search in a graph.
-MOST_HITS = 16_384
-MOST_EF = 32_768
-#: Limits of our own on one request: Milvus reads a filter anew for each, and the embedded file's server cuts off one
-#: that takes half a minute.
-REQUEST_HITS = 1_000_000
+#: Milvus' limits on the neighbors of a query, and on the candidates in a search of a graph.
+MAX_NEIGHBORS = 16_384
+MAX_EF = 32_768
+#: Our own limits on one request. Milvus parses a filter again for each request, and Milvus Lite cancels a request that
+#: takes half a minute.
+REQUEST_NEIGHBORS = 1_000_000
 REQUEST_QUERIES = 512
-#: Vectors that a filter may leave for them to be compared here, one by one, and how much farther to look for more.
-FETCHED = 10_000
-WIDENED = 16
+#: If a filter leaves at most so many vectors, fetch and compare them exactly. Otherwise widen the search by up to this
+#: factor.
+MAX_FETCHED = 10_000
+MAX_WIDENING = 16
 
 
 def nearest(
-    held: Collection, queries: np.ndarray, n_neighbors: int, conditions: Sequence[str], *, by_value: bool
+    collection: Collection, queries: np.ndarray, n_neighbors: int, conditions: Sequence[str], *, by_value: bool
 ) -> Neighbors:
-    """Return the nearest rows that meet any of the conditions, which say something of values or not."""
-    if n_neighbors > MOST_HITS:
-        check_neighbors(n_neighbors, held.count([""]))
+    """Return the nearest rows that meet any of the conditions.
+
+    Parameters
+    ----------
+    collection
+        Collection to search.
+    queries
+        Unit-length rows, ``(n_queries, n_latent)``.
+    n_neighbors
+        Neighbors per query.
+    conditions
+        Disjoint filters.
+    by_value
+        Whether the filters use metadata. The message for too few vectors differs.
+    """
+    if n_neighbors > MAX_NEIGHBORS:
+        check_neighbors(n_neighbors, collection.count([""]))
         msg = (
-            f"Milvus gives at most {MOST_HITS} neighbors a query. Received `n_neighbors={n_neighbors}`; ask for fewer."
+            f"Milvus returns at most {MAX_NEIGHBORS} neighbors per query. Received `n_neighbors={n_neighbors}`; "
+            "ask for fewer."
         )
         raise ArgumentError(msg)
-    wider = 1.0
-    if held.kind != "exact" and any(conditions):
-        # Graphs and lists are slow, and miss much, where few are let through.
-        left = _left(held, n_neighbors, conditions, by_value=by_value)
-        if left <= FETCHED:
-            return _compared(held, queries, n_neighbors, conditions)
-        wider = min(held.count([""]) / left, WIDENED)
-    rows, similarity = _found(held, queries, n_neighbors, conditions, breadth(held, n_neighbors, wider))
+    widening = 1.0
+    if collection.kind != "exact" and any(conditions):
+        # An approximate search is slow and misses many neighbors if the filter leaves few vectors.
+        n_left = _count(collection, n_neighbors, conditions, by_value=by_value)
+        if n_left <= MAX_FETCHED:
+            return _compare(collection, queries, n_neighbors, conditions)
+        widening = min(collection.count([""]) / n_left, MAX_WIDENING)
+    rows, similarity = _search(collection, queries, n_neighbors, conditions, breadth(collection, n_neighbors, widening))
     short = (rows < 0).any(axis=1)
     if short.any() or not len(queries):
-        _left(held, n_neighbors, conditions, by_value=by_value)
-        # Lists or graph ran out before enough was found: look everywhere.
-        widest = breadth(held, n_neighbors, math.inf)
-        rows[short], similarity[short] = _found(held, queries[short], n_neighbors, conditions, widest)
+        _count(collection, n_neighbors, conditions, by_value=by_value)
+        # The lists or the graph ended before enough neighbors were found: search everything.
+        widest = breadth(collection, n_neighbors, math.inf)
+        rows[short], similarity[short] = _search(collection, queries[short], n_neighbors, conditions, widest)
         if (rows < 0).any():
             msg = (
-                f"Milvus found fewer than {n_neighbors} neighbors in {held.name!r}, where there are enough. "
-                'Build it with `kind="exact"`, or filter less.'
+                f"Milvus found fewer than {n_neighbors} neighbors in {collection.name!r}, although there are enough "
+                'vectors. Build the collection with `kind="exact"`, or use a weaker filter.'
             )
             raise SearchServiceError(msg)
     return Neighbors.from_similarity(similarity, rows)
 
 
-def breadth(held: Collection, n_neighbors: int, wider: float) -> dict[str, int]:
-    """Return how far to look for some neighbors, so many times as far as usual."""
-    if held.kind == "hnsw":
-        return {"ef": math.ceil(min(max(EF_SEARCH, 2 * n_neighbors) * wider, MOST_EF))}
-    if held.n_lists:
-        return {"nprobe": math.ceil(min(max(PROBED, held.n_lists // 16) * wider, held.n_lists))}
+def breadth(collection: Collection, n_neighbors: int, widening: float) -> dict[str, int]:
+    """Return Milvus' search parameters, with a breadth `widening` times the usual."""
+    if collection.kind == "hnsw":
+        return {"ef": math.ceil(min(max(EF_SEARCH, 2 * n_neighbors) * widening, MAX_EF))}
+    if collection.n_lists:
+        usual = max(N_PROBES, collection.n_lists // 16)
+        return {"nprobe": math.ceil(min(usual * widening, collection.n_lists))}
     return {}
 
 
-def _left(held: Collection, n_neighbors: int, conditions: Sequence[str], *, by_value: bool) -> int:
-    """Return how many vectors can be found, unless they are too few."""
-    left = held.count(conditions)
-    if by_value and left < n_neighbors:
+def _count(collection: Collection, n_neighbors: int, conditions: Sequence[str], *, by_value: bool) -> int:
+    """Return the number of vectors that meet the conditions. Raise if there are fewer than `n_neighbors`."""
+    n_left = collection.count(conditions)
+    if by_value and n_left < n_neighbors:
         msg = (
-            f"`n_neighbors={n_neighbors}` is more than the {left} vectors that the filter leaves. "
-            "Ask for fewer, or filter less."
+            f"`n_neighbors={n_neighbors}` is more than the {n_left} vectors that the filter leaves. "
+            "Ask for fewer neighbors, or use a weaker filter."
         )
         raise ArgumentError(msg)
-    check_neighbors(n_neighbors, left)
-    return left
+    check_neighbors(n_neighbors, n_left)
+    return n_left
 
 
-def _compared(held: Collection, queries: np.ndarray, n_neighbors: int, conditions: Sequence[str]) -> Neighbors:
-    """Return the nearest of the vectors that meet any of the conditions, which are fetched and compared."""
-    fetched = [item for condition in conditions for item in held.query(condition, ["row", "vector"])]
+def _compare(collection: Collection, queries: np.ndarray, n_neighbors: int, conditions: Sequence[str]) -> Neighbors:
+    """Fetch the vectors that meet the conditions, and search them exactly."""
+    fetched = [item for condition in conditions for item in collection.query(condition, ["row", "vector"])]
     rows = np.array([item["row"] for item in fetched], dtype=np.int64)
-    neighbors = ExactIndex(np.array([item["vector"] for item in fetched], dtype=np.float32)).search(
-        queries, n_neighbors
-    )
+    vectors = np.array([item["vector"] for item in fetched], dtype=np.float32)
+    neighbors = ExactIndex(vectors).search(queries, n_neighbors)
     return Neighbors(rows[neighbors.indices], neighbors.distances)
 
 
-def _found(
-    held: Collection, queries: np.ndarray, n_neighbors: int, conditions: Sequence[str], how: dict[str, int]
+def _search(
+    collection: Collection,
+    queries: np.ndarray,
+    n_neighbors: int,
+    conditions: Sequence[str],
+    parameters: dict[str, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows, -1 where there are none, and similarities, of the best that meet any of the conditions."""
-    step = min(REQUEST_QUERIES, REQUEST_HITS // n_neighbors)
+    """Return rows, -1 where none was found, and similarities."""
+    step = min(REQUEST_QUERIES, REQUEST_NEIGHBORS // n_neighbors)
     rows = np.full((len(queries), n_neighbors), -1, dtype=np.int64)
     similarity = np.full(rows.shape, -np.inf, dtype=np.float32)
     for start in range(0, len(queries), step):
         answers = [
-            held.service(
+            collection.service(
                 "search",
-                held.name,
+                collection.name,
                 data=list(queries[start : start + step]),
                 filter=condition,
                 limit=n_neighbors,
-                search_params={"metric_type": "IP", "params": how},
+                search_params={"metric_type": "IP", "params": parameters},
                 consistency_level="Strong",
             )
             for condition in conditions
         ]
-        for i, neighbors in enumerate(zip(*answers, strict=True), start):
-            ids = np.array([row for part in neighbors for row in part.ids], dtype=np.int64)
-            near = np.array([value for part in neighbors for value in part.distances], dtype=np.float32)
-            best = np.argsort(-near, kind="stable")[:n_neighbors]
-            rows[i, : len(best)], similarity[i, : len(best)] = ids[best], near[best]
+        for i, found in enumerate(zip(*answers, strict=True), start):
+            ids = np.array([row for part in found for row in part.ids], dtype=np.int64)
+            values = np.array([value for part in found for value in part.distances], dtype=np.float32)
+            best = np.argsort(-values, kind="stable")[:n_neighbors]
+            rows[i, : len(best)], similarity[i, : len(best)] = ids[best], values[best]
     return rows, similarity

@@ -1,4 +1,4 @@
-"""A connection to Milvus: where it is, when to ask again, and what to say when that does not help."""
+"""Connection to Milvus: opening, repeated attempts, and error messages."""
 
 from __future__ import annotations
 
@@ -15,43 +15,53 @@ from typing import Any
 from scquery_ae._checks import check_number, check_path, check_text
 from scquery_ae._errors import ArgumentError, SearchServiceError
 
-#: Seconds to wait before a request is made again.
+#: Seconds to wait before each further attempt.
 PAUSES = (0.1, 0.4, 1.6)
-#: What is asked instead the second time: rows that were written before the answer was lost are not to be there twice.
-AGAIN = {"insert": "upsert"}
-#: What takes as long as the collection is large, and seconds for it.
+#: Methods to call instead in further attempts: the server may have written the rows although its answer was lost.
+REPEATED_AS = {"insert": "upsert"}
+#: Methods whose time grows with the collection, and their timeout in seconds.
 SLOW = ("flush", "create_index", "load_collection")
-BUILD_SECONDS = 3600.0
+SLOW_TIMEOUT = 3600.0
 
 SERVER_COMMAND = (
     "curl -sfL https://raw.githubusercontent.com/milvus-io/milvus/master/scripts/standalone_embed.sh"
     " -o standalone_embed.sh && bash standalone_embed.sh start"
 )
 
-#: How many connections of ours are open to each embedded file, whose server runs in this process.
+#: Number of open connections to each local file. The server of a local file runs in this process.
 _OPEN: Counter[str] = Counter()
 
 
 class Service:
-    """A connection to Milvus."""
+    """A connection to Milvus.
+
+    Parameters
+    ----------
+    uri
+        Address of a server, or absolute path of a local file.
+    connect
+        Function that returns a client.
+    timeout
+        Seconds to wait for the answer to a request.
+    """
 
     def __init__(self, uri: str, connect: Callable[[], Any], timeout: float) -> None:
         self.uri, self.timeout = uri, timeout
-        self.client: Any = self._tried(lambda _: connect())
+        self.client: Any = self._try(lambda _: connect())
 
     @classmethod
     @contextmanager
-    def open(cls, uri: Any, token: Any, timeout: Any, *, there: bool = False) -> Iterator[Service]:
-        """Connect to a server or a file, which has to be `there` or may be made; disconnect if the block fails."""
-        timeout = check_number("timeout", timeout, 0, BUILD_SECONDS, closed="neither")
+    def open(cls, uri: Any, token: Any, timeout: Any, *, must_exist: bool = False) -> Iterator[Service]:
+        """Connect to a server or a local file. Disconnect if the block raises."""
+        timeout = check_number("timeout", timeout, 0, SLOW_TIMEOUT, closed="neither")
         place = check_uri(uri)
         token = "" if token is None else check_text("token", token)
-        embedded = _is_file(place)
-        if there and embedded and not Path(place).exists():
+        local = _is_file(place)
+        if must_exist and local and not Path(place).exists():
             msg = f"There is no file {place}. Expected one that `MilvusIndex.build` made; check the path."
             raise ArgumentError(msg)
         try:
-            if embedded:
+            if local:
                 importlib.import_module("milvus_lite")
             from pymilvus import MilvusClient
         except ImportError as error:
@@ -61,7 +71,7 @@ class Service:
             )
             raise SearchServiceError(msg) from error
         service = cls(place, lambda: MilvusClient(place, token=token, timeout=timeout, dedicated=True), timeout)
-        if embedded:
+        if local:
             _OPEN[place] += 1
         try:
             yield service
@@ -70,20 +80,21 @@ class Service:
             raise
 
     def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the client."""
+        """Call a method of the client, several times if the connection fails."""
         if self.client is None:
             msg = f"The connection to {redacted(self.uri)} is closed. Open it again with `MilvusIndex.open`."
             raise ArgumentError(msg)
-        kwargs["timeout"] = BUILD_SECONDS if method in SLOW else self.timeout
-        again = AGAIN.get(method, method)
-        return self._tried(lambda first: getattr(self.client, method if first else again)(*args, **kwargs))
+        kwargs["timeout"] = SLOW_TIMEOUT if method in SLOW else self.timeout
+        repeated = REPEATED_AS.get(method, method)
+        return self._try(lambda first: getattr(self.client, method if first else repeated)(*args, **kwargs))
 
     def undo(self, method: str, *args: Any) -> None:
-        """Call a method to clear away after an error, which is what is to be told, whether or not this works."""
+        """Call a method that cleans up after an error. Ignore its failure, so that the first error is reported."""
         with suppress(SearchServiceError):
             self(method, *args)
 
-    def _tried(self, request: Callable[[bool], Any]) -> Any:
+    def _try(self, request: Callable[[bool], Any]) -> Any:
+        """Return ``request(first)``, where `first` is False in further attempts after a failed connection."""
         import grpc
         from pymilvus.exceptions import MilvusException
 
@@ -93,16 +104,16 @@ class Service:
                 return request(attempt == 0)
             except (MilvusException, grpc.RpcError) as error:
                 code = error.code() if callable(error.code) else error.code
-                # 2 stands for a connection that failed, and for a service that is not available.
+                # pymilvus uses the code 2 for a failed connection and for a service that is not available.
                 away = code in (grpc.StatusCode.UNAVAILABLE, 2) or getattr(error, "retriable", False)
                 if attempt == len(PAUSES) or not away:
                     late = code == grpc.StatusCode.DEADLINE_EXCEEDED
-                    raise SearchServiceError(_explained(self.uri, error, away=away, late=late)) from error
+                    raise SearchServiceError(_explain(self.uri, error, away=away, late=late)) from error
             time.sleep(PAUSES[attempt])
             attempt += 1
 
     def close(self) -> None:
-        """Disconnect; the last of an embedded file stops its server."""
+        """Disconnect. Closing the last connection to a local file stops its server."""
         if self.client is None:
             return
         self.client.close()
@@ -114,7 +125,7 @@ class Service:
 
 
 def check_uri(uri: Any) -> str:
-    """Return where Milvus is: the address of a server as it is, or the absolute path of an embedded file."""
+    """Return the address of a server unchanged, or the absolute path of a local file."""
     if isinstance(uri, str) and re.match(r"(https?|tcp)://[^/\s]", uri):
         return uri
     path = check_path("uri", uri)
@@ -125,16 +136,19 @@ def check_uri(uri: Any) -> str:
         )
         raise ArgumentError(msg)
     if not path.parent.is_dir():
-        msg = f"There is no folder {path.parent} for {path.name}. Make it first, or give another path as `uri`."
+        msg = f"There is no folder {path.parent} for {path.name}. Create the folder, or pass another path as `uri`."
         raise ArgumentError(msg)
     if path.is_file():
-        msg = f"{path} is a file, where Milvus Lite keeps a folder: not its own, or of its releases before 3. Move it."
+        msg = (
+            f"{path} is a file, but Milvus Lite stores a folder under this name. It belongs to another program or to "
+            "Milvus Lite before version 3. Move it, or pass another path as `uri`."
+        )
         raise ArgumentError(msg)
     return os.path.abspath(path)  # noqa: PTH100, as Milvus Lite does it
 
 
 def redacted(uri: str) -> str:
-    """Return an address without the password that it may hold."""
+    """Return an address without the user name and password that it may contain."""
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
@@ -142,19 +156,20 @@ def _is_file(place: str) -> bool:
     return "://" not in place
 
 
-def _explained(uri: str, error: Any, *, away: bool, late: bool) -> str:
-    said = (error.details() if hasattr(error, "details") else error.message) or error
+def _explain(uri: str, error: Any, *, away: bool, late: bool) -> str:
+    """Return the message for an error of Milvus."""
+    reason = (error.details() if hasattr(error, "details") else error.message) or error
     place = redacted(uri)
-    if _is_file(uri) and "Open local milvus failed" in str(said):
+    if _is_file(uri) and "Open local milvus failed" in str(reason):
         return (
-            f"Milvus Lite could not open {place}. It may be open in another process, which has to close it first, or "
-            "be no file of Milvus Lite. For several processes, run a server."
+            f"Milvus Lite could not open {place}. Another process may have it open, or it is not a file of Milvus "
+            "Lite. Close it in the other process; if several processes need it, run a server."
         )
     if away:
         return (
-            f"No Milvus answers at {place}, also when asked {len(PAUSES) + 1} times: {said}. Check the address, or "
+            f"No Milvus server answers at {place} after {len(PAUSES) + 1} attempts: {reason}. Check the address, or "
             f"start a server on this machine: {SERVER_COMMAND}"
         )
     if late:
-        return f"Milvus at {place} gave no answer in time: {said}. Allow more with `timeout=`, or ask for less at once."
-    return f"Milvus at {place} could not do what it was asked: {said}."
+        return f"Milvus at {place} did not answer in time: {reason}. Increase `timeout=`, or use smaller requests."
+    return f"Milvus at {place} refused the request: {reason}."

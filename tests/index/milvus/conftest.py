@@ -1,4 +1,4 @@
-"""An embedded file with collections, shared by the tests of search in Milvus."""
+"""A local Milvus file whose collections several tests use."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from milvus.made import N, table, unit
+from milvus.synthetic import N, table, unit
 from scquery_ae.index import MilvusIndex
 from scquery_ae.index.milvus import service
 
@@ -23,7 +23,7 @@ def queries():
 
 @pytest.fixture(scope="package")
 def library():
-    """Skip without Milvus; its client waits half a second for each index, which is there at once."""
+    """Skip without Milvus. Shorten the client's wait of half a second for each index."""
     pytest.importorskip("milvus_lite", reason="Milvus Lite, of the extra `milvus`, is not installed")
     pytest.importorskip("pymilvus", reason="the extra `milvus` is not installed")
     from pymilvus.client import grpc_handler
@@ -41,21 +41,21 @@ def file(library, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def index(items, file):
-    """Shared by all tests: do not change it."""
+    """All tests use this collection: do not change it."""
     with MilvusIndex.build(items, file, metadata=table(N), batch_size=150) as built:
         yield built
 
 
 @pytest.fixture
 def changing(items, file, index):
-    """A collection to change, in the same file."""
+    """A collection in the same file that a test may change."""
     with MilvusIndex.build(items[:50], file, collection="changing", overwrite=True) as built:
         yield built
 
 
 @pytest.fixture
 def quiet():
-    """Milvus' own log of the errors that a test provokes."""
+    """Silence Milvus' log of the errors that a test provokes."""
     loggers = [
         logging.getLogger(name)
         for name in ("pymilvus.decorators", "pymilvus.client.connection_manager", "grpc._server")
@@ -70,7 +70,7 @@ def quiet():
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Ask again without a pause, and say how long the pauses would have been."""
+    """Repeat requests without a pause. Return the pauses that were skipped."""
     pauses = []
     monkeypatch.setattr(service, "time", SimpleNamespace(sleep=pauses.append))
     return pauses

@@ -1,17 +1,17 @@
-"""Making, finding and changing a collection, and what is left of it if that fails."""
+"""Building, opening and changing a collection, also when a step fails."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from milvus.made import WIDTH, same, table
+from milvus.synthetic import WIDTH, same, table
 from scquery_ae import ArgumentError, MissingKeyError, SearchServiceError
 from scquery_ae.index import ExactIndex, MilvusIndex
 from scquery_ae.index.milvus.collection import Collection
 
 
-def test_what_is_added_is_found_at_once_and_stays(changing, items, file, index):
+def test_added_vectors_are_found_at_once_and_kept(changing, items, file, index):
     changing.add(items[50:60], np.arange(50, 60))
     assert changing.n_items == 60
     same(changing.search(items[:60], 4), ExactIndex(items[:60]).search(items[:60], 4))
@@ -23,7 +23,7 @@ def test_what_is_added_is_found_at_once_and_stays(changing, items, file, index):
         np.testing.assert_array_equal(back.search(items[60:62], 1).indices, [[1000], [70]])
 
 
-def test_what_is_removed_is_not_found_and_leaves_a_gap(changing, items):
+def test_removed_vectors_are_not_found_and_leave_a_gap(changing, items):
     gone = np.array([3, 40, 7])
     changing.remove(gone)
     kept = np.setdiff1d(np.arange(50), gone)
@@ -38,10 +38,10 @@ def test_what_is_removed_is_not_found_and_leaves_a_gap(changing, items):
         changing.search(items[:2], 49)
 
 
-def test_an_addition_that_fails_midway_is_taken_back(changing, items, monkeypatch, at_once, quiet):
+def test_an_addition_that_fails_midway_is_undone(changing, items, monkeypatch, at_once, quiet):
     from pymilvus.exceptions import MilvusException
 
-    write = changing._held.service.client.upsert
+    write = changing._opened.service.client.upsert
     calls = itertools.count()
 
     def broken(*args, **kwargs):
@@ -49,43 +49,43 @@ def test_an_addition_that_fails_midway_is_taken_back(changing, items, monkeypatc
             raise MilvusException(message="disk full")
         return write(*args, **kwargs)
 
-    monkeypatch.setattr(changing._held.service.client, "upsert", broken)
-    with pytest.raises(SearchServiceError, match=r"Milvus at .*cells\.db could not do what it was asked: disk full"):
+    monkeypatch.setattr(changing._opened.service.client, "upsert", broken)
+    with pytest.raises(SearchServiceError, match=r"Milvus at .*cells\.db refused the request: disk full"):
         changing.add(items[50:60], np.arange(50, 60), batch_size=3)
     assert changing.n_items == 50
 
 
-def test_a_collection_is_replaced_only_on_demand(file, index, items):
+def test_a_collection_is_replaced_only_with_overwrite(file, index, items):
     options = {"collection": "again", "overwrite": True}
     MilvusIndex.build(items[:20], file, metadata=table(20), **options).close()
-    with pytest.raises(ArgumentError, match=r"has a collection called 'again'\. Open it.*`overwrite=True`"):
+    with pytest.raises(ArgumentError, match=r"already has a collection 'again'\. Open it.*`overwrite=True`"):
         MilvusIndex.build(items[:30, :5], file, collection="again")
     with MilvusIndex.open(file, collection="again") as old:
         assert (old.n_items, old.width) == (20, WIDTH)
     with MilvusIndex.build(items[:30, :5], file, metadata=table(30)[["age"]], **options) as new:
         assert (new.n_items, new.width, list(new.columns)) == (30, 5, ["age"])
-        # What the client remembers of the old one is no hindrance.
+        # The client's cache of the old collection does not interfere.
         new.add(items[30:31, :5], [30], metadata=table(31)[["age"]][30:])
         assert new.n_items == 31
-        collections = new._held.service("list_collections")
+        collections = new._opened.service("list_collections")
     assert sum(name.startswith("again") for name in collections) == 1
 
 
 @pytest.mark.parametrize("step", ["insert", "create_index", "load_collection", "rename_collection"])
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_a_build_that_fails_leaves_things_as_they_were(file, index, items, monkeypatch, quiet, step, overwrite):
+def test_a_build_that_fails_changes_nothing(file, index, items, monkeypatch, quiet, step, overwrite):
     from pymilvus import MilvusClient
     from pymilvus.exceptions import MilvusException
 
     if overwrite:
-        # It stays open, so that those who search it now are not left without.
+        # The old collection stays open, as for another user who searches it.
         old = MilvusIndex.build(items[:20], file, collection="half", overwrite=True)
         before = old.search(items[:9], 20)
-    names = set(index._held.service("list_collections"))
+    names = set(index._opened.service("list_collections"))
     real, calls = getattr(MilvusClient, step), itertools.count()
 
     def broken(*args, **kwargs):
-        # The last call that it takes: of the writes the third, of the renamings that to the name itself.
+        # Fail in the last call of each step: the third write, the renaming to the final name.
         if next(calls) == {"insert": 2, "load_collection": 1, "rename_collection": int(overwrite)}.get(step, 0):
             raise MilvusException(message="out of order")
         return real(*args, **kwargs)
@@ -94,26 +94,28 @@ def test_a_build_that_fails_leaves_things_as_they_were(file, index, items, monke
         patch.setattr(MilvusClient, step, broken)
         with pytest.raises(SearchServiceError, match="out of order"):
             MilvusIndex.build(items[:30], file, collection="half", batch_size=10, overwrite=overwrite)
-    assert set(index._held.service("list_collections")) == names
+    assert set(index._opened.service("list_collections")) == names
     if overwrite:
         same(old.search(items[:9], 20), before)
-        old._held.service("drop_collection", "half")
+        old._opened.service("drop_collection", "half")
         old.close()
 
 
-def test_vectors_that_get_lost_are_missed(file, index, items, monkeypatch):
+def test_lost_vectors_are_noticed(file, index, items, monkeypatch):
     write = Collection._write
     monkeypatch.setattr(Collection, "_write", lambda self, m, v, *a: write(self, m, v[:-1], *a))
-    with pytest.raises(SearchServiceError, match=r"holds 19 of 20 vectors after they were all sent\. Nothing was kept"):
+    with pytest.raises(SearchServiceError, match=r"stored 19 of 20 vectors\. The new collection was removed"):
         MilvusIndex.build(items[:20], file, collection="lost")
-    assert not any(name.startswith("lost") for name in index._held.service("list_collections"))
+    assert not any(name.startswith("lost") for name in index._opened.service("list_collections"))
 
 
-def test_collections_that_are_none_of_ours(file, index):
-    with pytest.raises(MissingKeyError, match=r"has no collection called 'other'\. Expected one of .*'scquery'"):
+def test_foreign_and_missing_collections_are_refused(file, index):
+    with pytest.raises(MissingKeyError, match=r"has no collection 'other'\. Expected one of .*'scquery'"):
         MilvusIndex.open(file, collection="other")
-    index._held.service.client.create_collection("foreign", dimension=4)
-    with pytest.raises(ArgumentError, match=r"'foreign' is none that `MilvusIndex\.build` made\. .*'id', 'vector'"):
+    index._opened.service.client.create_collection("foreign", dimension=4)
+    with pytest.raises(
+        ArgumentError, match=r"`MilvusIndex\.build` did not make the collection 'foreign'\. .*'id', 'vector'"
+    ):
         MilvusIndex.open(file, collection="foreign")
     for name in ("1st", "a b", "", "x" * 201, "drop;"):
         with pytest.raises(ArgumentError, match="`collection` must be up to 200 letters, digits and underscores"):

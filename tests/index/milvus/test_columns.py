@@ -1,16 +1,16 @@
-"""What metadata Milvus can hold."""
+"""Conversion of metadata columns."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from milvus.made import same, table
+from milvus.synthetic import same, table
 from scquery_ae import ArgumentError, MissingKeyError
 from scquery_ae.index import ExactIndex, MilvusIndex
 from scquery_ae.index.milvus.columns import read_metadata
 
 
-def test_columns_are_what_pandas_says():
+def test_the_kind_of_a_column_follows_from_its_dtype():
     frame = pd.DataFrame(
         {
             "text": pd.Series(["a", None, 3], dtype=object),
@@ -36,27 +36,30 @@ def test_columns_are_what_pandas_says():
 
 
 @pytest.mark.parametrize(
-    ("metadata", "said"),
+    ("metadata", "message"),
     [
-        (pd.DataFrame({"a": [1, 2]}), r"must be a data frame of 3 rows, one a vector\. Received 2 rows"),
-        ({"a": [1, 2, 3]}, r"must be a data frame of 3 rows, one a vector\. Received dict"),
-        (pd.DataFrame({"a b": [1, 2, 3]}), r"letters, digits and underscores, each once\. Received 'a b'; rename it"),
-        (pd.DataFrame([[1, 2]] * 3, columns=["a", "a"]), "letters, digits and underscores, each once"),
+        (pd.DataFrame({"a": [1, 2]}), r"must be a data frame of 3 rows, one for each vector\. Received 2 rows"),
+        ({"a": [1, 2, 3]}, r"must be a data frame of 3 rows, one for each vector\. Received dict"),
+        (
+            pd.DataFrame({"a b": [1, 2, 3]}),
+            r"letters, digits and underscores, and be unique\. Received 'a b'; rename it",
+        ),
+        (pd.DataFrame([[1, 2]] * 3, columns=["a", "a"]), "letters, digits and underscores, and be unique"),
         (
             pd.DataFrame({"a": pd.to_datetime(["2020-01-01"] * 3)}),
-            r"`metadata\['a'\]` must hold text, numbers or flags",
+            r"`metadata\['a'\]` must be text, numbers or booleans",
         ),
         (pd.DataFrame({"a": [0, 1, 2**64 - 1]}), r"`metadata\['a'\]` must fit into 64 bits"),
         (pd.DataFrame({"a": [0, 1, np.inf]}), r"`metadata\['a'\]` must be finite"),
         (pd.DataFrame({"a": ["x", "y", "é" * 40_000]}), r"`metadata\['a'\]` must be text of at most 65535 bytes"),
     ],
 )
-def test_metadata_that_cannot_be_kept(metadata, said, items, tmp_path):
-    with pytest.raises(ArgumentError, match=said):
+def test_unsupported_metadata_is_refused(metadata, message, items, tmp_path):
+    with pytest.raises(ArgumentError, match=message):
         MilvusIndex.build(items[:3], tmp_path / "x.db", metadata=metadata)
 
 
-def test_metadata_is_added_as_it_is(file, index, items):
+def test_metadata_is_added_with_the_vectors(file, index, items):
     frame = table(60)
     with MilvusIndex.build(items[:40], file, collection="meta", metadata=frame[:40], overwrite=True) as built:
         assert built.columns == {"kind": "text", "donor": "text", "age": "whole", "score": "number", "fresh": "flag"}
@@ -65,15 +68,17 @@ def test_metadata_is_added_as_it_is(file, index, items):
         assert len(allowed) == 2
         same(built.search(items[:9], 2, where={"age": 5}), ExactIndex(items[:60]).search(items[:9], 2, among=allowed))
         np.testing.assert_array_equal(built.search(items[:1], 1, where={"score": 7}).indices, [[47]])
-        with pytest.raises(MissingKeyError, match=r"has the metadata 'kind', .*Received 'age'; give a data frame"):
+        with pytest.raises(
+            MissingKeyError, match=r"has the metadata columns 'kind', .*Received 'age'; pass a data frame"
+        ):
             built.add(items[60:61], [60], metadata=frame[["age"]][:1])
-        with pytest.raises(MissingKeyError, match=r"has the metadata 'kind', .*Received none"):
+        with pytest.raises(MissingKeyError, match=r"has the metadata columns 'kind', .*Received none"):
             built.add(items[60:61], [60])
         with pytest.raises(ArgumentError, match=r"`metadata\['age'\]` must be of kind 'whole', as in the collection"):
             built.add(items[60:61], [60], metadata=frame[:1].assign(age=0.5))
 
 
-def test_words_of_milvus_may_be_columns(file, index, items):
+def test_keywords_of_milvus_can_be_column_names(file, index, items):
     frame = pd.DataFrame({name: ["x", "y", None] for name in ("in", "not", "row", "vector", "true", "1", "Null")})
     with MilvusIndex.build(items[:3], file, collection="words", metadata=frame, overwrite=True) as built:
         for name in frame:

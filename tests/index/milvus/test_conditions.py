@@ -1,9 +1,9 @@
-"""Filters of rows and values, read by Python or by Milvus."""
+"""Filters by row and by value, evaluated by Python or by Milvus."""
 
 import numpy as np
 import pytest
 
-from milvus.made import AMONG, NASTY, N, same, table
+from milvus.synthetic import AMONG, NASTY, N, same, table
 from scquery_ae import ArgumentError, MissingKeyError
 from scquery_ae.index import ExactIndex
 from scquery_ae.index.milvus import conditions
@@ -12,11 +12,11 @@ from scquery_ae.index.milvus import conditions
 @pytest.mark.parametrize("ids", [7, 1000])
 @pytest.mark.parametrize("ranges", [1, 64])
 @pytest.mark.parametrize("among", AMONG)
-def test_row_filters_let_through_each_row_once(monkeypatch, among, ranges, ids):
-    monkeypatch.setattr(conditions, "REQUEST_IDS", ids)
-    monkeypatch.setattr(conditions, "RANGES", ranges)
+def test_each_row_meets_exactly_one_filter(monkeypatch, among, ranges, ids):
+    monkeypatch.setattr(conditions, "MAX_IDS", ids)
+    monkeypatch.setattr(conditions, "MAX_RANGES", ranges)
     filters = conditions.row_conditions(AMONG[among])
-    # As it happens, Python reads them as Milvus does.
+    # The filters are also valid Python, with the same meaning.
     read = [compile(f, "filter", "eval") for f in filters]
     passed = np.array([[eval(code, {"row": row}) for row in range(N)] for code in read])
     np.testing.assert_array_equal(passed.sum(axis=0), np.isin(np.arange(N), AMONG[among]))
@@ -24,8 +24,8 @@ def test_row_filters_let_through_each_row_once(monkeypatch, among, ranges, ids):
     assert max(f.count(" or ") for f in filters) < ranges
 
 
-def test_the_shorter_list_is_named(monkeypatch):
-    monkeypatch.setattr(conditions, "RANGES", 1)
+def test_a_filter_contains_the_shorter_list(monkeypatch):
+    monkeypatch.setattr(conditions, "MAX_RANGES", 1)
     assert conditions.row_conditions(np.array([9, 3, 3, 100])) == ["row in [3,9,100]"]
     assert conditions.row_conditions(np.array([3, 5, 9])) == ["row in [3,5,9]"]
     assert conditions.row_conditions(np.array([2, 3, 4, 6, 7])) == ["row >= 2 and row <= 7 and not (row in [5])"]
@@ -36,7 +36,7 @@ def test_the_shorter_list_is_named(monkeypatch):
 @pytest.mark.parametrize("ids", [100_000, 37])
 @pytest.mark.parametrize("among", AMONG)
 def test_only_the_rows_among_are_found(index, items, queries, monkeypatch, among, ids):
-    monkeypatch.setattr(conditions, "REQUEST_IDS", ids)
+    monkeypatch.setattr(conditions, "MAX_IDS", ids)
     among = AMONG[among]
     same(index.search(queries, 9, among=among), ExactIndex(items).search(queries, 9, among=np.unique(among)))
 
@@ -56,7 +56,7 @@ def test_only_the_rows_among_are_found(index, items, queries, monkeypatch, among
     ],
     ids=str,
 )
-def test_metadata_filters_as_numpy_does(index, items, queries, where):
+def test_metadata_filters_agree_with_numpy(index, items, queries, where):
     allowed = np.ones(N, dtype=bool)
     for name, wanted in where.items():
         allowed &= table(N)[name].isin(list(np.atleast_1d(wanted)) if not isinstance(wanted, range) else wanted)
@@ -70,13 +70,13 @@ def test_metadata_filters_as_numpy_does(index, items, queries, where):
 @pytest.mark.parametrize(
     "value", ['kind 1"] or row >= 0 or obs_kind in ["', 'kind 1" or true or "', "\\", "kind_1", "%", "\x01\b\f"]
 )
-def test_a_value_is_never_more_than_a_value(index, queries, value):
+def test_a_value_cannot_change_the_filter(index, queries, value):
     with pytest.raises(ArgumentError, match="`n_neighbors=1` is more than the 0 vectors that the filter leaves"):
         index.search(queries, 1, where={"kind": value})
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         ({"age": "5"}, r"`where\['age'\]` must be of kind 'whole', as the column is\. Received '5'"),
         ({"age": True}, "must be of kind 'whole'"),
@@ -93,26 +93,26 @@ def test_a_value_is_never_more_than_a_value(index, queries, value):
         ({"kind": np.ones((2, 2))}, "must be of kind 'text'"),
         ({"kind": "half \ud800"}, r"must be text of at most 65535 bytes, without NUL"),
         ({"kind": "nul \0"}, "must be text of at most 65535 bytes, without NUL"),
-        ({"kind": []}, "`where` gives no value for 'kind'"),
+        ({"kind": []}, "`where` has no value for 'kind'"),
         ("kind", "`where` must map columns to values"),
     ],
 )
-def test_values_that_a_column_cannot_have(where, said):
-    with pytest.raises(ArgumentError, match=said):
+def test_values_of_another_kind_are_refused(where, message):
+    with pytest.raises(ArgumentError, match=message):
         conditions.conditions(None, where, {"kind": "text", "age": "whole", "score": "number", "fresh": "flag"})
 
 
 @pytest.mark.parametrize("name", ["row >= 0 or kind", "obs_kind", "vector", 3])
-def test_columns_that_are_not_there(name):
-    with pytest.raises(MissingKeyError, match=r"has no metadata .*Expected one of: 'kind', 'donor'"):
+def test_missing_columns_are_refused(name):
+    with pytest.raises(MissingKeyError, match=r"has no metadata column .*Expected one of: 'kind', 'donor'"):
         conditions.conditions(None, {name: "x"}, {"kind": "text", "donor": "text"})
 
 
-def test_rows_that_are_none():
+def test_invalid_rows_are_refused():
     for rows in ([1, 1], [-1, 2], []):
-        with pytest.raises(ArgumentError, match="`rows` must be at least one number from 0, each given once"):
+        with pytest.raises(ArgumentError, match="`rows` must be one or more different row numbers of at least 0"):
             conditions.check_rows(rows, None)
     with pytest.raises(ArgumentError, match=r"`rows` must be an array of whole numbers of shape \(3\)"):
         conditions.check_rows([1, 2], 3)
-    with pytest.raises(ArgumentError, match=r"`among` must be rows, from 0\. Received -2"):
+    with pytest.raises(ArgumentError, match=r"`among` must be row numbers of at least 0\. Received -2"):
         conditions.conditions([5, 9, -2], None, {})

@@ -1,24 +1,24 @@
-"""The calls that users make, and their arguments."""
+"""Public methods and their arguments."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import scquery_ae as scq
-from milvus.made import N
+from milvus.synthetic import N
 from scquery_ae import ArgumentError
 from scquery_ae.index import MilvusIndex
 
 
-def test_arguments_that_are_none(file, index, items, queries):
-    for options, said in (
+def test_invalid_arguments_are_refused(file, index, items, queries):
+    for options, message in (
         ({"kind": "pq"}, "`kind` must be one of 'auto', 'exact', 'hnsw', 'ivf', 'int8'"),
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1"),
         ({"overwrite": 1}, "`overwrite` must be True or False"),
         ({"timeout": 0}, "`timeout` must be a number in"),
         ({"token": 3}, "`token` must be text"),
     ):
-        with pytest.raises(ArgumentError, match=said):
+        with pytest.raises(ArgumentError, match=message):
             MilvusIndex.build(items, file, collection="wrong", **options)
     with pytest.raises(ArgumentError, match=r"Queries must have shape \(n_queries, 8\)"):
         index.search(np.ones((2, 3)), 1)
@@ -33,13 +33,13 @@ def test_arguments_that_are_none(file, index, items, queries):
         index.search(queries, 3, among=[5, 9, 5000])
     with pytest.raises(ArgumentError, match=r"more than there are reference cells \(0\)"):
         index.search(queries, 1, among=np.empty(0, int))
-    with pytest.raises(ArgumentError, match=r"`among` must be rows, from 0\. Received -2"):
+    with pytest.raises(ArgumentError, match=r"`among` must be row numbers of at least 0\. Received -2"):
         index.search(queries, 3, among=[5, 9, -2])
     with pytest.raises(ArgumentError, match="`n_neighbors=4` is more than the 3 vectors that the filter leaves"):
         index.search(queries, 4, among=[0, 5, 10, 11], where={"kind": "kind 0"})
 
 
-def test_a_reference_searches_it(make_adata, make_encoder, library, tmp_path):
+def test_a_reference_can_use_it_as_its_index(make_adata, make_encoder, library, tmp_path):
     cells = make_adata(60, 25)
     encoder = make_encoder(cells)
     cells.obs["scquery_split"] = pd.Categorical(np.where(np.arange(60) % 4 == 0, "validation", "train"))
@@ -60,6 +60,6 @@ def test_a_reference_searches_it(make_adata, make_encoder, library, tmp_path):
         np.testing.assert_array_equal(here.indices, rows)
 
 
-def test_it_says_what_it_is(index):
+def test_its_repr(index):
     assert repr(index).startswith("MilvusIndex('scquery' at ")
-    assert repr(index).endswith("cells.db, exact, 8 numbers a vector)")
+    assert repr(index).endswith("cells.db, exact, vectors of width 8)")

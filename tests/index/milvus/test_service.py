@@ -1,4 +1,4 @@
-"""Connections that fail, places that are none, and what is said of them."""
+"""Failed connections, invalid addresses, and their error messages."""
 
 import gc
 import subprocess
@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from milvus.made import same
+from milvus.synthetic import same
 from scquery_ae import ArgumentError, SearchServiceError
 from scquery_ae.index import ExactIndex, MilvusIndex
 from scquery_ae.index.milvus.service import PAUSES, Service
@@ -24,12 +24,12 @@ def free_port():
         return there.getsockname()[1]
 
 
-def test_a_server_that_is_away_is_named_after_a_few_tries(at_once, items, quiet):
+def test_a_server_that_does_not_answer_is_an_error_after_four_attempts(at_once, items, quiet):
     address = f"http://me:secret@127.0.0.1:{free_port()}"
     place = address.replace("me:secret@", "")
     for call in (lambda: MilvusIndex.open(address), lambda: MilvusIndex.build(items, address, token="x", timeout=5)):
         at_once.clear()
-        with pytest.raises(ConnectionError, match=f"No Milvus answers at {place}, also when asked 4 times") as error:
+        with pytest.raises(ConnectionError, match=f"No Milvus server answers at {place} after 4 attempts") as error:
             call()
         assert isinstance(error.value, SearchServiceError)
         assert at_once == list(PAUSES)
@@ -38,7 +38,7 @@ def test_a_server_that_is_away_is_named_after_a_few_tries(at_once, items, quiet)
 
 
 class Flaky:
-    """A client whose connection fails so many times."""
+    """A client whose connection fails `times` times."""
 
     def __init__(self, times, error):
         self.times, self.error, self.calls = times, error, []
@@ -78,26 +78,24 @@ def failures():
 
 
 @pytest.mark.parametrize("failure", failures())
-def test_a_connection_that_fails_twice_is_tried_thrice(at_once, failure):
+def test_a_connection_that_fails_twice_is_tried_three_times(at_once, failure):
     client = Flaky(2, failures()[failure])
     service = Service("http://there:1", lambda: client, 3.0)
-    # What may have been written before the answer was lost is not to be there twice.
+    # The first attempt may have written the rows before its answer was lost.
     assert service("insert", "rows") == "done"
     assert client.calls == [("insert", ("rows",), 3.0)] + [("upsert", ("rows",), 3.0)] * 2
     assert at_once == [0.1, 0.4]
 
 
 @pytest.mark.parametrize("failure", failures())
-def test_a_connection_that_stays_away_is_given_up(at_once, failure):
+def test_a_connection_that_keeps_failing_is_an_error(at_once, failure):
     service = Service("http://there:1", lambda: Flaky(9, failures()[failure]), 3.0)
-    with pytest.raises(
-        SearchServiceError, match="No Milvus answers at http://there:1, also when asked 4 times: socket"
-    ):
+    with pytest.raises(SearchServiceError, match="No Milvus server answers at http://there:1 after 4 attempts: socket"):
         service("insert", "rows")
     assert at_once == [0.1, 0.4, 1.6]
 
 
-def test_what_takes_as_long_as_the_collection_is_large_has_an_hour():
+def test_methods_that_grow_with_the_collection_have_an_hour():
     allowed = {}
 
     class Client:
@@ -110,7 +108,7 @@ def test_what_takes_as_long_as_the_collection_is_large_has_an_hour():
     assert allowed == {"flush": 3600, "create_index": 3600, "load_collection": 3600, "query": 3, "insert": 3}
 
 
-def test_a_refusal_is_final(at_once):
+def test_a_refusal_is_not_repeated(at_once):
     import grpc
     from pymilvus.exceptions import MilvusException
 
@@ -121,18 +119,18 @@ def test_a_refusal_is_final(at_once):
         def details(self):
             return "too late"
 
-    for error, said in (
-        (MilvusException(1100, "no such thing"), r"Milvus at http://there:1 could not do.*: no such thing\."),
-        (Late(), r"Milvus at http://there:1 gave no answer in time: too late\. Allow more with `timeout=`"),
+    for error, message in (
+        (MilvusException(1100, "no such thing"), r"Milvus at http://there:1 refused the request: no such thing\."),
+        (Late(), r"Milvus at http://there:1 did not answer in time: too late\. Increase `timeout=`"),
     ):
         client = Flaky(9, error)
-        with pytest.raises(SearchServiceError, match=said):
+        with pytest.raises(SearchServiceError, match=message):
             Service("http://there:1", lambda client=client: client, 3.0)("insert", 1)
         assert len(client.calls) == 1
     assert at_once == []
 
 
-def test_a_server_over_the_network_that_fails_twice(items, queries, tmp_path, quiet):
+def test_a_server_on_the_network_that_fails_twice(items, queries, tmp_path, quiet):
     import grpc
     from milvus_lite.adapter.grpc import server as lite
     from pymilvus.grpc_gen import milvus_pb2_grpc
@@ -164,7 +162,7 @@ def test_a_server_over_the_network_that_fails_twice(items, queries, tmp_path, qu
             database.close()
 
 
-def test_without_pymilvus_the_command_to_install_it(monkeypatch, items, tmp_path):
+def test_without_pymilvus_the_message_has_the_command_to_install_it(monkeypatch, items, tmp_path):
     for name in ("pymilvus", "milvus_lite"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
@@ -178,7 +176,7 @@ def test_an_import_loads_no_milvus():
     assert done.stdout.strip() == "[]"
 
 
-def test_nothing_runs_on_when_all_are_closed(items, tmp_path, quiet):
+def test_closing_the_last_connection_stops_all_threads(items, tmp_path, quiet):
     def running():
         return {t for t in threading.enumerate() if t.is_alive()}
 
@@ -188,11 +186,11 @@ def test_nothing_runs_on_when_all_are_closed(items, tmp_path, quiet):
         assert running() - before
         one.close()
         one.close()
-        # The file's server stays for those that are still open.
+        # The server of the file keeps running for the other connection.
         assert other.n_items == 20
     until = time.monotonic() + 20
     while running() - before and time.monotonic() < until:
-        # Idle threads of a server end with it.
+        # Idle threads of a server end when it is collected.
         gc.collect()
         time.sleep(0.05)
     assert {thread.name for thread in running() - before} == set()
@@ -200,24 +198,24 @@ def test_nothing_runs_on_when_all_are_closed(items, tmp_path, quiet):
         other.search(items[:1], 1)
 
 
-def test_a_file_is_of_one_process_at_a_time(items, file, index):
+def test_only_one_process_can_open_a_file(items, file, index):
     code = f"from scquery_ae.index import MilvusIndex; MilvusIndex.open({str(file)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "SearchServiceError: Milvus Lite could not open" in done.stderr
-    assert "It may be open in another process" in done.stderr
+    assert "Another process may have it open" in done.stderr
 
 
 @pytest.mark.parametrize("uri", ["cells", "ftp://x/y.db", "cells.sqlite", "http://", 3, ""])
-def test_places_that_are_none(uri, items):
+def test_invalid_addresses_are_refused(uri, items):
     with pytest.raises(ArgumentError, match="`uri` must be"):
         MilvusIndex.build(items, uri)
 
 
-def test_files_that_cannot_be(items, tmp_path):
+def test_files_that_cannot_be_opened(items, tmp_path):
     with pytest.raises(ArgumentError, match=r"There is no folder .*nowhere for x\.db"):
         MilvusIndex.build(items, tmp_path / "nowhere" / "x.db")
     with pytest.raises(ArgumentError, match=r"There is no file .*x\.db\. Expected one that `MilvusIndex\.build` made"):
         MilvusIndex.open(tmp_path / "x.db")
     (tmp_path / "x.db").write_bytes(b"SQLite format 3")
-    with pytest.raises(ArgumentError, match=r"x\.db is a file, where Milvus Lite keeps a folder"):
+    with pytest.raises(ArgumentError, match=r"x\.db is a file, but Milvus Lite stores a folder under this name"):
         MilvusIndex.build(items, tmp_path / "x.db")

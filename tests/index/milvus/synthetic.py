@@ -1,4 +1,4 @@
-"""Made-up vectors and metadata, and what the searches among them should give."""
+"""Synthetic vectors and metadata, and the comparison of search results."""
 
 import numpy as np
 import pandas as pd
