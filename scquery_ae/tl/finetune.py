@@ -10,20 +10,22 @@ import numpy as np
 
 from scquery_ae._array_checks import check_margin
 from scquery_ae._checks import check_flag, check_obs_key, check_slots, shown
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
-from scquery_ae.tl._labels import batch_codes, label_issues_to_drop, split_column
+from scquery_ae.tl._labels import batch_codes, split_column
 from scquery_ae.tl._write import write_results
-from scquery_ae.training import FinetuneSettings, finetune_encoder, stratified_split
+from scquery_ae.training import FinetuneSettings, finetune_encoder, labels_to_drop, stratified_split
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
 
+@shared_parameters
 def finetune(
     adata: AnnData,
     encoder: Encoder,
@@ -50,77 +52,78 @@ def finetune(
     random_state: int = 0,
     progress: bool = True,
 ) -> None:
-    """Train a pretrained encoder, with a softmax classifier on top, to tell cell types apart.
+    """Fine-tune a pretrained encoder, with a softmax classifier on top, on labelled cells.
 
-    All layers are trained. Some labelled cells of each type are held out: training stops by them, and
-    :func:`scquery_ae.tl.build_reference` calibrates its confidence on them.
+    All layers are trained. Some labelled cells of each type are held out: early stopping monitors their loss, and
+    :func:`scquery_ae.tl.build_reference` calibrates confidence on them.
 
     Parameters
     ----------
     adata
-        The cells that the encoder was pretrained on, or others normalised with the same genes.
+        Cells that the encoder was pretrained on, or other cells normalised with the same genes.
     encoder
-        From :func:`scquery_ae.tl.pretrain`; trained in place.
+        Encoder from :func:`scquery_ae.tl.pretrain`; changed in place.
     label_key
-        Column of ``obs`` with the cell types. Cells with a missing label are passed over.
+        Column of ``obs`` with the cell types. Cells with a missing label are ignored.
     batch_key
-        Column of ``obs`` with the batches; held-out cells of each type are spread over them, and
-        `adversarial_weight` needs it.
+        Column of ``obs`` with the batches. Held-out cells of each type are spread over the batches, and
+        `adversarial_weight` needs them.
     class_weight_power
-        A type with n cells weighs ``n ** -class_weight_power`` a cell in the loss: 0 follows the
-        frequencies, 1 gives all types equal weight.
+        A cell of a type with n cells has the weight ``n ** -class_weight_power`` in the loss: 0 weights all cells
+        equally, 1 all types.
     label_smoothing
-        Share of each label that is spread over all types, in [0, 1).
+        Fraction of each label that is spread over all types, in [0, 1).
     corruption_level
-        Share of input values masked while training, in [0, 1).
+        Fraction of input values that are masked during training, in [0, 1).
     gene_masking
-        In half of the batches, a share of the genes drawn from 0 to this, or from a range ``(low, high)`` in [0, 1), is
-        missing for the whole batch, so that a query with fewer genes is nothing new.
+        Gene-panel dropout: half of the batches lose a fraction of the genes, drawn between 0 and this number, or from a
+        range ``(low, high)``, in [0, 1). It prepares the encoder for queries with fewer genes.
     metric_loss
-        A loss on the embedding beside the classifier's: ``"triplet"`` (batch-hard) or ``"contrastive"`` (Siamese). Batches then
-        hold equally many cells of each of their types.
+        Additional loss on the embedding: ``"triplet"`` (batch-hard) or ``"contrastive"`` (Siamese). Batches then hold
+        the same number of cells of each of their types.
     metric_weight
-        Weight of the metric loss, in (0, 1], the classifier's loss having the rest. With 1 the metric loss alone shapes the
-        code, and the classifier learns to read it.
+        Weight of the metric loss, in (0, 1]; the classifier's loss has the rest. With 1, the metric loss alone shapes
+        the embedding, and the classifier is trained on top of it.
     margin
-        Of the metric loss, between embeddings of length one: a number, or a table of types by types with one for each pair,
-        such as that of :meth:`scquery_ae.ontology.CellOntology.margins`.
+        Margin of the metric loss, between embeddings of unit length: a number, or a table of types by types with a
+        margin for each pair, such as the table that :meth:`scquery_ae.ontology.CellOntology.margins` returns.
     adversarial_weight
-        Strength, at least 0, of a second classifier that learns to tell the batches of `batch_key` from the embedding, and whose
-        gradient is turned round so that the embedding unlearns it; 0 for none. Try .2 to .5 first: much stronger
-        ones can leave the batch as readable as it was. Good where batches hold the same types.
+        Weight, at least 0, of an adversarial classifier that predicts the batch from the embedding, and whose gradient
+        is reversed so that the embedding loses this information. 0 disables it. Try 0.2 to 0.5 first; much larger
+        weights can leave the batch as predictable as before. Use it where batches hold the same types.
     dropout
-        Share of hidden values dropped while training, in [0, 1).
+        Fraction of hidden values that are dropped during training, in [0, 1).
     epochs, patience
-        Most epochs, and epochs without a lower loss on the held-out cells before training stops; the
-        weights of the best epoch are kept.
+        Largest number of epochs, and number of epochs without a lower loss on held-out cells after which training
+        stops. The weights of the best epoch are kept.
     batch_size
-        Cells in a step; None for what makes 32 steps an epoch, but 32 at least and 128 at most.
+        Cells per step. None uses 32 steps per epoch, with 32 to 128 cells per step.
     learning_rate
-        Of the Adam optimiser.
+        Learning rate of the Adam optimiser.
     validation_fraction
-        Share of the labelled cells held out, in [0, 1). A type never loses its last cell.
+        Fraction of the labelled cells that are held out, in [0, 1). A type always keeps one cell for training.
     label_issues
-        What to do with label issues, those that trees on principal components hold for clearly less probable than
-        another, taught by other cells. ``"drop"``: the cells count as unlabelled. ``"keep"``: learn from
-        all. ``"auto"``: drop them where so many labels are absurd that labels must have been mixed up, as they are not
-        where types merely shade into each other; a warning says so.
+        What to do with label issues: labels that are less probable than another type by more than 0.3, as predicted
+        by randomised trees that were fitted to other cells. ``"drop"`` treats these cells as unlabelled, and
+        ``"keep"`` trains on all labels. ``"auto"`` drops label issues, with a warning, if there are so many that
+        labels must have been mixed up; types that merely shade into each other do not have as many.
+        :func:`scquery_ae.tl.audit` applies the same limit to the predictions of cross-fitted encoders, which take
+        minutes instead of seconds.
     checkpoint
-        Folder that keeps the state after each epoch. The same call with the same cells and encoder goes on from the
-        last of them, to the same result as a call that was not interrupted.
-    key_added
-        Prefix of the slot written.
+        Folder to keep the state in after each epoch. The same call with the same cells and encoder resumes from the
+        last epoch, with the same result as an uninterrupted call.
+    %(key_added)s
     random_state
-        Seed of the split, the classifier's weights, the order and the noise.
-    progress
-        Show a progress bar on a terminal or in a notebook.
+        Seed of the split, the classifier's initial weights, the order of the cells and the noise.
+    %(progress)s
 
     Returns
     -------
     None. Changes `encoder` (layers, classifier, discriminant, ``encoder.history["finetune"]``), and writes
 
     ``obs["scquery_split"]`` : categorical
-        ``"train"`` or ``"validation"``; ``"label_issue"`` for cells whose label was dropped; missing for cells without one.
+        ``"train"`` or ``"validation"``, or ``"label_issue"`` for cells whose label was dropped; missing for cells
+        without a label.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def finetune(
     References
     ----------
     Alavi et al., Nature Communications 9, 4768 (2018).
-    Northcutt et al., Journal of Artificial Intelligence Research 70, 1373 (2021), on wrong labels.
+    Northcutt et al., Journal of Artificial Intelligence Research 70, 1373 (2021), on label issues.
     """
     slot = check_slots(key_added).split
     check_flag("progress", progress)
@@ -178,11 +181,9 @@ def finetune(
         )
         raise ArgumentError(msg)
     rows = CellRows.read(cells, encoder.transform)
-    label_issue = np.zeros(adata.n_obs, dtype=bool)
-    if label_issues != "keep":
-        label_issue = label_issues_to_drop(encoder, rows, codes, len(types), label_issues, random_state)
-        codes[label_issue] = -1
-        labelled &= ~label_issue
+    label_issue = labels_to_drop(encoder, rows, codes, len(types), label_issues, random_state)
+    codes[label_issue] = -1
+    labelled &= ~label_issue
     settings = replace(settings, batch_size=settings.cells_per_step(int(labelled.sum())))
     held_out = np.zeros(adata.n_obs, dtype=bool)
     held_out[labelled] = stratified_split(
@@ -208,16 +209,16 @@ def finetune(
 
 
 def _margins(margin: float | pd.DataFrame, types: tuple[str, ...]) -> np.ndarray:
-    """Return one margin, or one for each pair of types in their order."""
+    """Return one margin, or a matrix with a margin for each pair of types in their order."""
     import pandas as pd
 
     values: Any = margin
     if isinstance(margin, pd.DataFrame):
         margin = margin.rename(index=str, columns=str)
-        lacking = [kind for kind in types if kind not in margin.index or kind not in margin.columns]
-        if lacking:
+        missing = [kind for kind in types if kind not in margin.index or kind not in margin.columns]
+        if missing:
             msg = (
-                f"`margin` needs a row and a column for each type. Received none for {shown(lacking)}; "
+                f"`margin` needs a row and a column for each type. Received none for {shown(missing)}; "
                 "add them, or give one number."
             )
             raise ArgumentError(msg)

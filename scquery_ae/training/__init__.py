@@ -5,7 +5,7 @@ from scquery_ae.training.crossfit import crossfit, make_folds
 from scquery_ae.training.finetune import FinetuneResult, finetune_encoder
 from scquery_ae.training.finetune_settings import LABEL_ISSUES, FinetuneSettings
 from scquery_ae.training.gene_panel_dropout import GenePanelDropout
-from scquery_ae.training.label_issues import LabelIssues, find_label_issues
+from scquery_ae.training.label_issues import LabelIssues, find_label_issues, is_label_issue, labels_to_drop
 from scquery_ae.training.pretrain import pretrain_encoder
 from scquery_ae.training.split import stratified_split
 from scquery_ae.training.steps import MOST_PRETRAINING, default_batch_size
@@ -21,6 +21,8 @@ __all__ = [
     "default_batch_size",
     "find_label_issues",
     "finetune_encoder",
+    "is_label_issue",
+    "labels_to_drop",
     "make_folds",
     "pretrain_encoder",
     "principal_components",

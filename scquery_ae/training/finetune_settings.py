@@ -65,7 +65,9 @@ class FinetuneSettings:
         check_choice("metric_loss", self.metric_loss, METRIC_LOSSES, optional=True)
         self._set("metric_weight", check_number("metric_weight", self.metric_weight, 0, 1))
         if self.metric_weight == 0:
-            msg = "`metric_weight` must be in (0, 1]. Received 0; leave `metric_loss` out for the classifier's loss alone."
+            msg = (
+                "`metric_weight` must be in (0, 1]. Received 0; use `metric_loss=None` for the classifier's loss alone."
+            )
             raise ArgumentError(msg)
         self._set("margin", _nested(check_margin(self.margin).tolist()))
         weight = check_number("adversarial_weight", self.adversarial_weight, 0, np.inf, closed="left")

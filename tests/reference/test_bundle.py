@@ -349,7 +349,7 @@ def test_types_with_unusual_names(small, tmp_path):
 def test_a_reference_without_held_out_cells_can_be_saved(small, tmp_path):
     adata, make = small
     adata.obs["scquery_split"] = "train"
-    with pytest.warns(scq.ScqueryWarning, match="held no cells out"):
+    with pytest.warns(scq.ScqueryWarning, match="held out no cells"):
         make().save(tmp_path / "a.scq")
     back = scq.Reference.load(tmp_path / "a.scq")
     assert len(back.calibration.scores) == 0

@@ -146,9 +146,9 @@ def test_a_custom_prefix(cells, encoder):
     [
         (
             None,
-            r'`adata\.obs\["scquery_split"\]` is not there, so no cells are known to be held out.*confidence is not',
+            r'`adata\.obs\["scquery_split"\]` is missing, so that no cells are known to be held out.*confidence is not',
         ),
-        ("train", r"Fine-tuning held no cells out: confidence is not calibrated.*`validation_fraction` above 0"),
+        ("train", r"Fine-tuning held out no cells: confidence is not calibrated.*`validation_fraction` above 0"),
     ],
 )
 def test_without_held_out_cells_nothing_is_called_unknown(cells, encoder, split, match):

@@ -426,7 +426,7 @@ def test_a_table_of_margins_trains(cells, encoder):
         ({"metric_loss": True}, "`metric_loss` must be None or one of 'triplet', 'contrastive'. Received True"),
         (
             {"metric_loss": "triplet", "metric_weight": 0},
-            r"`metric_weight` must be in \(0, 1\]\. Received 0; leave `metric_loss` out for the classifier's loss alone",
+            r"`metric_weight` must be in \(0, 1\]\. Received 0; use `metric_loss=None` for the classifier's loss alone",
         ),
         ({"metric_weight": 1.5}, r"`metric_weight` must be a number in \[0, 1\]\. Received 1\.5"),
         ({"metric_weight": "half"}, r"`metric_weight` must be a number in \[0, 1\]\. Received 'half'"),

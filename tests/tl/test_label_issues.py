@@ -1,4 +1,4 @@
-"""Suspect labels: what fine-tuning leaves out, what it says, and what becomes of those cells in a reference."""
+"""Label issues: which labels fine-tuning drops, its warning, and what becomes of the cells in a reference."""
 
 import importlib
 import logging
@@ -61,7 +61,7 @@ def asked(monkeypatch):
     return calls
 
 
-def test_many_wrong_labels_are_left_out_with_a_warning(mixed_up, encoder, asked):
+def test_many_wrong_labels_are_dropped_with_a_warning(mixed_up, encoder, asked):
     adata, wrong, bare = mixed_up
     adata = adata.copy()
     with pytest.warns(scq.ScqueryWarning) as caught:
@@ -75,9 +75,10 @@ def test_many_wrong_labels_are_left_out_with_a_warning(mixed_up, encoder, asked)
     n_contradicted = find_label_issues(encoder.project(rows.logged), labels, 3, 0).n_contradicted
     (warning,) = caught
     assert str(warning.message) == (
-        f"Many labels seem to be wrong: {label_issue.sum()} of 285 are label_issue, and next to nothing speaks for {n_contradicted}. "
-        "Cells with label issues count as unlabelled. See them with `scq.tl.audit`; "
-        '`label_issues="keep"` learns from all, and "drop" does without the warning.'
+        f"Many labels seem to be wrong: {label_issue.sum()} of 285 are label issues, and {n_contradicted} are much less "
+        "probable than their type is on average. Cells with a label issue count as unlabelled. Inspect them with "
+        '`scq.tl.audit`; pass `label_issues="keep"` to train on all labels, or "drop" to drop label issues without this '
+        "warning."
     )
     # Training sees them without a label, and nobody holds them out.
     (call,) = asked
@@ -92,7 +93,7 @@ def test_many_wrong_labels_are_left_out_with_a_warning(mixed_up, encoder, asked)
 
 
 @pytest.mark.usefixtures("eager")
-def test_genes_do_not_speak_from_suspect_labels(mixed_up, encoder):
+def test_the_discriminant_is_not_fitted_to_label_issues(mixed_up, encoder):
     adata = mixed_up[0].copy()
     scq.tl.finetune(adata, encoder, **QUICK, label_issues="drop")
     split = adata.obs["scquery_split"]
@@ -150,15 +151,15 @@ def test_without_components_all_labels_are_kept(mixed_up, encoder, asked, label_
     np.testing.assert_array_equal(asked[0].labels, adata.obs["cell_type"].cat.codes)
 
 
-def test_the_seed_reaches_the_judges(mixed_up, encoder, asked, monkeypatch):
-    labels_module = importlib.import_module("scquery_ae.tl._labels")
-    seeds, original = [], labels_module.find_label_issues
+def test_the_seed_reaches_the_trees(mixed_up, encoder, asked, monkeypatch):
+    module = importlib.import_module("scquery_ae.training.label_issues")
+    seeds, original = [], module.find_label_issues
 
-    def watched(projected, labels, n_types, random_state):
+    def spy(projected, labels, n_types, random_state):
         seeds.append(random_state)
         return original(projected, labels, n_types, random_state)
 
-    monkeypatch.setattr(labels_module, "find_label_issues", watched)
+    monkeypatch.setattr(module, "find_label_issues", spy)
     scq.tl.finetune(mixed_up[0].copy(), encoder, **QUICK, label_issues="drop", random_state=7)
     assert seeds == [7]
 
@@ -173,7 +174,7 @@ def test_held_out_cells_still_come_from_every_batch(mixed_up, encoder, asked):
 
 
 @pytest.mark.parametrize("value", ["Drop", None, True, "remove"])
-def test_other_words_are_refused(mixed_up, encoder, value):
+def test_other_values_are_refused(mixed_up, encoder, value):
     adata = mixed_up[0].copy()
     with pytest.raises(scq.ArgumentError, match=r"`label_issues` must be one of 'auto', 'keep', 'drop'\. Received "):
         scq.tl.finetune(adata, encoder, **QUICK, label_issues=value)
@@ -211,7 +212,7 @@ def test_pretraining_gives_the_components_of_its_cells(tuned):
     assert label_issue.sum() >= 0.9 * N_WRONG
 
 
-def test_suspect_labels_are_missing_in_the_reference(tuned, caplog):
+def test_label_issues_are_missing_in_the_reference(tuned, caplog):
     adata, encoder, label_issue = tuned
     before = adata.copy()
     with caplog.at_level(logging.INFO, logger="scquery_ae"):
@@ -228,7 +229,7 @@ def test_suspect_labels_are_missing_in_the_reference(tuned, caplog):
     assert not set(reference.simulation_cells.names) & set(adata.obs_names[label_issue])
 
 
-def test_suspect_cells_do_not_vote(tuned):
+def test_cells_with_a_label_issue_do_not_vote(tuned):
     adata, encoder, label_issue = tuned
     reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     unlabelled = adata.copy()
@@ -249,7 +250,7 @@ def test_suspect_cells_do_not_vote(tuned):
     assert right.obs["true"][label_issue].isna().all()
 
 
-def test_references_with_suspects_can_be_saved(tuned, tmp_path):
+def test_references_with_label_issues_can_be_saved(tuned, tmp_path):
     adata, encoder, label_issue = tuned
     reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     reference.save(tmp_path / "a.scq")
@@ -261,7 +262,7 @@ def test_references_with_suspects_can_be_saved(tuned, tmp_path):
 
 @pytest.mark.backend
 @pytest.mark.parametrize("calibration", ["cross_validated", "leave_one_batch_out"])
-def test_other_folds_judge_the_cells_that_are_left(tuned, eager, calibration):
+def test_cross_validation_uses_the_remaining_cells(tuned, eager, calibration):
     adata, encoder, label_issue = tuned
     reference = scq.tl.build_reference(
         adata, encoder, label_key="cell_type", batch_key="batch", calibration=calibration, progress=False
@@ -274,7 +275,7 @@ def test_other_folds_judge_the_cells_that_are_left(tuned, eager, calibration):
 
 
 @pytest.mark.backend
-def test_an_audit_judges_suspects_too(tuned, eager):
+def test_an_audit_covers_label_issues_too(tuned, eager):
     adata, encoder, label_issue = tuned
     table = scq.tl.audit(adata, encoder, label_key="cell_type", n_folds=2, progress=False)
     assert sorted(table.index) == sorted(adata.obs_names[adata.obs["cell_type"].notna()])
