@@ -5,6 +5,7 @@ The blocks of the README are run as they stand, and what they leave is drawn and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -25,14 +26,11 @@ COLUMNS = ["label", "confidence", "pvalue", "unknown", "prediction_set"]
 
 def run_readme() -> dict[str, Any]:
     """Run the Python blocks of the README in a temporary folder and return their names."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (HERE.parent / "README.md").read_text("utf-8"), re.M | re.S)
+    text = (HERE.parent / "README.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        for block in blocks:
-            exec(compile(block, "README.md", "exec"), names)
-        os.chdir(before)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            exec(compile(block, "README.md", "exec"), names)  # noqa: S102
     return names
 
 
@@ -45,8 +43,7 @@ def main() -> None:
     scq.pl.query(query, save=HERE / "images" / "quickstart.png")
 
     table = query.obs[[f"scquery_{name}" for name in COLUMNS]].rename(columns=lambda name: name[len("scquery_") :])
-    print(table.head().round(2).to_string())
-    # One cell each: certain, torn between two types, torn between several, and nearly unknown.
+    # One cell each: a certain one, one between two types, one between more, and the one closest to unknown.
     size = table["prediction_set"].astype(str).str.count(r"\|") + 1
     rows = [
         table.loc[size == 1, "confidence"].idxmax(),
@@ -59,7 +56,6 @@ def main() -> None:
     chosen["prediction_set"] = chosen["prediction_set"].astype(str).str.replace("|", ", ")
     chosen.columns = ["label", "confidence", "p-value", "unknown", "prediction set"]
     chosen.to_csv(HERE / "images" / "example.csv", index=False, float_format="%.2f")
-    print(chosen.to_string())
 
 
 if __name__ == "__main__":
