@@ -1,9 +1,9 @@
-"""The trained network as NumPy arrays: all that embedding and querying need."""
+"""The trained network as NumPy arrays, for embedding and querying without Keras."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
 
-#: Share of filled entries above which a dense product takes less time than a sparse one: it does far more operations,
-#: and each of them so much faster.
+#: Fraction of nonzero entries above which a dense product takes less time than a sparse one: it needs far more operations,
+#: each of them much faster.
 DENSE_ABOVE = 0.08
 
-#: Rows that are made dense at once.
+#: Rows made dense at once.
 DENSE_ROWS = 512
 
 
@@ -29,27 +29,27 @@ DENSE_ROWS = 512
 class Encoder:
     """Normalisation and network of a reference, run by NumPy and SciPy.
 
-    :func:`scquery_ae.tl.pretrain` makes one, :func:`scquery_ae.tl.finetune` trains it further in place.
+    :func:`scquery_ae.tl.pretrain` makes one, and :func:`scquery_ae.tl.finetune` trains it further in place.
 
     Attributes
     ----------
     transform
         Normalisation, with the model genes.
     layers
-        Encoder layers from the input inwards; the last gives the embedding.
+        Encoder layers from the input inwards; the output of the last, scaled to unit length, is the embedding.
     classifier
-        Classifier; None before fine-tuning.
+        Softmax over cell types; None before fine-tuning.
     history
-        Losses by epoch: ``"pretrain"`` a list with one dictionary a layer, ``"finetune"`` a dictionary.
+        Losses by epoch: ``"pretrain"`` a list with one dictionary per layer, ``"finetune"`` a dictionary.
     parameters
-        What each training step was called with.
+        Arguments of each training step.
     pretrained
-        The layers that fine-tuning started from; None before it, and in a reference that was loaded.
+        Layers that fine-tuning started from; None before it, and in a reference that was loaded.
     components
-        Principal directions of the cells of pretraining, float32 ``(n_genes, n_components)``: what labels cannot
-        change. None where there was no pretraining.
+        Principal directions of the cells of pretraining, float32 ``(n_genes, n_components)``, which do not depend on
+        labels. None without pretraining.
     discriminant
-        What the genes themselves say of the classifier's types; None before fine-tuning.
+        Gaussian discriminant over the genes for the classifier's types; None before fine-tuning.
     """
 
     transform: Transform
@@ -72,7 +72,7 @@ class Encoder:
             expected_shape = (len(self.classifier.types), self.transform.n_genes)
             if self.discriminant.means.shape != expected_shape:
                 msg = (
-                    f"`discriminant` must have a mean for each of the classifier's types and the model genes, shape "
+                    f"`discriminant` must have a mean for each of the classifier's types and each model gene, shape "
                     f"{expected_shape}. Received {self.discriminant.means.shape}."
                 )
                 raise ArgumentError(msg)
@@ -82,8 +82,8 @@ class Encoder:
             expected.append(self.classifier.kernel.shape[0])
         if not self.layers or widths[: len(expected)] != expected:
             msg = (
-                f"Each layer must take what the one before gives. Received {widths[0]} genes, layers that give "
-                f"{widths[1:]} and layers (with the classifier) that take {expected}."
+                f"Each layer's input width must be the output width of the layer before. Received {widths[0]} genes, "
+                f"output widths {widths[1:]}, and input widths {expected} (with the classifier)."
             )
             raise ArgumentError(msg)
 
@@ -93,17 +93,16 @@ class Encoder:
         return int(self.layers[-1].kernel.shape[1])
 
     def gene_gradient(self, x: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Return how the unit-length embedding of one input moves along a direction with each gene, float32 ``(n_genes,)``.
+        """Return the gradient of one embedding along a direction with respect to each gene, float32 ``(n_genes,)``.
 
-        The direction goes back through the transposed kernels and the slopes of the activations at the input; the
-        length of the embedding is taken as it is, not as something that moves too. Times the
-        input, summed up, and with the part of the biases it is the embedding's product with the direction, where
-        activations are linear by pieces.
+        The direction is propagated back through the transposed kernels and the slopes of the activations at the input.
+        The length of the embedding is held fixed. Where activations are piecewise linear, the sum of gradient times
+        input over the genes, plus the part of the biases, is the inner product of embedding and direction.
 
         Parameters
         ----------
         x
-            Network input: log-normalised less the mean, ``(n_genes,)``.
+            Network input: log-normalised values minus the mean, ``(n_genes,)``.
         direction
             ``(n_latent,)``.
         """
@@ -118,7 +117,7 @@ class Encoder:
         return np.asarray(back, dtype=np.float32)
 
     def gene_weights(self) -> np.ndarray:
-        """Return how much each model gene weighs in the first layer, float32 ``(n_genes,)``: the length of its row."""
+        """Return the Euclidean norm of each model gene's weights in the first layer, float32 ``(n_genes,)``."""
         return np.asarray(np.linalg.norm(self.layers[0].kernel, axis=1))
 
     @property
@@ -127,7 +126,7 @@ class Encoder:
         return self.transform.genes
 
     def encode(self, counts: Any, present: np.ndarray | None = None) -> np.ndarray:
-        """Return unit-length embeddings of cells, float32 ``(n, n_latent)``.
+        """Return the unit-length embedding of cells, float32 ``(n, n_latent)``.
 
         Parameters
         ----------
@@ -145,12 +144,12 @@ class Encoder:
         return self.encode_logged(self.transform.log_normalize(counts, present), present)
 
     def encode_logged(self, logged: Any, present: np.ndarray | None = None) -> np.ndarray:
-        """Return the embeddings of log-normalised rows, as :meth:`encode` does of counts, block by block.
+        """Return the embedding of log-normalised rows, block by block; see :meth:`encode` for counts.
 
         Parameters
         ----------
         logged
-            CSR ``(n, n_genes)``, or anything else whose slices are.
+            CSR ``(n, n_genes)``, or any object whose slices are CSR.
         present
             As for :meth:`encode`.
         """
@@ -168,51 +167,53 @@ class Encoder:
         return latent
 
     def project(self, logged: Any, present: np.ndarray | None = None) -> np.ndarray:
-        """Return log-normalised rows in the principal components, float32; genes not there stand at their mean."""
-        if self.components is None:
-            msg = "The encoder has no principal components. `scq.tl.pretrain` makes encoders that have."
-            raise NotFittedError(msg)
-        shift = self._mean(present) @ self.components
-        projected = np.empty((logged.shape[0], self.components.shape[1]), dtype=np.float32)
+        """Return the principal component scores of log-normalised rows, float32; missing genes are set to their mean."""
+        components = self.fitted_components
+        shift = self._mean(present) @ components
+        projected = np.empty((logged.shape[0], components.shape[1]), dtype=np.float32)
         for rows, block in _blocks(logged):
-            projected[rows] = block @ self.components - shift
+            projected[rows] = block @ components - shift
         return projected
 
     def decision(self, logged: Any, totals: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
-        """Return what the genes themselves say for each of the classifier's types, float32 ``(n, n_types)``.
+        """Return the decision function of the discriminant for each of the classifier's types, float32 ``(n, n_types)``.
 
-        Scores of the discriminant. Those of a cell with fewer counts than the reference's median are worth that much
-        less, for they were learnt from cells that had them. ``(n, 0)`` where there is no discriminant.
+        The values of a cell with fewer counts than the reference's median are scaled down in proportion, because the
+        discriminant was fitted to deeper cells.
 
         Parameters
         ----------
         logged
             Log-normalised rows, CSR ``(n, n_genes)``.
         totals
-            Their counts in the model genes, ``(n,)``.
+            Counts of each cell in the model genes, ``(n,)``.
         present
             As for :meth:`encode`.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no discriminant.
         """
-        if self.discriminant is None:
-            return np.zeros((logged.shape[0], 0), dtype=np.float32)
-        # Without a gene there is nothing to be had of a cell, and nothing that it says.
+        discriminant = self.fitted_discriminant
+        # Without any of the genes the target is 0, and so are all decision values.
         usual = max(self.transform.target(present), np.finfo(np.float64).tiny)
-        worth = np.minimum(totals / usual, 1).astype(np.float32)[:, None]
-        scores = np.empty((logged.shape[0], len(self.discriminant.means)), dtype=np.float32)
+        relative_depth = np.minimum(totals / usual, 1).astype(np.float32)[:, None]
+        scores = np.empty((logged.shape[0], len(discriminant.means)), dtype=np.float32)
         for rows, block in _blocks(logged):
-            scores[rows] = self.discriminant.scores(block, present) * worth[rows]
+            scores[rows] = discriminant.scores(block, present) * relative_depth[rows]
         return scores
 
     def _mean(self, present: np.ndarray | None) -> np.ndarray:
-        """Return the mean of the genes that are there, and zero for others, which are at zero and stand at theirs."""
+        """Return the mean of each present gene, and zero for missing ones, whose values are zero already."""
         mean = self.transform.mean
         return mean if present is None else np.where(present, mean, np.float32(0))
 
     def embed(self, cells: GeneColumns) -> np.ndarray:
-        """Return the embeddings of all `cells`, float32 ``(n_obs, n_latent)``: chunk by chunk, or by Dask where they lie."""
+        """Return the embedding of all cells, float32 ``(n_obs, n_latent)``, chunk by chunk; Dask embeds a Dask array."""
         if is_lazy(cells.matrix):
             lean = Encoder(self.transform, self.layers)
-            return map_blocks(_embed_block, cells, lean)["latent"]
+            return map_blocks(_embed_block, cells, lean)["embedding"]
         latent = np.empty((cells.shape[0], self.n_latent), dtype=np.float32)
         start = 0
         for chunk in cells.chunks():
@@ -221,12 +222,18 @@ class Encoder:
         return latent
 
     def classify(self, latent: np.ndarray) -> np.ndarray:
-        """Return the classifier's probabilities of each type, ``(n, n_types)``, for embeddings of :meth:`encode`."""
+        """Return the classifier's probability of each type, ``(n, n_types)``, for embeddings made by :meth:`encode`."""
         return self.fitted_classifier(latent)
 
     @property
     def fitted_classifier(self) -> Classifier:
-        """The classifier, or an error that says how to train one."""
+        """The classifier.
+
+        Raises
+        ------
+        NotFittedError
+            If the encoder was not fine-tuned.
+        """
         if self.classifier is None:
             msg = (
                 "The encoder has no classifier: it was pretrained but not fine-tuned. "
@@ -237,14 +244,38 @@ class Encoder:
 
     @property
     def fitted_discriminant(self) -> GeneDiscriminant:
-        """The discriminant, or an error that says how to make one."""
+        """The discriminant.
+
+        Raises
+        ------
+        NotFittedError
+            If the encoder was not fine-tuned.
+        """
         if self.discriminant is None:
             msg = (
-                "The encoder has no discriminant: it was not fine-tuned, or by an earlier version. "
-                "Call `scq.tl.finetune(adata, encoder, label_key=...)`."
+                "The encoder has no discriminant: it was not fine-tuned. "
+                "Call `scq.tl.finetune(adata, encoder, label_key=...)` first."
             )
             raise NotFittedError(msg)
         return self.discriminant
+
+    @property
+    def fitted_components(self) -> np.ndarray:
+        """The principal directions.
+
+        Raises
+        ------
+        NotFittedError
+            If there are none.
+        """
+        if self.components is None:
+            msg = "The encoder has no principal components. Use an encoder made by `scq.tl.pretrain`."
+            raise NotFittedError(msg)
+        return self.components
+
+    def lean(self) -> Encoder:
+        """Return what embedding needs, without history and parameters, to send it to Dask workers."""
+        return replace(self, history={}, parameters={}, pretrained=None)
 
     def __repr__(self) -> str:
         sizes = " -> ".join(str(n) for n in (self.transform.n_genes, *(layer.kernel.shape[1] for layer in self.layers)))
@@ -253,22 +284,22 @@ class Encoder:
 
 
 def _embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
-    return {"latent": encoder.embed(cells)}
+    return {"embedding": encoder.embed(cells)}
 
 
 def _blocks(matrix: Any) -> Iterator[tuple[slice, sparse.csr_matrix]]:
-    """Yield slices and the rows that they stand for: what a layer gives of all rows at once may be gigabytes."""
+    """Yield slices and their rows, because the output of a layer for all rows may take gigabytes."""
     for start in range(0, matrix.shape[0], CHUNK):
         rows = slice(start, start + CHUNK)
         yield rows, matrix[rows]
 
 
 def _product(block: sparse.csr_matrix, kernel: np.ndarray) -> np.ndarray:
-    """Return ``block @ kernel``, by the dense product where too much of the block is filled for the sparse one."""
+    """Return ``block @ kernel``, by a dense product if the block has many nonzero entries."""
     n, d = block.shape
     if block.nnz < DENSE_ABOVE * n * d:
         return np.asarray(block @ kernel)
-    # The same few rows of memory again and again: the system would have to find new ones for a whole block.
+    # Reuse a few rows of memory: allocating a whole dense block each time takes longer.
     product, dense = np.empty((n, kernel.shape[1]), np.float32), np.empty((min(n, DENSE_ROWS), d), np.float32)
     for start in range(0, n, DENSE_ROWS):
         rows = slice(start, min(start + DENSE_ROWS, n))

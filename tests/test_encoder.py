@@ -368,7 +368,7 @@ def test_projecting_needs_components(make_adata, make_encoder):
     adata = make_adata(6, 25)
     encoder = make_encoder(adata)
     assert encoder.components is None
-    with pytest.raises(NotFittedError, match=r"has no principal components\. `scq\.tl\.pretrain` makes encoders that"):
+    with pytest.raises(NotFittedError, match=r"has no principal components\. Use an encoder made by `scq\.tl\.pretrain`"):
         encoder.project(encoder.transform.log_normalize(adata.X))
 
 

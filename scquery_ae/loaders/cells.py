@@ -55,8 +55,8 @@ class GeneColumns:
         return None if present.all() else present
 
     @property
-    def share(self) -> float:
-        """Share of the genes that there are."""
+    def gene_fraction(self) -> float:
+        """Fraction of the genes that are present."""
         return float(np.mean(self.columns >= 0))
 
     def chunks(self, size: int = CHUNK) -> Iterator[sparse.csr_matrix]:

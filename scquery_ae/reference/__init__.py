@@ -1,23 +1,35 @@
-"""A reference in memory and on disk. Neither Keras nor TensorFlow is needed to load or search one."""
+"""A reference in memory and on disk. Loading and searching one needs neither Keras nor TensorFlow."""
 
-from scquery_ae.reference.annotation import Annotation, EmbeddedCells
 from scquery_ae.reference.bundle import digest
-from scquery_ae.reference.calibration import Calibration
-from scquery_ae.reference.novelty import Novelty
-from scquery_ae.reference.reference import Reference, open_reference
+from scquery_ae.reference.cells import ReferenceCells
+from scquery_ae.reference.contents import ReferenceContents
+from scquery_ae.reference.embedding import embed_rows
+from scquery_ae.reference.open_reference import (
+    ReferenceNotFoundError,
+    SavedReference,
+    open_reference,
+    prepare_for_threads,
+)
+from scquery_ae.reference.reference import Reference, median_depth
 from scquery_ae.reference.search import SearchFilter
-from scquery_ae.reference.simulate import ExpectedAccuracy, SimulationCells, simulate_query
+from scquery_ae.reference.simulate import ExpectedAccuracy, simulate_query
+from scquery_ae.reference.simulation_cells import SimulationCells
+from scquery_ae.reference.to_storable import to_storable
 
 __all__ = [
-    "Annotation",
-    "Calibration",
-    "EmbeddedCells",
     "ExpectedAccuracy",
-    "Novelty",
     "Reference",
+    "ReferenceCells",
+    "ReferenceContents",
+    "ReferenceNotFoundError",
+    "SavedReference",
     "SearchFilter",
     "SimulationCells",
     "digest",
+    "embed_rows",
+    "median_depth",
     "open_reference",
+    "prepare_for_threads",
     "simulate_query",
+    "to_storable",
 ]

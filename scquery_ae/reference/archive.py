@@ -1,4 +1,4 @@
-"""A reference as one zip file, to share."""
+"""A reference as one zip file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from scquery_ae.reference.serialize import MANIFEST, PART_FILE
 SUFFIX = ".zip"
 #: More members than any bundle has.
 _MAX_MEMBERS = 32
-#: What the system says of a full disk, or one that is full for this user.
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: Errors of a full disk, or of a user's full quota.
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def pack(folder: Path, target: Path) -> None:
-    """Write the files of a bundle into a zip file, whole or not at all; nothing is compressed."""
+    """Write the files of a bundle into a zip file, completely or not at all, without compression."""
     files = sorted(folder.iterdir())
     draft = folder / f"draft{SUFFIX}"
     with draft.open("wb") as handle:
-        # Arrays hardly shrink, and what is stored as it is cannot swell on unpacking.
+        # Arrays hardly compress, and uncompressed members cannot grow on unpacking.
         with zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as archive:
             for file in files:
                 archive.write(file, file.name)
@@ -49,17 +49,17 @@ def read_member(path: Path, name: str) -> bytes:
 
 
 def unpack(source: Path) -> tempfile.TemporaryDirectory[str]:
-    """Unpack a zip file into a temporary directory, which goes when it is no longer referred to.
+    """Unpack a zip file into a temporary directory, which is removed when the last reference to it is gone.
 
     Raises
     ------
     BundleError
-        If it is no zip file, or holds anything but the files of a bundle, or there is no room to unpack it.
+        If it is no zip file, holds anything but the files of a bundle, or there is no space to unpack it.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="scquery_ae-")
     except OSError as error:
-        raise _no_room(source, error) from error
+        raise _no_space(source, error) from error
     try:
         with source.open("rb") as handle, zipfile.ZipFile(handle) as archive:
             members = archive.infolist()
@@ -70,7 +70,7 @@ def unpack(source: Path) -> tempfile.TemporaryDirectory[str]:
             for member in members:
                 named = member.filename == MANIFEST or PART_FILE.fullmatch(member.filename)
                 if not named or member.compress_type != zipfile.ZIP_STORED:
-                    msg = f"the member {member.filename[:60]!r} is none that `Reference.save` writes"
+                    msg = f"the member {member.filename[:60]!r} is not one that `Reference.save` writes"
                     raise ValueError(msg)
             if sum(member.file_size for member in members) > os.fstat(handle.fileno()).st_size:
                 msg = "its members claim to be larger than the file"
@@ -80,16 +80,16 @@ def unpack(source: Path) -> tempfile.TemporaryDirectory[str]:
                     shutil.copyfileobj(stored, file)
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         folder.cleanup()
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            raise _no_room(source, error) from error
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            raise _no_space(source, error) from error
         msg = f"{source} cannot be read as a zipped reference: {error}. Copy it again from its source."
         raise BundleError(msg) from error
     return folder
 
 
-def _no_room(source: Path, error: OSError) -> BundleError:
+def _no_space(source: Path, error: OSError) -> BundleError:
     msg = (
         f"{source} could not be unpacked to the folder for temporary files: {error}. Free some space there, set TMPDIR "
-        "to a folder with more, or save the reference as a `.scq` directory, which is not unpacked."
+        "to a folder on another disk, or save the reference as a `.scq` directory, which is not unpacked."
     )
     return BundleError(msg)

@@ -1,8 +1,8 @@
-"""The ``.scq`` directory: how a reference lies on disk.
+"""The ``.scq`` directory: a reference on disk.
 
-``manifest.json`` names every other file with its length and SHA-256. Files are named after their content and
-written before the manifest, which is put in place by one rename: whoever reads finds the old reference or the
-new one, at whatever moment the writer stops. Nothing is pickled, and nothing is evaluated on reading.
+``manifest.json`` names every other file with its length and SHA-256. Files are named after their content and written
+before the manifest, which one rename puts in place: a reader finds the old reference or the new one, whenever the writer
+stops. Nothing is pickled, and nothing is evaluated on reading.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
 from scquery_ae._errors import BundleError
-from scquery_ae.reference import archive, serialize, write_atomically
+from scquery_ae.reference import archive, serialize
+from scquery_ae.reference.contents import ReferenceContents
 from scquery_ae.reference.serialize import MANIFEST, PART_FILE
-
-if TYPE_CHECKING:
-    from scquery_ae.reference.reference import Reference
+from scquery_ae.reference.write_beside import folder_beside, locked
 
 T = TypeVar("T")
 
@@ -34,8 +33,8 @@ FORMAT_VERSION = 1
 _MAX_MANIFEST = 1 << 20
 
 
-def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -> None:
-    """Write `reference` under `path`, whole or not at all; with the ending ``.zip`` as one file."""
+def write(path: str | PathLike[str], contents: ReferenceContents, *, overwrite: bool) -> None:
+    """Write a reference to `path`, completely or not at all; a path ending in ``.zip`` makes one file."""
     target = Path(path)
     zipped = target.suffix == archive.SUFFIX
     check = _check_file if zipped else _check_target
@@ -45,12 +44,12 @@ def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -
         replacing = check(target, overwrite=overwrite)
         made = [folder for folder in target.parents if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically.beside(target) as folder:
-            entries = {name: _write_part(folder, name, save) for name, save in serialize.writers(reference).items()}
+        with folder_beside(target) as folder:
+            entries = {name: _write_part(folder, name, save) for name, save in serialize.writers(contents).items()}
             manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "parts": entries}
             _write_durably(folder / MANIFEST, json.dumps(manifest, indent=2).encode())
             _read_back(folder, entries)
-            # Someone else may have saved there since.
+            # Another process may have saved there in the meantime.
             replacing = check(target, overwrite=overwrite)
             if zipped:
                 archive.pack(folder, target)
@@ -69,8 +68,8 @@ def write(path: str | PathLike[str], reference: Reference, *, overwrite: bool) -
 
 
 def _moved(folder: Path, target: Path, *, overwrite: bool) -> bool:
-    """Make a finished folder the target, and say whether that could be done; not if someone else was faster."""
-    # It was made private; a bundle is as readable as any file its owner makes.
+    """Rename a finished folder to the target; return False if another process saved there first."""
+    # Temporary folders are private; a bundle is as readable as any file that its owner makes.
     folder.chmod(0o777 & ~_umask())
     try:
         folder.rename(target)
@@ -82,9 +81,9 @@ def _moved(folder: Path, target: Path, *, overwrite: bool) -> bool:
 
 
 def _replace(target: Path, folder: Path, files: set[str]) -> None:
-    """Put new files beside the old ones, the manifest last, and drop what it no longer names."""
-    # One writer at a time: each drops what its own manifest does not name.
-    with write_atomically.held(target):
+    """Move new files beside the old ones, the manifest last, and delete files that it no longer names."""
+    # One writer at a time: each deletes what its own manifest does not name.
+    with locked(target):
         stale = _own_files(target)
         try:
             for name in files:
@@ -93,13 +92,13 @@ def _replace(target: Path, folder: Path, files: set[str]) -> None:
         finally:
             replaced = not (folder / MANIFEST).exists()
             for name in stale - files if replaced else files - stale:
-                # What cannot be removed now is in nobody's way, and the next writer tries again.
+                # A file that cannot be deleted now does no harm, and the next writer tries again.
                 with suppress(OSError):
                     (target / name).unlink(missing_ok=True)
 
 
 def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
-    """Verify the bundle at `path` and return what `build` makes of its contents; the embedding is memory-mapped."""
+    """Verify the bundle at `path` and return `build` called with its contents; large arrays are memory-mapped."""
     root = Path(path)
     if root.is_file() and root.suffix == archive.SUFFIX:
         unpacked = archive.unpack(root)
@@ -107,9 +106,9 @@ def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
             built = read(unpacked.name, build)
         except BundleError as error:
             unpacked.cleanup()
-            # The user knows the file, not where it was unpacked.
+            # The user knows the file, not the folder that it was unpacked to.
             raise BundleError(str(error).replace(unpacked.name, str(root))) from error
-        # The embedding is read from there for as long as the reference lives.
+        # Memory-mapped arrays are read from there as long as the reference exists.
         weakref.finalize(built, unpacked.cleanup)
         return built
     while True:
@@ -117,7 +116,7 @@ def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
         try:
             return build(**serialize.load(_verified_files(root, manifest)))
         except BundleError:
-            # A writer may have put another reference in place meanwhile, and dropped the files of this one.
+            # Another process may have replaced the reference meanwhile and deleted these files.
             if read_manifest(root) == manifest:
                 raise
         except serialize.UNREADABLE as error:
@@ -127,7 +126,13 @@ def read(path: str | PathLike[str], build: Callable[..., T]) -> T:
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """Return the manifest of a bundle, or say why there is none to be had."""
+    """Return the manifest of a bundle.
+
+    Raises
+    ------
+    BundleError
+        If there is none, or it cannot be read.
+    """
     if not root.exists():
         msg = (
             f"There is no reference at {root}. Expected a `.scq` directory that `Reference.save` wrote; check the path."
@@ -188,7 +193,7 @@ def _verified(root: Path, name: str, entry: Any) -> Path:
         well_named = PART_FILE.fullmatch(file_name) is not None and file_name.startswith(f"{name}.")
     except (KeyError, TypeError):
         well_named, file_name, size, checksum = False, None, None, None
-    # The pattern leaves no room for a separator, so that no entry can point outside the bundle.
+    # The pattern admits no separator, so that no entry can point outside of the bundle.
     if not well_named:
         msg = (
             f"{root} is damaged: its manifest names {file_name!r} as the part {name!r}. Copy it again from its source."
@@ -208,7 +213,7 @@ def _verified(root: Path, name: str, entry: Any) -> Path:
 
 
 def _check_target(target: Path, *, overwrite: bool) -> bool:
-    """Return whether a reference is there to be replaced; raise if something else is, or it may not be."""
+    """Return whether there is a reference to replace; raise if it may not be replaced, or is something else."""
     if not target.exists() and not target.is_symlink():
         return False
     if not (target / MANIFEST).is_file():
@@ -218,7 +223,7 @@ def _check_target(target: Path, *, overwrite: bool) -> bool:
 
 
 def _check_file(target: Path, *, overwrite: bool) -> bool:
-    """Return whether a zipped reference is there to be replaced; raise if something else is, or it may not be."""
+    """Return whether there is a zipped reference to replace; raise if it may not be replaced, or is something else."""
     if not target.exists() and not target.is_symlink():
         return False
     if not target.is_file() or target.is_symlink() or not archive.is_archive(target):
@@ -240,7 +245,7 @@ def _write_part(folder: Path, name: str, save: Callable[[Path], None]) -> dict[s
     try:
         save(draft)
     except (OSError, SafetensorError, RuntimeError) as error:
-        # safetensors and faiss have errors of their own for a full disk, and NumPy's does not say what is full.
+        # safetensors and faiss raise their own errors on a full disk, and NumPy's does not name the file.
         msg = f"its part {name!r}: {error}"
         raise OSError(msg) from error
     checksum = _sha256(draft)
@@ -253,7 +258,7 @@ def _write_part(folder: Path, name: str, save: Callable[[Path], None]) -> dict[s
 
 
 def _read_back(folder: Path, entries: dict[str, Any]) -> None:
-    """Make sure that parts can be read before they replace any: NumPy misses a disk that fills at the very end."""
+    """Read all parts before they replace others: NumPy does not notice a disk that becomes full at the very end."""
     try:
         serialize.load({name: folder / entry["file"] for name, entry in entries.items()})
     except serialize.UNREADABLE as error:

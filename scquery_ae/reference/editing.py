@@ -1,218 +1,197 @@
-"""Adding, removing, renaming and merging cells of a reference, without training."""
+"""Adding, removing, renaming and merging reference cells, without training.
+
+Each function checks an edit and returns what changes; :class:`~scquery_ae.Reference` applies it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scquery_ae._checks import check_unique, is_several, shown
-from scquery_ae._errors import ArgumentError, MissingKeyError, warn
-from scquery_ae._logging import logger
+from scquery_ae._errors import ArgumentError, MissingKeyError
+from scquery_ae.encoder import Encoder
 from scquery_ae.labels import label_types
-from scquery_ae.reference.novelty import Novelty
+from scquery_ae.reference.cells import ReferenceCells
+from scquery_ae.reference.contents import ReferenceContents
 from scquery_ae.reference.search import with_values
-from scquery_ae.reference.simulate import SimulationCells
-from scquery_ae.reference.to_storable import to_storable
+from scquery_ae.reference.simulation_cells import SimulationCells
 
-if TYPE_CHECKING:
-    from scquery_ae.encoder import Encoder
-    from scquery_ae.reference.annotation import EmbeddedCells
-    from scquery_ae.reference.reference import Reference
-    from scquery_ae.stats import GeneDiscriminant
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit of a reference.
+
+    Attributes
+    ----------
+    step
+        Name of the step in the provenance.
+    details
+        What the provenance records about it.
+    summary
+        What was done, in words.
+    changes
+        New values of the fields of :class:`ReferenceContents`.
+    """
+
+    step: str
+    details: dict[str, Any]
+    summary: str
+    changes: dict[str, Any]
 
 
 def add_cells(
-    reference: Reference,
-    cells: EmbeddedCells,
-    obs: pd.DataFrame,
-    simulation_cells: SimulationCells,
-    depth: dict[str, float],
-) -> None:
-    """Append embedded cells with their annotation, under the reference's label column."""
-    check_unique(obs.index, "Names of the cells to add", "give each cell a name of its own.")
-    known = obs.index.intersection(reference.obs.index)
+    contents: ReferenceContents, cells: ReferenceCells, simulation_cells: SimulationCells, depth: dict[str, float]
+) -> Edit:
+    """Append embedded cells, whose ``obs`` has the reference's label column."""
+    check_unique(cells.obs.index, "Names of the cells to add", "give each cell a name of its own.")
+    known = cells.obs.index.intersection(contents.cells.obs.index)
     if len(known):
         msg = (
             f"{len(known)} cells have names that are in the reference already, such as {shown(known)}. "
             "Remove those first, or rename the new ones."
         )
         raise ArgumentError(msg)
-    new_types = [kind for kind in label_types(obs[reference.label_key]) if kind not in reference.types]
-    _put(
-        reference,
-        embedding=np.concatenate([reference.embedding, cells.latent]),
-        projected=np.concatenate([reference.projected, cells.projected]),
-        decision=np.concatenate([reference.decision, cells.decision]),
-        added=np.concatenate([reference.added, np.ones(len(obs), dtype=bool)]),
-        # No training has seen them: they are as good as held out.
-        held_out=np.concatenate([reference.held_out, np.ones(len(obs), dtype=bool)]),
-        obs=_joined(reference.obs, obs, reference.label_key),
-        types=(*reference.types, *new_types),
-        simulation_cells=reference.simulation_cells.join(simulation_cells),
-        depth=_mean_depth(reference, depth, len(obs)),
+    types = label_types(cells.obs[contents.label_key])
+    return _append(contents, cells, types, simulation_cells, depth, step="add", verb="added")
+
+
+def merge_references(contents: ReferenceContents, other: ReferenceContents) -> Edit:
+    """Append all cells of a reference with the same encoder."""
+    if not _same_encoder(contents.encoder, other.encoder):
+        msg = (
+            "`Reference.merge` needs two references made with one encoder: embeddings of different encoders cannot be "
+            "compared. Received another encoder; add the other's cells from their counts with `reference.add(adata)`."
+        )
+        raise ArgumentError(msg)
+    known = other.cells.obs.index.intersection(contents.cells.obs.index)
+    if len(known):
+        msg = f"{len(known)} cells are in both references, such as {shown(known)}. Remove them from one first."
+        raise ArgumentError(msg)
+    cells = other.cells
+    if other.label_key != contents.label_key:
+        obs = cells.obs.drop(columns=contents.label_key, errors="ignore")
+        cells = replace(cells, obs=obs.rename(columns={other.label_key: contents.label_key}))
+    return _append(
+        contents, cells, other.types, other.simulation_cells, other.depth, step="merge", verb="merged in"
     )
-    _record(reference, "add", {"n_cells": len(obs), "new_types": new_types}, f"added {len(obs)} cells")
 
 
-def remove_cells(reference: Reference, names: Iterable[str] | None, where: Mapping[str, Any] | None) -> None:
-    """Take cells out, by name, by the values of their annotation, or by both."""
+def remove_cells(contents: ReferenceContents, names: Iterable[str] | None, where: Mapping[str, Any] | None) -> Edit:
+    """Remove cells by name, by the values of their annotation, or by both."""
     if names is None and not where:
-        msg = 'Nothing says which cells to remove. Give `names` of cells, or `where`, such as `{"study": "Baron"}`.'
+        msg = (
+            "`Reference.remove` needs the cells to remove. Received neither names nor values; give `names` of cells, or "
+            '`where`, such as `{"study": "Baron"}`.'
+        )
         raise ArgumentError(msg)
-    gone = np.ones(reference.n_obs, dtype=bool)
+    obs = contents.cells.obs
+    removed = np.ones(len(obs), dtype=bool)
     if names is not None:
-        if not isinstance(names, str) and not is_several(names):
-            msg = f"`names` must be names of cells. Received {names!r}."
-            raise ArgumentError(msg)
-        wanted = pd.Index([names] if isinstance(names, str) else list(names)).astype(str)
-        strangers = wanted.difference(reference.obs.index)
-        if len(strangers):
-            msg = f"The reference has no cells called {shown(strangers)}. Expected names of `reference.obs`."
-            raise MissingKeyError(msg)
-        gone &= reference.obs.index.isin(wanted)
+        removed &= _named(obs.index, names)
     for key, value in (where or {}).items():
-        gone &= with_values(reference.obs, key, value)
-    if not gone.any():
-        msg = f"No cell of the reference is meant by names={names!r} and where={where!r}. Nothing was removed."
+        removed &= with_values(obs, key, value)
+    if not removed.any():
+        msg = f"No cell of the reference matches names={names!r} and where={where!r}. Nothing was removed."
         raise ArgumentError(msg)
-    kept = ~gone
-    if len(label_types(reference.obs.loc[kept, reference.label_key])) < 2:
-        msg = f"Removing {int(gone.sum())} of {reference.n_obs} cells would leave fewer than two types. Keep some."
+    if len(label_types(obs.loc[~removed, contents.label_key])) < 2:
+        msg = f"Removing {int(removed.sum())} of {len(obs)} cells would leave fewer than two types. Keep some."
         raise ArgumentError(msg)
-    # Their counts go with them: another cell may come under the same name.
-    stored = reference.simulation_cells
-    still = ~np.isin(stored.names.astype(str), reference.obs.index[gone].to_numpy().astype(str))
-    _put(
-        reference,
-        embedding=np.ascontiguousarray(reference.embedding[kept]),
-        projected=np.ascontiguousarray(reference.projected[kept]),
-        decision=np.ascontiguousarray(reference.decision[kept]),
-        added=reference.added[kept],
-        held_out=reference.held_out[kept],
-        obs=reference.obs.loc[kept],
-        types=reference.types,
-        simulation_cells=SimulationCells(stored.counts[still], stored.names[still]),
+    details = {"n_cells": int(removed.sum()), "where": {key: str(value) for key, value in (where or {}).items()}}
+    return Edit(
+        "remove",
+        details,
+        f"removed {details['n_cells']} cells",
+        {
+            "cells": contents.cells.take(~removed),
+            # Their counts go too: another cell may be added under the same name.
+            "simulation_cells": contents.simulation_cells.without(obs.index[removed].to_numpy()),
+        },
     )
-    what = {"n_cells": int(gone.sum()), "where": {k: str(v) for k, v in (where or {}).items()}}
-    _record(reference, "remove", what, f"removed {what['n_cells']} cells")
 
 
-def rename_types(reference: Reference, names: Mapping[str, str]) -> None:
-    """Give types other names; types that get one name become one."""
-    strangers = sorted(set(names) - set(reference.types))
-    if strangers:
-        there = shown(reference.types, limit=20)
-        msg = f"The reference has no types called {shown(strangers)}. Expected some of {there}."
+def rename_types(contents: ReferenceContents, names: Mapping[str, str]) -> Edit:
+    """Rename types; types that get the same name become one."""
+    unknown = sorted(set(names) - set(contents.types))
+    if unknown:
+        there = shown(contents.types, limit=20)
+        msg = f"The reference has no types called {shown(unknown)}. Expected some of {there}."
         raise MissingKeyError(msg)
-    renamed = [str(names.get(kind, kind)) for kind in reference.types]
+    renamed = [str(names.get(kind, kind)) for kind in contents.types]
     types = tuple(dict.fromkeys(renamed))
     if len(types) < 2:
         msg = f"Renaming would leave the single type {types[0]!r}. Keep at least two."
         raise ArgumentError(msg)
     position = np.array([types.index(kind) for kind in renamed])
-    reference.classifier_columns = np.where(
-        reference.classifier_columns >= 0, position[reference.classifier_columns], -1
-    )
+    columns = contents.classifier_columns
     # Types are text, also where the column holds numbers.
-    labels = reference.obs[reference.label_key].astype(object).map(str, na_action="ignore")
-    obs = reference.obs.copy()
+    labels = contents.cells.obs[contents.label_key].astype(object).map(str, na_action="ignore")
     labels = labels.map(lambda kind: str(names.get(kind, kind)), na_action="ignore")
-    obs[reference.label_key] = labels.astype("category")
-    _put(
-        reference,
-        embedding=reference.embedding,
-        projected=reference.projected,
-        decision=reference.decision,
-        added=reference.added,
-        held_out=reference.held_out,
-        obs=obs,
-        types=types,
+    obs = contents.cells.obs.copy()
+    obs[contents.label_key] = labels.astype("category")
+    new_names = {str(old): str(new) for old, new in names.items()}
+    return Edit(
+        "relabel",
+        {"names": new_names},
+        f"renamed {len(new_names)} types",
+        {
+            "cells": replace(contents.cells, obs=obs),
+            "types": types,
+            "classifier_columns": np.where(columns >= 0, position[columns], -1),
+        },
     )
-    new_names = {str(k): str(v) for k, v in names.items()}
-    _record(reference, "relabel", {"names": new_names}, f"gave {len(new_names)} types other names")
 
 
-def merge_references(reference: Reference, other: Reference) -> None:
-    """Append all cells of a reference with the same encoder."""
-    if not _same_view(reference.encoder, other.encoder):
-        msg = (
-            "References can be merged if one encoder made both: embeddings of different encoders cannot be compared. "
-            "Received another encoder; add the other's cells from their counts with `reference.add(adata)`."
-        )
-        raise ArgumentError(msg)
-    known = other.obs.index.intersection(reference.obs.index)
-    if len(known):
-        msg = f"{len(known)} cells are in both references, such as {shown(known)}. Remove them from one first."
-        raise ArgumentError(msg)
-    obs = other.obs
-    if other.label_key != reference.label_key:
-        obs = obs.drop(columns=reference.label_key, errors="ignore")
-        obs = obs.rename(columns={other.label_key: reference.label_key})
-    new_types = [kind for kind in other.types if kind not in reference.types]
-    _put(
-        reference,
-        embedding=np.concatenate([reference.embedding, other.embedding]),
-        projected=np.concatenate([reference.projected, other.projected]),
-        decision=np.concatenate([reference.decision, other.decision]),
-        added=np.concatenate([reference.added, other.added]),
-        held_out=np.concatenate([reference.held_out, other.held_out]),
-        obs=_joined(reference.obs, obs, reference.label_key),
-        types=(*reference.types, *new_types),
-        simulation_cells=reference.simulation_cells.join(other.simulation_cells),
-        depth=_mean_depth(reference, other.depth, other.n_obs),
-    )
-    _record(reference, "merge", {"n_cells": other.n_obs, "new_types": new_types}, f"merged in {other.n_obs} cells")
-
-
-def _put(
-    reference: Reference,
+def _append(
+    contents: ReferenceContents,
+    cells: ReferenceCells,
+    types: Iterable[str],
+    simulation_cells: SimulationCells,
+    depth: dict[str, float],
     *,
-    embedding: np.ndarray,
-    projected: np.ndarray,
-    decision: np.ndarray,
-    added: np.ndarray,
-    held_out: np.ndarray,
-    obs: pd.DataFrame,
-    types: tuple[str, ...],
-    simulation_cells: SimulationCells | None = None,
-    depth: dict[str, float] | None = None,
-) -> None:
-    """Change the cells in one go, and work out anew what follows from them."""
-    reference.simulation_cells = simulation_cells or reference.simulation_cells
-    reference.depth = depth or reference.depth
-    reference.embedding, reference.projected, reference.held_out = embedding, projected, held_out
-    reference.decision, reference.added = decision, added
-    reference.obs, reference.types, reference.index = obs, types, None
-    reference.refresh()
-    reference.novelty = Novelty.fit(embedding, projected, reference.label_codes, len(types))
-    before = reference.calibration.method
-    reference.calibrate()
-    if before in ("cross_validated", "leave_one_batch_out"):
-        warn(
-            f"The reference was calibrated {before.replace('_', ' ')}, which takes training. It is now calibrated on "
-            "its held-out cells; build it anew from all its cells to have the other back."
-        )
+    step: str,
+    verb: str,
+) -> Edit:
+    new_types = [kind for kind in types if kind not in contents.types]
+    n = len(cells.obs)
+    fraction = n / (n + len(contents.cells.obs))
+    return Edit(
+        step,
+        {"n_cells": n, "new_types": new_types},
+        f"{verb} {n} cells",
+        {
+            "cells": contents.cells.concat(cells, contents.label_key),
+            "types": (*contents.types, *new_types),
+            "simulation_cells": contents.simulation_cells.concat(simulation_cells),
+            # The mean of both medians, weighted by cells.
+            "depth": {name: (1 - fraction) * own + fraction * depth[name] for name, own in contents.depth.items()},
+        },
+    )
 
 
-def _mean_depth(reference: Reference, depth: dict[str, float], n: int) -> dict[str, float]:
-    """Return the depth of the reference with `n` more cells: the mean of the medians, by numbers of cells."""
-    share = n / (n + reference.n_obs)
-    return {name: (1 - share) * value + share * depth[name] for name, value in reference.depth.items()}
+def _named(index: pd.Index, names: Iterable[str]) -> np.ndarray:
+    if not isinstance(names, str) and not is_several(names):
+        msg = f"`names` must be names of cells. Received {names!r}."
+        raise ArgumentError(msg)
+    wanted = pd.Index([names] if isinstance(names, str) else list(names)).astype(str)
+    unknown = wanted.difference(index)
+    if len(unknown):
+        msg = f"The reference has no cells called {shown(unknown)}. Expected names of `reference.obs`."
+        raise MissingKeyError(msg)
+    return np.asarray(index.isin(wanted))
 
 
-def _same_view(mine: Encoder, theirs: Encoder) -> bool:
-    """Whether two encoders see every cell alike."""
+def _same_encoder(mine: Encoder, theirs: Encoder) -> bool:
+    """Whether two encoders give every cell the same arrays."""
+    discriminants = zip(vars(mine.fitted_discriminant).values(), vars(theirs.fitted_discriminant).values(), strict=True)
     return (
         np.array_equal(mine.genes, theirs.genes)
-        and mine.components is not None
-        and theirs.components is not None
-        and np.array_equal(mine.components, theirs.components)
-        and _same_discriminant(mine.discriminant, theirs.discriminant)
+        and np.array_equal(mine.fitted_components, theirs.fitted_components)
+        and all(np.array_equal(own, other) for own, other in discriminants)
         and mine.transform.target_sum == theirs.transform.target_sum
         and np.array_equal(mine.transform.mean, theirs.transform.mean)
         and len(mine.layers) == len(theirs.layers)
@@ -220,50 +199,4 @@ def _same_view(mine: Encoder, theirs: Encoder) -> bool:
             np.array_equal(a.kernel, b.kernel) and np.array_equal(a.bias, b.bias) and a.activation == b.activation
             for a, b in zip(mine.layers, theirs.layers, strict=True)
         )
-    )
-
-
-def _same_discriminant(mine: GeneDiscriminant | None, theirs: GeneDiscriminant | None) -> bool:
-    if mine is None or theirs is None:
-        return mine is theirs
-    return all(np.array_equal(value, getattr(theirs, name)) for name, value in vars(mine).items())
-
-
-def _joined(first: pd.DataFrame, second: pd.DataFrame, label_key: str) -> pd.DataFrame:
-    """Return both tables, with the columns of the first, and their kinds where that can be; labels as text."""
-    index = first.index.append(second.index)
-    columns = {}
-    for name in first.columns:
-        mine = first[name]
-        if name not in second.columns:
-            columns[name] = mine.reindex(index)
-            continue
-        theirs = second[name]
-        joined = pd.concat([mine.astype(object), theirs.astype(object)])
-        if name == label_key:
-            # A missing number would turn whole numbers into fractions, and type "1" into "1.0".
-            columns[name] = joined.map(str, na_action="ignore")
-        elif mine.dtype == theirs.dtype:
-            columns[name] = pd.concat([mine, theirs])
-        elif pd.api.types.is_datetime64_any_dtype(mine):
-            columns[name] = pd.to_datetime(joined, errors="coerce").astype(mine.dtype)
-        elif pd.api.types.is_numeric_dtype(mine):
-            columns[name] = pd.to_numeric(joined, errors="coerce")
-        else:
-            columns[name] = joined
-    return to_storable(pd.DataFrame(columns, index=index))
-
-
-def _record(reference: Reference, step: str, what: dict[str, Any], done: str) -> None:
-    """Put a finished step on record, and say what was done and which attributes it changed."""
-    steps = list(reference.provenance.get("steps", []))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    steps.append({"step": step, "time": now, "scquery_ae": version("scquery-ae"), "n_obs": reference.n_obs, **what})
-    reference.provenance = {**reference.provenance, "steps": steps}
-    logger.info(
-        "%s; wrote obs, types, embedding, calibration and provenance['steps'] of the reference, now %d cells of %d "
-        "types, in memory until it is saved",
-        done,
-        reference.n_obs,
-        len(reference.types),
     )

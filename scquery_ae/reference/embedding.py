@@ -1,4 +1,4 @@
-"""Cells as a reference sees them: embeddings, components and what their genes say."""
+"""Embedding cells with all that the predictors need, in one pass over their counts."""
 
 from __future__ import annotations
 
@@ -6,36 +6,55 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from scquery_ae.annotate import EmbeddedCells
 from scquery_ae.encoder import Encoder
-from scquery_ae.loaders import GeneColumns
-from scquery_ae.reference.annotation import EmbeddedCells
+from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.transform import row_sums
 
 
 def embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
-    """Return the fields of :class:`EmbeddedCells` for cells that are not a Dask array."""
-    return vars(next(embedded_blocks(encoder, cells, cells.shape[0])))
+    """Return the arrays of :class:`~scquery_ae.annotate.EmbeddedCells` for cells that are not a Dask array."""
+    return next(embedded_blocks(encoder, cells, cells.shape[0])).arrays
+
+
+def embed_rows(encoder: Encoder, rows: CellRows) -> EmbeddedCells:
+    """Return log-normalised cells of the training, embedded."""
+    return EmbeddedCells(
+        embedding=encoder.encode_logged(rows.logged),
+        projected=encoder.project(rows.logged),
+        decision=encoder.decision(rows.logged, rows.totals),
+        totals=rows.totals,
+    )
 
 
 def embedded_blocks(encoder: Encoder, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
-    """Yield cells as an encoder sees them, `size` at a time, in one pass over their counts."""
+    """Yield all cells embedded, `size` at a time."""
     n_obs, chunks = cells.shape[0], cells.chunks()
-    n_components = 0 if encoder.components is None else encoder.components.shape[1]
-    n_decision = 0 if encoder.discriminant is None else len(encoder.discriminant.means)
     for first in range(0, max(n_obs, 1), max(size, 1)):
         n = min(size, n_obs - first)
-        latent = np.empty((n, encoder.n_latent), dtype=np.float32)
-        projected = np.empty((n, n_components), dtype=np.float32)
-        decision = np.empty((n, n_decision), dtype=np.float32)
-        totals = np.empty(n)
+        block = _empty(encoder, n)
         start = 0
         while start < n:
             chunk = next(chunks)
             rows = slice(start, start + chunk.shape[0])
             logged = encoder.transform.log_normalize(chunk, cells.present)
-            latent[rows] = encoder.encode_logged(logged, cells.present)
-            projected[rows] = encoder.project(logged, cells.present)
-            totals[rows] = row_sums(chunk)
-            decision[rows] = encoder.decision(logged, totals[rows], cells.present)
+            block.embedding[rows] = encoder.encode_logged(logged, cells.present)
+            block.projected[rows] = encoder.project(logged, cells.present)
+            block.totals[rows] = row_sums(chunk)
+            block.decision[rows] = encoder.decision(logged, block.totals[rows], cells.present)
             start = rows.stop
-        yield EmbeddedCells(latent, projected, decision, totals)
+        yield block
+
+
+def _empty(encoder: Encoder, n: int) -> EmbeddedCells:
+    widths = {
+        "n_latent": encoder.n_latent,
+        "n_components": encoder.fitted_components.shape[1],
+        "n_classifier_types": len(encoder.fitted_discriminant.means),
+    }
+    return EmbeddedCells(
+        **{
+            name: np.empty((n,) if width is None else (n, widths[width]), dtype=dtype)
+            for name, (dtype, width) in EmbeddedCells.array_types().items()
+        }
+    )

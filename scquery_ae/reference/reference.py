@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scquery_ae._checks import check_adata, check_flag, check_mapping, check_number, check_obs_key, check_path
-from scquery_ae._errors import ArgumentError
+from scquery_ae._docs import shared_parameters
+from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
-from scquery_ae.encoder import Encoder
+from scquery_ae.annotate import Annotation, EmbeddedCells, Predictors, TypeDensities, annotate, calibrate_held_out
 from scquery_ae.index import ExactIndex, NeighborIndex, build_index, usable_index
 from scquery_ae.input_state import is_lazy
 from scquery_ae.labels import label_codes, label_types
 from scquery_ae.loaders import GeneColumns, open_cells
 from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.reference import bundle, editing
-from scquery_ae.reference.annotation import Annotation, EmbeddedCells
-from scquery_ae.reference.calibration import Calibration, latent_types
+from scquery_ae.reference.cells import ReferenceCells
+from scquery_ae.reference.contents import ReferenceContents
 from scquery_ae.reference.embedding import embed_block, embedded_blocks
-from scquery_ae.reference.members import leave_one_out_members, member_probabilities
-from scquery_ae.reference.novelty import N_KINDS, Novelty
 from scquery_ae.reference.search import SearchFilter, filtered_search
-from scquery_ae.reference.simulate import SimulationCells, median_depth
+from scquery_ae.reference.simulation_cells import SimulationCells
 from scquery_ae.reference.to_storable import to_storable
-from scquery_ae.reference.validate import validate
-from scquery_ae.stats import centroid_probabilities, type_sums, unit_rows
+from scquery_ae.stats import type_sums, unit_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,127 +37,77 @@ if TYPE_CHECKING:
 NO_FILTER = SearchFilter()
 
 
-@dataclass
-class Reference:
-    """Encoder, embedding, labels and calibration of a labelled dataset.
+class Reference(ReferenceContents):
+    """Encoder, cells, labels and calibration of a labelled dataset.
 
-    Made by :func:`scquery_ae.tl.build_reference`, searched by :func:`scquery_ae.tl.query`. It grows and shrinks without
-    training: :meth:`add`, :meth:`remove`, :meth:`relabel`, :meth:`merge`. Cells are known by their names, the index of
-    `obs`, which stay; rows move when cells are removed.
+    Made by :func:`scquery_ae.tl.build_reference` and searched by :func:`scquery_ae.tl.query`. :meth:`add`,
+    :meth:`remove`, :meth:`relabel` and :meth:`merge` edit it without training. Cells are identified by their names, the
+    index of `obs`; their rows change when cells are removed.
 
-    Attributes
-    ----------
-    encoder
-        Fine-tuned encoder.
-    embedding
-        Unit-length embeddings of the cells, float32 ``(n_obs, n_latent)``; memory-mapped after :meth:`load`.
-    obs
-        Their annotation, one row a cell.
-    label_key
-        Column of `obs` with the cell types.
-    types
-        The cell types it can name.
-    classifier_columns
-        For each type of the encoder's classifier its position in `types`, int ``(n_classifier_types,)``.
-    held_out
-        Cells that training did not see, bool ``(n_obs,)``.
-    novelty
-        Where the types lie in the embedding and in the encoder's principal components.
-    projected
-        The cells in the components, float32 ``(n_obs, n_components)``; memory-mapped after :meth:`load`.
-    decision
-        What the genes of each cell say for each of the classifier's types, float32 ``(n_obs, n_classifier_types)``; memory-mapped
-        after :meth:`load`. None, and ``(n_obs, 0)`` then, where the encoder has no discriminant.
-    added
-        Cells that came after training, bool ``(n_obs,)``; None for none.
-    calibration
-        Fitted on held-out cells.
-    simulation_cells
-        Counts of some held-out cells, for :func:`scquery_ae.pp.check`.
-    depth
-        Counts in the model genes and number of model genes detected, median over the cells.
-    index_kind
-        Kind of search, as for :func:`scquery_ae.index.build_index`.
-    index
-        The search over `embedding`; None to build it.
-    provenance
-        Versions and parameters of its making; under ``"steps"`` what was done since.
+    See :class:`~scquery_ae.reference.ReferenceContents` for its attributes.
     """
 
-    encoder: Encoder
-    embedding: np.ndarray
-    obs: pd.DataFrame
-    label_key: str
-    types: tuple[str, ...]
-    classifier_columns: np.ndarray
-    held_out: np.ndarray
-    novelty: Novelty
-    projected: np.ndarray
-    calibration: Calibration
-    simulation_cells: SimulationCells
-    depth: dict[str, float]
-    index_kind: str = "auto"
-    index: NeighborIndex | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-    decision: np.ndarray = None  # type: ignore[assignment]
-    added: np.ndarray = None  # type: ignore[assignment]
+    @property
+    def obs(self) -> pd.DataFrame:
+        """Annotation of the cells, one row per cell."""
+        return self.cells.obs
 
-    def __post_init__(self) -> None:
-        if self.decision is None:
-            self.decision = np.zeros((len(self.obs), 0), dtype=np.float32)
-        if self.added is None:
-            self.added = np.zeros(len(self.obs), dtype=bool)
-        validate(self)
-        self.refresh()
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return len(self.cells.obs)
 
-    def refresh(self) -> None:
-        """Forget what followed from the cells and labels as they were."""
-        #: Type of each cell as a position in `types`, -1 for cells without a label.
-        self.label_codes = label_codes(self.obs[self.label_key], self.types)
-        self.__dict__.pop("type_sums", None)
-        self.__dict__.pop("centroids", None)
+    @property
+    def embedding(self) -> np.ndarray:
+        """Unit-length embedding of the cells, float32 ``(n_obs, n_latent)``."""
+        return self.cells.embedding
+
+    @cached_property
+    def label_codes(self) -> np.ndarray:
+        """Position of each cell's type in `types`, int64 ``(n_obs,)``; -1 for a cell without a label."""
+        return label_codes(self.obs[self.label_key], self.types)
 
     @cached_property
     def type_sums(self) -> np.ndarray:
         """Sum of the embeddings of each type, float32 ``(n_types, n_latent)``."""
-        return type_sums(self.embedding, self.label_codes, len(self.types))
+        return type_sums(self.cells.embedding, self.label_codes, len(self.types))
 
     @cached_property
-    def centroids(self) -> np.ndarray:
-        """Unit-length mean embedding of each type, float32 ``(n_types, n_latent)``."""
-        return unit_rows(self.type_sums)
-
-    @property
-    def n_obs(self) -> int:
-        """Number of reference cells."""
-        return len(self.obs)
+    def predictors(self) -> Predictors:
+        """The predictors of a cell's type, over `types`."""
+        return Predictors(
+            self.encoder.fitted_classifier,
+            self.encoder.fitted_discriminant,
+            self.classifier_columns,
+            self.label_codes,
+            self.cells.added,
+            unit_rows(self.type_sums),
+        )
 
     @property
     def search_index(self) -> NeighborIndex:
-        """The search over the embedding, built when it is first asked for."""
+        """Search over the embedding, built when it is first used."""
         if self.index is None:
             # Cells may have been removed since the kind was chosen.
             kind = usable_index(self.n_obs, self.index_kind)
-            # What is memory-mapped stays so.
+            # An exact search reads the embedding where it lies, on disk if it is memory-mapped.
             self.index = ExactIndex(self.embedding) if kind == "exact" else build_index(self.embedding, kind)
         return self.index
 
     def embed(self, cells: GeneColumns) -> EmbeddedCells:
-        """Return cells as the reference sees them, in one pass over their counts; a Dask array block by block."""
-        if is_lazy(cells.matrix):
-            lean = replace(self.encoder, classifier=None, history={}, parameters={}, pretrained=None)
-            return EmbeddedCells(**map_blocks(embed_block, cells, lean))
-        return EmbeddedCells(**embed_block(self.encoder, cells))
+        """Embed cells in one pass over their counts; a Dask array block by block."""
+        arrays = map_blocks(embed_block, cells, self.encoder.lean()) if is_lazy(cells.matrix) else None
+        return EmbeddedCells(**(embed_block(self.encoder, cells) if arrays is None else arrays))
 
     def embed_blocks(self, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
-        """Yield cells as :meth:`embed` returns them, `size` at a time, in order.
+        """Yield all cells embedded, `size` at a time, in order.
 
         Parameters
         ----------
         cells
             Not a Dask array.
         size
-            A multiple of ``loaders.CHUNK``, or all of the cells.
+            A multiple of ``loaders.CHUNK``, or the number of cells.
         """
         return embedded_blocks(self.encoder, cells, size)
 
@@ -170,61 +118,43 @@ class Reference:
         n_neighbors: int = 15,
         coverage: float = 0.98,
         rules: SearchFilter = NO_FILTER,
-        share: float = 1.0,
+        gene_fraction: float = 1.0,
     ) -> Annotation:
-        """Search for the neighbors of some cells and say what types they are.
+        """Search the neighbors of some cells and predict their types.
 
         Parameters
         ----------
         cells
             From :meth:`embed`.
         n_neighbors
-            Hits per cell, ``1 <= n_neighbors <= n_obs``.
+            Neighbors per cell, ``1 <= n_neighbors <= n_obs``.
         coverage
-            Share of prediction sets that are to hold the true type, in (0, 1).
+            Expected fraction of prediction sets that hold the true type, in (0, 1).
         rules
-            What the search is cut to.
-        share
-            Share of the model genes that the cells have.
+            Which reference cells can be neighbors.
+        gene_fraction
+            Fraction of the model genes that the cells have.
         """
         check_number("coverage", coverage, 0, 1, closed="neither")
-        neighbors = filtered_search(self.search_index, self.obs, cells.latent, n_neighbors, rules)
-        near = centroid_probabilities(cells.latent, self.centroids)
-        members = member_probabilities(self, cells, neighbors, near)
-        probabilities = self.calibration.probabilities(members, share)
-        labels = probabilities.argmax(axis=1)
-        places = latent_types(members)
-        measures = self.nonconformity(cells, places)
-        return Annotation(
-            types=self.types,
-            labels=labels,
-            probabilities=probabilities,
-            pvalues=self.calibration.pvalues(self.calibration.nonconformity(measures, places), places),
-            novelty=self.calibration.novelty(measures, places),
-            prediction_sets=self.calibration.prediction_sets(probabilities, coverage),
-            neighbors=neighbors,
+        neighbors = filtered_search(self.search_index, self.obs, cells.embedding, n_neighbors, rules)
+        return annotate(
+            cells,
+            neighbors,
+            self.predictors,
+            self.densities,
+            self.calibration,
+            coverage=coverage,
+            gene_fraction=gene_fraction,
         )
 
-    def nonconformity(self, cells: EmbeddedCells, labels: np.ndarray) -> np.ndarray:
-        """Return how strange cells are for the types that they are given; see :meth:`Novelty.nonconformity`."""
-        return self.novelty.nonconformity(self.encoder.fitted_classifier, cells.latent, cells.projected, labels)
-
     def calibrate(self) -> None:
-        """Fit the calibration to the held-out cells, each searched among all others."""
-        labels = self.label_codes
-        rows = np.flatnonzero(self.held_out & (labels >= 0))
-        if not len(rows) or np.count_nonzero(labels >= 0) < 2:
-            self.calibration = Calibration.empty(len(self.types), N_KINDS)
-            return
-        cells = EmbeddedCells(self.embedding[rows], self.projected[rows], self.decision[rows], np.ones(len(rows)))
-        members = leave_one_out_members(self, cells, rows)
-        given = latent_types(members)
-        measures = self.nonconformity(cells, given)
-        # Without the cell the mean of its type would lie n / (n - 1) times as far away.
-        n = np.bincount(labels[labels >= 0], minlength=len(self.types))[given]
-        measures[:, 1:] *= np.where(given == labels[rows], n / np.maximum(n - 1, 1), 1)[:, None]
-        self.calibration = Calibration.fit(members, measures, labels[rows], "held_out")
+        """Fit the calibration to the held-out cells, each predicted from all others."""
+        rows = np.flatnonzero(self.cells.held_out & (self.label_codes >= 0))
+        self.calibration = calibrate_held_out(
+            self.predictors, self.densities, self.cells.take(rows), rows, self.search_index, self.type_sums
+        )
 
+    @shared_parameters
     def add(
         self,
         adata: AnnData,
@@ -237,27 +167,30 @@ class Reference:
         orthologs: Mapping[str, str] | None = None,
         min_gene_overlap: float = 0.5,
     ) -> None:
-        """Embed labelled cells and add them; nothing is trained, and calibration is done anew.
+        """Embed labelled cells and add them, without training; the calibration is fitted again.
 
-        The cells count as held out, since training has not seen them. Types that the classifier does not know are named by
-        the neighborhood alone.
+        The added cells count as held out, because training has not seen them. Types that the classifier does not know
+        are predicted by the neighbors alone.
 
         Parameters
         ----------
         adata
-            Cells to add, their names unlike those that are there.
+            Cells to add. Their names must differ from those of the reference.
         label_key
-            Column of its ``obs`` with the cell types; None for that of the reference. Missing labels are fine.
-        layer, gene_key, input_state, ignore_case, orthologs
-            As for :func:`scquery_ae.tl.query`.
+            Column of ``adata.obs`` with the cell types; None for the reference's own key. Labels may be missing.
+        %(layer)s
+        %(gene_key)s
+        %(input_state)s
+        %(ignore_case)s
+        %(orthologs)s
         min_gene_overlap
-            Least share of the model genes that must be there, 0 to 1; more than a query needs, for these cells
-            answer others.
+            Smallest accepted fraction of the model genes that must be present, 0 to 1; higher than for a query, because
+            added cells serve all later queries.
 
         Raises
         ------
         ArgumentError
-            If a cell's name is there already.
+            If a cell has the name of a reference cell.
         MissingKeyError
             If `label_key` is not a column of ``obs``.
         GeneOverlapError, InputStateError
@@ -280,37 +213,33 @@ class Reference:
         obs[self.label_key] = to_storable(labels.to_frame(self.label_key))[self.label_key]
         every = np.ones(len(obs), dtype=bool)
         own = label_codes(obs[self.label_key], label_types(obs[self.label_key]))
-        editing.add_cells(
-            self,
-            self.embed(opened.cells),
-            obs,
-            SimulationCells.choose(opened.cells, adata.obs_names.to_numpy(), own, every),
-            median_depth(*opened.cells.depth()),
-        )
+        cells = ReferenceCells.from_embedded(self.embed(opened.cells), obs, held_out=every, added=every)
+        chosen = SimulationCells.choose(opened.cells, adata.obs_names.to_numpy(), own, every)
+        self._apply(editing.add_cells(self, cells, chosen, median_depth(*opened.cells.depth())))
 
     def remove(self, names: Iterable[str] | None = None, *, where: Mapping[str, Any] | None = None) -> None:
-        """Take cells out; calibration is done anew. Types stay, also those that lose their last cell.
+        """Remove cells; the calibration is fitted again. A type stays even if it loses its last cell.
 
         Parameters
         ----------
         names
             Names of cells.
         where
-            Values of their annotation, such as ``{"study": "Baron"}``; with `names`, cells that both mean.
+            Values of their annotation, such as ``{"study": "Baron"}``. With `names`, cells that match both are removed.
 
         Raises
         ------
         ArgumentError
-            If no cell is meant, or fewer than two types would be left.
+            If no cell matches, or fewer than two types would be left.
         MissingKeyError
             If a name or a column is not there.
         """
         if where is not None:
             check_mapping("where", where, "columns of `obs` to the values of the cells to remove")
-        editing.remove_cells(self, names, where)
+        self._apply(editing.remove_cells(self, names, where))
 
     def relabel(self, names: Mapping[str, str]) -> None:
-        """Give types other names; types that get the same name become one. Calibration is done anew.
+        """Rename types; types that get the same name become one. The calibration is fitted again.
 
         Parameters
         ----------
@@ -324,10 +253,10 @@ class Reference:
         ArgumentError
             If fewer than two types would be left.
         """
-        editing.rename_types(self, check_mapping("names", names, "types to their new names"))
+        self._apply(editing.rename_types(self, check_mapping("names", names, "types to their new names")))
 
     def merge(self, other: Reference) -> None:
-        """Add all cells of another reference that the same encoder made; calibration is done anew.
+        """Add all cells of another reference made with the same encoder; the calibration is fitted again.
 
         Raises
         ------
@@ -337,17 +266,44 @@ class Reference:
         if not isinstance(other, Reference):
             msg = f"`Reference.merge` needs another reference. Received {type(other).__name__}; load it from its path."
             raise ArgumentError(msg)
-        editing.merge_references(self, other)
+        self._apply(editing.merge_references(self, other))
+
+    def _apply(self, edit: editing.Edit) -> None:
+        """Apply an edit, fit again what depends on the cells, and record the step."""
+        for name, value in edit.changes.items():
+            setattr(self, name, value)
+        self.index = None
+        for derived in ("label_codes", "type_sums", "predictors"):
+            self.__dict__.pop(derived, None)
+        self.densities = TypeDensities.fit(self.cells, self.label_codes, len(self.types))
+        before = self.calibration.method
+        self.calibrate()
+        if before in ("cross_validated", "leave_one_batch_out"):
+            warn(
+                f"The calibration was {before.replace('_', ' ')}, which needs training. It is now fitted to the held-out "
+                "cells; build the reference again from all its cells for the former one."
+            )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        record = {"step": edit.step, "time": now, "scquery_ae": version("scquery-ae"), "n_obs": self.n_obs}
+        steps = [*self.provenance.get("steps", []), {**record, **edit.details}]
+        self.provenance = {**self.provenance, "steps": steps}
+        logger.info(
+            "%s; wrote obs, types, embedding, calibration and provenance['steps'] of the reference, now %d cells of %d "
+            "types, in memory until it is saved",
+            edit.summary,
+            self.n_obs,
+            len(self.types),
+        )
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the reference as a ``.scq`` directory, whole or not at all.
+        """Write the reference as a ``.scq`` directory, completely or not at all.
 
         Parameters
         ----------
         path
-            Directory to make; with the ending ``.zip``, one file to share.
+            Directory to make; a path ending in ``.zip`` makes one file to send to others.
         overwrite
-            Replace a reference that is there. Whoever has the old one open keeps it.
+            Replace a reference that is there. Processes that have the old one open keep it.
 
         Raises
         ------
@@ -355,12 +311,14 @@ class Reference:
             If something is there already that may not be replaced.
         """
         target = check_path("path", path)
+        # The index is part of what is stored.
+        _ = self.search_index
         bundle.write(target, self, overwrite=check_flag("overwrite", overwrite))
         logger.info("saved %r; wrote %s", self, target)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Reference:
-        """Open a saved reference; its embedding stays on disk until it is searched.
+        """Open a saved reference; its large arrays stay on disk until they are used.
 
         Parameters
         ----------
@@ -381,13 +339,6 @@ class Reference:
         return f"Reference({self.n_obs} cells, {len(self.types)} types by {self.label_key!r}, {self.encoder!r})"
 
 
-def open_reference(reference: Reference | str | PathLike[str], function: str) -> tuple[Reference, dict[str, str]]:
-    """Return a reference, loaded if a path was given, and what identifies it: its directory's name and its hash."""
-    if isinstance(reference, Reference):
-        return reference, {"name": "", "sha256": ""}
-    if not isinstance(reference, str | PathLike):
-        msg = f"`{function}` needs a reference or the path of a saved one. Received {type(reference).__name__}."
-        raise ArgumentError(msg)
-    loaded = Reference.load(reference)
-    # The name alone: the path says more of the user's machine than belongs in a file to share.
-    return loaded, {"name": Path(reference).name, "sha256": bundle.digest(reference)}
+def median_depth(totals: np.ndarray, detected: np.ndarray) -> dict[str, float]:
+    """Return the median counts in the model genes and the median number of detected model genes."""
+    return {"counts": float(np.median(totals)), "genes": float(np.median(detected))}

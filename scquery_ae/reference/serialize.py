@@ -1,4 +1,4 @@
-"""The parts of a bundle: which file holds what."""
+"""Writing the contents of a reference to the files of a bundle, and reading them back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,38 +16,36 @@ from safetensors import SafetensorError
 from scipy import sparse
 
 from scquery_ae._errors import ArgumentError
+from scquery_ae.annotate import Calibration, TypeDensities
 from scquery_ae.dense import Classifier, DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ApproximateIndex, choose_index
-from scquery_ae.reference.calibration import Calibration
-from scquery_ae.reference.novelty import N_KINDS, Novelty
-from scquery_ae.reference.simulate import SimulationCells
+from scquery_ae.reference.cells import ReferenceCells
+from scquery_ae.reference.contents import ReferenceContents
+from scquery_ae.reference.simulation_cells import SimulationCells
 from scquery_ae.stats import Combination, GeneDiscriminant, Standardization, TypeGaussians
 from scquery_ae.transform import Transform
 
-if TYPE_CHECKING:
-    from scquery_ae.reference.reference import Reference
-
+#: Suffix of the file of each part. Each per-cell array is a part of its own.
 SUFFIXES = {
     "model": "json",
     "weights": "safetensors",
     "calibration": "safetensors",
+    "simulation": "safetensors",
     "obs": "parquet",
-    "embedding": "npy",
-    "projected": "npy",
-    "decision": "npy",
+    **dict.fromkeys(ReferenceCells.array_types(), "npy"),
     "index": "faiss",
 }
-#: Names of part files: no separators, so that none can point outside.
-PART_FILE = re.compile(rf"[a-z]+\.[0-9a-f]{{16}}\.({'|'.join(sorted(set(SUFFIXES.values())))})")
+#: Parts that every bundle has. An exact search needs no index beside the embedding.
+REQUIRED = tuple(name for name in SUFFIXES if name != "index")
 
-#: What names all others.
+#: Names of part files. They hold no separators, so that none can point outside of the bundle.
+PART_FILE = re.compile(rf"[a-z_]+\.[0-9a-f]{{16}}\.({'|'.join(sorted(set(SUFFIXES.values())))})")
+
+#: The file that names all others.
 MANIFEST = "manifest.json"
 
-#: Parts that every bundle has. An exact search needs no index beside the embedding.
-REQUIRED = tuple(name for name in SUFFIXES if name not in ("index", "decision"))
-
-#: What reading parts that passed their checksums may still raise: whoever wrote them made no reference.
+#: Exceptions that reading parts with right checksums may still raise, if the writer made no reference.
 UNREADABLE = (
     SafetensorError,
     ArgumentError,
@@ -61,159 +59,64 @@ UNREADABLE = (
     ValueError,
 )
 
+_SPACES = ("embedding", "projected")
+Arrays = dict[str, np.ndarray]
 
-def writers(reference: Reference) -> dict[str, Callable[[Path], None]]:
+
+def writers(contents: ReferenceContents) -> dict[str, Callable[[Path], None]]:
     """Return for each part the function that writes it to a path."""
-    from safetensors.numpy import save_file
-
-    encoder, calibration = reference.encoder, reference.calibration
-    classifier = encoder.fitted_classifier
-    weights = {
-        "transform.mean": encoder.transform.mean,
-        "transform.fraction": encoder.transform.fraction,
-        "classifier.kernel": classifier.kernel,
-        "classifier.bias": classifier.bias,
-        "classifier.columns": np.asarray(reference.classifier_columns, dtype=np.int64),
-        "components": encoder.components,
-        "novelty.latent.means": reference.novelty.latent.means,
-        "novelty.latent.whitening": reference.novelty.latent.whitening,
-        "novelty.components.means": reference.novelty.components.means,
-        "novelty.components.whitening": reference.novelty.components.whitening,
-        "held_out": reference.held_out.astype(np.uint8),
-        "added": reference.added.astype(np.uint8),
-        "simulation.data": reference.simulation_cells.counts.data,
-        "simulation.indices": reference.simulation_cells.counts.indices.astype(np.int32),
-        "simulation.indptr": reference.simulation_cells.counts.indptr.astype(np.int64),
+    model = json.dumps(_model(contents), allow_nan=False, default=np.generic.item)
+    parts: dict[str, Callable[[Path], None]] = {
+        "model": lambda path: _write_text(path, model),
+        "weights": _save_arrays(_weights(contents)),
+        "calibration": _save_arrays(_calibration_arrays(contents.calibration)),
+        "simulation": _save_arrays(_simulation_arrays(contents.simulation_cells)),
+        "obs": contents.cells.obs.to_parquet,
+        **{name: _save_array(values) for name, values in contents.cells.arrays.items()},
     }
-    if encoder.discriminant is not None:
-        weights |= {f"discriminant.{name}": array for name, array in _discriminant_arrays(encoder.discriminant).items()}
-    for i, layer in enumerate(encoder.layers):
-        weights[f"layers.{i}.kernel"] = layer.kernel
-        weights[f"layers.{i}.bias"] = layer.bias
-        if layer.mask is not None:
-            weights[f"layers.{i}.mask"] = layer.mask.astype(np.uint8)
-    model = {
-        "genes": [str(gene) for gene in encoder.genes],
-        "target_sum": encoder.transform.target_sum,
-        "activations": [layer.activation for layer in encoder.layers],
-        "units": [layer.units for layer in encoder.layers],
-        "classifier_types": list(classifier.types),
-        "simulation_names": [str(name) for name in reference.simulation_cells.names],
-        "types": list(reference.types),
-        "label_key": reference.label_key,
-        "temperature": calibration.combination.temperature,
-        "discriminant_temperature": encoder.discriminant.temperature if encoder.discriminant else 1.0,
-        "calibration_method": calibration.method,
-        "depth": reference.depth,
-        "index_kind": reference.index_kind,
-        "history": encoder.history,
-        "parameters": encoder.parameters,
-        "provenance": reference.provenance,
-    }
-    held_out = {
-        "scores": np.asarray(calibration.scores, dtype=np.float64),
-        "groups": np.asarray(calibration.groups, dtype=np.int64),
-        "true_probabilities": np.asarray(calibration.true_probabilities, dtype=np.float64),
-        "locations": np.stack([scale.location for scale in calibration.scales]),
-        "spreads": np.stack([scale.spread for scale in calibration.scales]),
-    }
-
-    def save_arrays(arrays: dict[str, np.ndarray]) -> Callable[[Path], None]:
-        return lambda path: save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-
-    def save_array(array: np.ndarray) -> Callable[[Path], None]:
-        return lambda path: np.save(path, np.asarray(array, dtype=np.float32), allow_pickle=False)
-
-    written: dict[str, Callable[[Path], None]] = {
-        "model": lambda path: _write_text(path, json.dumps(model, allow_nan=False, default=np.generic.item)),
-        "weights": save_arrays(weights),
-        "calibration": save_arrays(held_out),
-        "obs": reference.obs.to_parquet,
-        "embedding": save_array(reference.embedding),
-        "projected": save_array(reference.projected),
-    }
-    if encoder.discriminant is not None:
-        written["decision"] = save_array(reference.decision)
-    index = reference.search_index
-    if isinstance(index, ApproximateIndex):
-        written["index"] = index.write
-    return written
+    if isinstance(contents.index, ApproximateIndex):
+        parts["index"] = contents.index.write
+    return parts
 
 
 def load(files: dict[str, Path]) -> dict[str, Any]:
-    """Return the contents of the verified part files, by the names of a reference's fields."""
+    """Return the contents of verified part files, by the names of the fields of :class:`ReferenceContents`."""
     from safetensors.numpy import load_file
 
     model = json.loads(files["model"].read_bytes())
-    weights = load_file(files["weights"])
-    held_out = load_file(files["calibration"])
-    for name, array in [*weights.items(), *held_out.items()]:
+    weights, calibration, simulation = (load_file(files[name]) for name in ("weights", "calibration", "simulation"))
+    for name, array in [*weights.items(), *calibration.items(), *simulation.items()]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             msg = f"{name} is not finite"
             raise ValueError(msg)
-    transform = Transform(
-        genes=np.asarray(model["genes"], dtype=object),
-        target_sum=float(model["target_sum"]),
-        mean=weights["transform.mean"],
-        fraction=weights["transform.fraction"],
-    )
-    encoder = Encoder(
-        transform=transform,
-        layers=tuple(_layer(model, weights, i) for i in range(len(model["activations"]))),
-        classifier=Classifier(
-            weights["classifier.kernel"], weights["classifier.bias"], tuple(model["classifier_types"])
-        ),
-        history=model["history"],
-        parameters=model["parameters"],
-        components=weights["components"],
-        discriminant=_discriminant(model, weights),
-    )
-    embedding = open_memmap(files["embedding"], mode="r")
+    cells = _load_cells(files)
     index = None
     if "index" in files:
-        index = ApproximateIndex.read(
-            files["index"], choose_index(len(embedding), model["index_kind"]), embedding.shape
-        )
-    names = np.asarray(model["simulation_names"], dtype=object)
-    if any(weights[name].dtype.kind not in "iu" for name in ("simulation.indices", "simulation.indptr")):
-        msg = "the places of the counts kept for simulated queries are no whole numbers"
-        raise ValueError(msg)
-    counts = sparse.csr_matrix(
-        (weights["simulation.data"], weights["simulation.indices"], weights["simulation.indptr"]),
-        shape=(len(names), transform.n_genes),
-    )
-    counts.check_format()
-    pairs = zip(held_out.pop("locations"), held_out.pop("spreads"), strict=True)
-    scales = [Standardization(location, spread) for location, spread in pairs]
-    if len(scales) == N_KINDS:
-        # Earlier versions had no unit for all types.
-        scales.append(scales[-1])
+        kind = choose_index(len(cells.embedding), model["index_kind"])
+        index = ApproximateIndex.read(files["index"], kind, cells.embedding.shape)
+    encoder = _load_encoder(model, weights)
     return {
         "encoder": encoder,
-        "embedding": embedding,
-        # Threads of Arrow that are still at work when a short process ends can bring it down.
-        "obs": pd.read_parquet(files["obs"], use_threads=False, pre_buffer=False),
+        "cells": cells,
         "label_key": model["label_key"],
         "types": tuple(model["types"]),
         "classifier_columns": weights["classifier.columns"],
-        "held_out": weights["held_out"].astype(bool),
-        # Earlier versions did not say.
-        "added": weights["added"].astype(bool) if "added" in weights else None,
-        "novelty": Novelty(
+        "densities": TypeDensities(
             *(
-                TypeGaussians(weights[f"novelty.{space}.means"], weights[f"novelty.{space}.whitening"])
-                for space in ("latent", "components")
+                TypeGaussians(weights[f"densities.{space}.means"], weights[f"densities.{space}.whitening"])
+                for space in _SPACES
             )
         ),
-        "projected": open_memmap(files["projected"], mode="r"),
-        "decision": open_memmap(files["decision"], mode="r") if "decision" in files else None,
         "calibration": Calibration(
             combination=Combination(float(model["temperature"])),
-            scales=tuple(scales),
+            scales=tuple(
+                Standardization(location, spread)
+                for location, spread in zip(calibration.pop("locations"), calibration.pop("spreads"), strict=True)
+            ),
             method=model["calibration_method"],
-            **held_out,
+            **calibration,
         ),
-        "simulation_cells": SimulationCells(counts, names),
+        "simulation_cells": _load_simulation(simulation, model["simulation_names"], encoder.transform.n_genes),
         "depth": model["depth"],
         "index_kind": model["index_kind"],
         "index": index,
@@ -221,10 +124,79 @@ def load(files: dict[str, Path]) -> dict[str, Any]:
     }
 
 
-def _layer(model: dict[str, Any], weights: dict[str, np.ndarray], i: int) -> DenseWeights:
-    mask = weights.get(f"layers.{i}.mask")
-    # Bundles of references without gene sets may lack the names of units.
-    units = (model.get("units") or [None] * (i + 1))[i]
+def _model(contents: ReferenceContents) -> dict[str, Any]:
+    encoder = contents.encoder
+    return {
+        "genes": [str(gene) for gene in encoder.genes],
+        "target_sum": encoder.transform.target_sum,
+        "activations": [layer.activation for layer in encoder.layers],
+        "units": [layer.units for layer in encoder.layers],
+        "classifier_types": list(encoder.fitted_classifier.types),
+        "simulation_names": [str(name) for name in contents.simulation_cells.names],
+        "types": list(contents.types),
+        "label_key": contents.label_key,
+        "temperature": contents.calibration.combination.temperature,
+        "discriminant_temperature": encoder.fitted_discriminant.temperature,
+        "calibration_method": contents.calibration.method,
+        "depth": contents.depth,
+        "index_kind": contents.index_kind,
+        "history": encoder.history,
+        "parameters": encoder.parameters,
+        "provenance": contents.provenance,
+    }
+
+
+def _weights(contents: ReferenceContents) -> Arrays:
+    encoder = contents.encoder
+    weights = {
+        "transform.mean": encoder.transform.mean,
+        "transform.fraction": encoder.transform.fraction,
+        "classifier.kernel": encoder.fitted_classifier.kernel,
+        "classifier.bias": encoder.fitted_classifier.bias,
+        "classifier.columns": np.asarray(contents.classifier_columns, dtype=np.int64),
+        "components": encoder.fitted_components,
+    }
+    for space in _SPACES:
+        gaussians = getattr(contents.densities, space)
+        weights |= {f"densities.{space}.means": gaussians.means, f"densities.{space}.whitening": gaussians.whitening}
+    for name, array in vars(encoder.fitted_discriminant).items():
+        if name != "temperature":
+            weights[f"discriminant.{name}"] = array.astype(np.uint8) if array.dtype == bool else array
+    for i, layer in enumerate(encoder.layers):
+        weights |= {f"layers.{i}.kernel": layer.kernel, f"layers.{i}.bias": layer.bias}
+        if layer.mask is not None:
+            weights[f"layers.{i}.mask"] = layer.mask.astype(np.uint8)
+    return weights
+
+
+def _load_encoder(model: dict[str, Any], weights: Arrays) -> Encoder:
+    prefix = "discriminant."
+    discriminant = {
+        name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)
+    }
+    seen = discriminant.pop("seen").astype(bool)
+    return Encoder(
+        transform=Transform(
+            genes=np.asarray(model["genes"], dtype=object),
+            target_sum=float(model["target_sum"]),
+            mean=weights["transform.mean"],
+            fraction=weights["transform.fraction"],
+        ),
+        layers=tuple(_load_layer(model, weights, i) for i in range(len(model["activations"]))),
+        classifier=Classifier(
+            weights["classifier.kernel"], weights["classifier.bias"], tuple(model["classifier_types"])
+        ),
+        history=model["history"],
+        parameters=model["parameters"],
+        components=weights["components"],
+        discriminant=GeneDiscriminant(
+            **discriminant, seen=seen, temperature=float(model["discriminant_temperature"])
+        ),
+    )
+
+
+def _load_layer(model: dict[str, Any], weights: Arrays, i: int) -> DenseWeights:
+    mask, units = weights.get(f"layers.{i}.mask"), model["units"][i]
     return DenseWeights(
         weights[f"layers.{i}.kernel"],
         weights[f"layers.{i}.bias"],
@@ -234,23 +206,52 @@ def _layer(model: dict[str, Any], weights: dict[str, np.ndarray], i: int) -> Den
     )
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _load_cells(files: dict[str, Path]) -> ReferenceCells:
+    arrays = {
+        # One value per cell is little; wider arrays stay on disk until they are used.
+        name: np.load(files[name], allow_pickle=False) if width is None else open_memmap(files[name], mode="r")
+        for name, (_, width) in ReferenceCells.array_types().items()
+    }
+    # Threads of Arrow that still run when a short process ends can crash it.
+    return ReferenceCells(**arrays, obs=pd.read_parquet(files["obs"], use_threads=False, pre_buffer=False))
 
 
-def _discriminant_arrays(discriminant: GeneDiscriminant) -> dict[str, np.ndarray]:
+def _calibration_arrays(calibration: Calibration) -> Arrays:
     return {
-        name: array.astype(np.uint8) if array.dtype == bool else array
-        for name, array in vars(discriminant).items()
-        if name != "temperature"
+        "scores": np.asarray(calibration.scores, dtype=np.float64),
+        "groups": np.asarray(calibration.groups, dtype=np.int64),
+        "true_probabilities": np.asarray(calibration.true_probabilities, dtype=np.float64),
+        "locations": np.stack([scale.location for scale in calibration.scales]),
+        "spreads": np.stack([scale.spread for scale in calibration.scales]),
     }
 
 
-def _discriminant(model: dict[str, Any], weights: dict[str, np.ndarray]) -> GeneDiscriminant | None:
-    """Return the discriminant, or None where an earlier version wrote the bundle, which had none."""
-    prefix = "discriminant."
-    arrays = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
-    if not arrays:
-        return None
-    seen = arrays.pop("seen").astype(bool)
-    return GeneDiscriminant(**arrays, seen=seen, temperature=float(model["discriminant_temperature"]))
+def _simulation_arrays(cells: SimulationCells) -> Arrays:
+    return {
+        "data": cells.counts.data,
+        "indices": cells.counts.indices.astype(np.int32),
+        "indptr": cells.counts.indptr.astype(np.int64),
+    }
+
+
+def _load_simulation(arrays: Arrays, names: list[str], n_genes: int) -> SimulationCells:
+    if any(arrays[name].dtype.kind not in "iu" for name in ("indices", "indptr")):
+        msg = "the positions of the simulation cells' counts are not integers"
+        raise ValueError(msg)
+    counts = sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(len(names), n_genes))
+    counts.check_format()
+    return SimulationCells(counts, np.asarray(names, dtype=object))
+
+
+def _save_arrays(arrays: Arrays) -> Callable[[Path], None]:
+    from safetensors.numpy import save_file
+
+    return lambda path: save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def _save_array(array: np.ndarray) -> Callable[[Path], None]:
+    return lambda path: np.save(path, np.asarray(array), allow_pickle=False)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

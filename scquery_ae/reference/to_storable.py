@@ -1,4 +1,4 @@
-"""Annotation that a file can hold."""
+"""Annotation in a form that Parquet takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 
 def to_storable(obs: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of `obs` that Parquet takes: numbers, booleans, dates, text and categories."""
+    """Return `obs` with columns of numbers, booleans, dates, text and categories of text; other values become text."""
     kept = {}
     for i, name in enumerate(obs.columns):
         column = obs.iloc[:, i]
@@ -17,6 +17,6 @@ def to_storable(obs: pd.DataFrame) -> pd.DataFrame:
             column = column.map(str, na_action="ignore").astype("category")
         kept[str(name)] = column
     table = pd.DataFrame(kept, index=obs.index)
-    # Not given above, where pandas would look for the rows by their names.
+    # Set afterwards: given to the constructor, pandas would look the rows up by name.
     table.index = obs.index.astype(str)
     return table

@@ -1,4 +1,4 @@
-"""Putting results into an AnnData, all at once."""
+"""Writing results into an AnnData, all at once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def write_results(
     obsm: dict[str, Any] | None = None,
     uns: dict[str, Any] | None = None,
 ) -> str:
-    """Write finished results to their slots; nothing is computed here, so that nothing is left half done.
+    """Write finished results to their slots. Nothing is computed here, so no error leaves half of them.
 
-    A view becomes an AnnData of its own first, as with scanpy.
+    A view becomes an actual AnnData first, as in scanpy.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""``tl.query``: what a reference says about new cells."""
+"""``tl.query``: neighbors and labels of new cells."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from scquery_ae._checks import (
     check_slots,
     shown,
 )
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae.loaders import open_cells
 from scquery_ae.reference import Reference, SearchFilter, open_reference
 from scquery_ae.stats import CORR_METHODS, reject
-from scquery_ae.tl._query_blocks import Answers, ask
+from scquery_ae.tl._query_blocks import QueryResult, query_cells
 from scquery_ae.tl._write import write_results
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@shared_parameters
 def query(
     adata: AnnData,
     reference: Reference | str | PathLike[str],
@@ -52,69 +54,64 @@ def query(
 ) -> None:
     """Find the nearest reference cells of every query cell and transfer their labels.
 
-    Genes are aligned, values normalised and cells embedded by what the reference carries; ``X`` and
-    ``layers`` are left as they are. A cell's answer depends on that cell alone, not on its file.
+    The reference's own transform aligns the genes, normalises the values and embeds the cells; ``X`` and ``layers`` are
+    not changed. The embedding of a cell does not depend on the other cells, except where `input_state` is detected,
+    which looks at a sample of the file.
 
-    Cells of a Dask array, as :func:`scquery_ae.read_lazy` gives, are read, embedded and searched block by block where
-    Dask works: in threads, or on the cluster of the current ``dask.distributed.Client``. Workers open a saved reference
-    themselves if they find it under its path, and get it sent otherwise.
+    A Dask array, as :func:`scquery_ae.read` returns for a large file, is read, embedded and searched block by block by
+    Dask: in threads, or on the cluster of the current ``dask.distributed.Client``. A worker opens a saved reference
+    itself if it finds it under its path; otherwise the reference is sent to it.
 
     Parameters
     ----------
     adata
-        Query cells, ``(n_obs, n_vars)``: counts or log-normalised, dense, sparse, backed or Dask, genes in any
-        order, some missing.
-    reference
-        A reference, or the path of a saved one.
+        Query cells, ``(n_obs, n_vars)``: counts or log-normalised, dense, sparse, backed or Dask. Genes may be in any
+        order, and some may be missing.
+    %(reference)s
     n_neighbors
-        Hits per cell, ``1 <= n_neighbors <= reference.n_obs``.
+        Neighbors per cell, ``1 <= n_neighbors <= reference.n_obs``.
     alpha
-        Share of cells like the reference's that may be called unknown, in (0, 1).
+        Level of the test for unknown cells, in (0, 1): the expected fraction of cells like the reference's that are
+        called unknown.
     corr_method
         None to test each cell by itself, or ``"benjamini-hochberg"`` to correct for testing all cells of the query:
         `alpha` is then the false discovery rate, the expected fraction of known cells among those called unknown.
     coverage
-        Share of prediction sets that are to hold the true type, in (0, 1). Below the accuracy, sets hold one type each.
+        Expected fraction of prediction sets that hold the true type, in (0, 1). If it is below the accuracy, every set
+        holds one type.
     where
-        Search only reference cells with these values in their ``obs``, such as ``{"tissue": ["liver", "lung"]}``.
+        Restricts the search to reference cells with these values in their ``obs``, such as
+        ``{"tissue": ["liver", "lung"]}``.
     exclude_key
-        Column of both ``obs``: reference cells with the query cell's own value, say its donor, are not found. A missing
-        value excludes none.
+        Column of both ``obs``. Reference cells with the query cell's own value, such as its donor, are excluded. A
+        missing value excludes none.
     diversify_key
-        Column of the reference's ``obs``, say ``"study"``, over whose values neighbors are spread evenly.
-    layer
-        Layer to read; None for ``layers["counts"]`` where there is one, else ``X``.
-    gene_key
-        ``"var_names"`` or a column of ``var`` with the gene names; None for whichever fits best.
-    input_state
-        ``"counts"`` for any linear scale, ``"log1p"`` for its natural logarithm, ``"log2p1"`` for that to base 2,
-        ``"auto"`` to decide from the values.
-    ignore_case
-        Match gene names that differ in letter case alone, as those of man and mouse do.
-    orthologs
-        For genes of the query, the names that the reference has for them; others keep theirs.
-    min_gene_overlap
-        Least share of the model genes that must be there, 0 to 1.
-    key_added
-        Slot prefix.
+        Column of the reference's ``obs``, such as ``"study"``, over whose values the neighbors are spread evenly.
+    %(layer)s
+    %(gene_key)s
+    %(input_state)s
+    %(ignore_case)s
+    %(orthologs)s
+    %(min_gene_overlap)s
+    %(key_added)s
 
     Returns
     -------
     None. Writes
 
     ``obs["scquery_label"]`` : categorical
-        Most probable type; missing for a cell without a count in the model genes, which is unknown.
+        Most probable type; missing for a cell without a count in the model genes, which is called unknown.
     ``obs["scquery_confidence"]`` : float32
-        Its probability, calibrated on held-out reference cells.
+        Probability of this type, calibrated on held-out reference cells.
     ``obs["scquery_pvalue"]`` : float32
-        Conformal p-value of being an ordinary cell of the type near which its embedding lies.
+        Conformal p-value of belonging to the type near which the cell lies in the embedding.
     ``obs["scquery_novelty"]`` : float32
-        How unlike held-out cells of that type it is, in units of what is usual among held-out cells. Ranks cells of
-        all types, also where p-values tie, as across studies. Missing for a cell without a count.
+        Novelty score: how far the cell lies from the held-out cells of this type, in units of their spread. It ranks
+        cells of all types, also where p-values tie, as across studies. Missing for a cell without a count.
     ``obs["scquery_unknown"]`` : bool
-        Whether the p-value is at most `alpha`.
+        Whether the p-value, corrected by `corr_method`, is at most `alpha`.
     ``obs["scquery_prediction_set"]`` : categorical
-        Types that cannot be ruled out at `coverage`, joined by ``|``, likeliest first.
+        Types that cannot be ruled out at `coverage`, joined by ``|``, most probable first.
     ``obsm["X_scquery"]`` : float32, ``(n_obs, n_latent)``
         Unit-length embedding.
     ``obsm["scquery_neighbors"]`` : int64, ``(n_obs, n_neighbors)``
@@ -127,20 +124,20 @@ def query(
     Raises
     ------
     GeneOverlapError
-        If fewer than `min_gene_overlap` of the model genes are there.
+        If fewer than `min_gene_overlap` of the model genes are present.
     InputStateError
         If values are scaled, NaN or infinite.
     BundleError
         If the saved reference cannot be read.
     StorageError
-        If a worker of Dask cannot read its cells.
+        If a Dask worker cannot read its cells.
     ArgumentError
         If an argument is out of its range.
 
     Notes
     -----
-    p-values and sets hold for cells exchangeable with the reference's held-out cells. Across studies and
-    protocols that is not so: expect more cells to be called unknown.
+    p-values and prediction sets are valid for cells exchangeable with the reference's held-out cells. Cells of another
+    study or protocol are not; more of them are called unknown.
 
     References
     ----------
@@ -165,7 +162,7 @@ def query(
         orthologs=orthologs,
         min_gene_overlap=min_gene_overlap,
     )
-    found = ask(
+    found = query_cells(
         loaded,
         reference,
         identity["sha256"],
@@ -176,10 +173,10 @@ def query(
     )
 
     unknown = reject(found.pvalues, alpha, corr_method=corr_method)
-    if not found.seen.all():
+    if not found.detected.all():
         warn(
-            f"{int((~found.seen).sum())} cells have nothing in the model genes and get no label, such as "
-            f"{shown(adata.obs_names[~found.seen])}."
+            f"{int((~found.detected).sum())} cells have no count in the model genes and get no label, such as "
+            f"{shown(adata.obs_names[~found.detected])}."
         )
     written = write_results(
         adata,
@@ -192,7 +189,7 @@ def query(
             slots.prediction_set: _named_sets(found, loaded.types, adata.obs_names),
         },
         obsm={
-            slots.embedding: found.latent,
+            slots.embedding: found.embedding,
             slots.neighbors: found.indices,
             slots.distances: found.distances,
         },
@@ -242,17 +239,17 @@ def _search_rules(adata: AnnData, where: Any, exclude_key: str | None, diversify
     return SearchFilter(where or {}, excluded, diversify_key)
 
 
-def _categorical(latent: np.ndarray, types: tuple[str, ...], index: pd.Index) -> pd.Series:
+def _categorical(codes: np.ndarray, types: tuple[str, ...], index: pd.Index) -> pd.Series:
     import pandas as pd
 
-    return pd.Series(pd.Categorical.from_codes(latent, categories=pd.Index(types)), index=index)
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(types)), index=index)
 
 
-def _named_sets(found: Answers, types: tuple[str, ...], index: pd.Index) -> pd.Series:
-    """Return the prediction sets as text. Few distinct sets occur, so only those are spelt out."""
+def _named_sets(found: QueryResult, types: tuple[str, ...], index: pd.Index) -> pd.Series:
+    """Return the prediction sets as text. Few distinct sets occur, so only these are written out."""
     sets = found.prediction_sets.tolist()
     names = {members: "|".join(types[i] for i in members) for members in sorted(set(sets))}
-    # Where names of types have bars in them, two sets may read the same.
+    # If names of types contain bars, two sets may have the same text.
     positions = {name: i for i, name in enumerate(dict.fromkeys(names.values()))}
-    latent = np.fromiter((positions[names[members]] for members in sets), dtype=np.int32, count=len(sets))
-    return _categorical(np.where(found.seen, latent, -1), tuple(positions), index)
+    codes = np.fromiter((positions[names[members]] for members in sets), dtype=np.int32, count=len(sets))
+    return _categorical(np.where(found.detected, codes, -1), tuple(positions), index)

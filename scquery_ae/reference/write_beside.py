@@ -1,4 +1,4 @@
-"""A folder to write in beside a target, which does not outlive whoever writes in it."""
+"""A temporary folder beside a target, which does not outlive its writer."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if sys.platform != "win32":
 
 
 @contextmanager
-def beside(target: Path) -> Iterator[Path]:
-    """Make a folder beside `target` and drop it in the end, and with it those that killed writers left.
+def folder_beside(target: Path) -> Iterator[Path]:
+    """Make a folder beside `target` and remove it in the end, together with folders that killed writers left.
 
-    A sibling, since a rename is one step only within a file system.
+    The folder is a sibling of the target because a rename is atomic only within a file system.
     """
     prefix = f".{target.name}.writing-"
-    _clear(target.parent, prefix)
+    _remove_abandoned(target.parent, prefix)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-        with held(folder):
-            # Another writer may have taken it for left behind before it was held.
+        with locked(folder):
+            # Another writer may have removed it as abandoned before it was locked.
             if not folder.exists():
                 continue
             try:
@@ -36,11 +36,13 @@ def beside(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def held(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Keep other writers out of a folder, and say whether that could be done.
+def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Lock a folder against other writers, and return whether that was possible.
 
-    The system lets go of it when the process ends, however it ends. Where there are no locks, as on Windows and some
-    network drives, nothing is held.
+    The system releases the lock when the process ends, however it ends. On Windows and some network drives there are no
+    locks, and nothing is locked.
+
+    Checked first: filelock, whose lock files would stay behind in the user's folder.
     """
     handle = None
     with suppress(OSError):
@@ -62,10 +64,10 @@ def _lock(handle: int, *, wait: bool) -> bool:
     return True
 
 
-def _clear(parent: Path, prefix: str) -> None:
-    """Remove folders whose writers are no more; those of living ones are held."""
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove the folders of writers that no longer run; running writers hold a lock on theirs."""
     for folder in parent.iterdir():
         if folder.name.startswith(prefix) and folder.is_dir() and not folder.is_symlink():
-            with held(folder, wait=False) as abandoned:
+            with locked(folder, wait=False) as abandoned:
                 if abandoned:
                     shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""Leave-one-out prediction for cells of the reference itself, and the calibration on held-out ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scquery_ae.annotate.calibration import Calibration
+from scquery_ae.annotate.cells import EmbeddedCells
+from scquery_ae.annotate.novelty import TypeDensities
+from scquery_ae.annotate.predictors import CALIBRATION_NEIGHBORS, MemberProbabilities, Predictors, latent_types
+from scquery_ae.index import NeighborIndex, Neighbors
+from scquery_ae.stats import unit_rows
+
+
+def leave_one_out_members(
+    predictors: Predictors,
+    cells: EmbeddedCells,
+    rows: np.ndarray,
+    own_embedding: np.ndarray,
+    index: NeighborIndex,
+    type_sums: np.ndarray,
+) -> MemberProbabilities:
+    """Return the member probabilities of cells that are in the reference, each as if it alone were not.
+
+    Parameters
+    ----------
+    predictors
+        Of the reference.
+    cells
+        The cells as they are shown to the predictors, possibly with fewer genes or counts.
+    rows
+        Their rows in the reference, int ``(m,)``.
+    own_embedding
+        Their embeddings in the reference, ``(m, n_latent)``.
+    index
+        Search over all cells of the reference.
+    type_sums
+        Sum of the embeddings of each type, ``(n_types, n_latent)``.
+    """
+    found = index.search(cells.embedding, min(CALIBRATION_NEIGHBORS + 1, index.n_items))
+    # A cell that found itself goes last, and the last one is dropped.
+    order = np.argsort(found.indices == rows[:, None], axis=1, kind="stable")[:, :-1]
+    distances, indices = (np.take_along_axis(x, order, axis=1) for x in (found.distances, found.indices))
+    labels = predictors.labels[rows]
+    centroids_without = unit_rows(type_sums[labels] - own_embedding)
+    return predictors.members(cells, Neighbors(indices, distances), left_out=(labels, centroids_without))
+
+
+def calibrate_held_out(
+    predictors: Predictors,
+    densities: TypeDensities,
+    cells: EmbeddedCells,
+    rows: np.ndarray,
+    index: NeighborIndex,
+    type_sums: np.ndarray,
+) -> Calibration:
+    """Fit the calibration to held-out cells of the reference, each predicted from all others.
+
+    Parameters
+    ----------
+    predictors, densities
+        Of the reference.
+    cells
+        The held-out cells.
+    rows
+        Their rows in the reference, int ``(m,)``; all have a label.
+    index, type_sums
+        As for :func:`leave_one_out_members`.
+    """
+    n_types = len(predictors.centroids)
+    labels = predictors.labels
+    labelled = labels[labels >= 0]
+    if not len(rows) or len(labelled) < 2:
+        return Calibration.empty(n_types)
+    members = leave_one_out_members(predictors, cells, rows, cells.embedding, index, type_sums)
+    measures = densities.leave_one_out_measures(
+        predictors.classifier, cells, latent_types(members), labels[rows], np.bincount(labelled, minlength=n_types)
+    )
+    return Calibration.fit(members, measures, labels[rows], "held_out")
