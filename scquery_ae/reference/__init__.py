@@ -3,7 +3,6 @@
 from scquery_ae.reference.bundle import digest
 from scquery_ae.reference.cells import ReferenceCells
 from scquery_ae.reference.contents import ReferenceContents
-from scquery_ae.reference.embedding import embed_rows
 from scquery_ae.reference.open_reference import (
     ReferenceNotFoundError,
     SavedReference,
@@ -26,7 +25,6 @@ __all__ = [
     "SearchFilter",
     "SimulationCells",
     "digest",
-    "embed_rows",
     "median_depth",
     "open_reference",
     "prepare_for_threads",

@@ -17,6 +17,7 @@ from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae.annotate import Annotation, EmbeddedCells, Predictors, TypeDensities, annotate, calibrate_held_out
+from scquery_ae.embedding import embed_block, embedded_blocks
 from scquery_ae.index import ExactIndex, NeighborIndex, build_index, usable_index
 from scquery_ae.input_state import is_lazy
 from scquery_ae.labels import label_codes, label_types
@@ -25,7 +26,6 @@ from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.reference import bundle, editing
 from scquery_ae.reference.cells import ReferenceCells
 from scquery_ae.reference.contents import ReferenceContents
-from scquery_ae.reference.embedding import embed_block, embedded_blocks
 from scquery_ae.reference.search import SearchFilter, filtered_search
 from scquery_ae.reference.simulation_cells import SimulationCells
 from scquery_ae.reference.to_storable import to_storable

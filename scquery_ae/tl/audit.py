@@ -1,4 +1,4 @@
-"""``tl.audit``: cells whose labels their neighbors do not believe."""
+"""``tl.audit``: label issues among the cells of a reference."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import numpy as np
 from scquery_ae._checks import check_flag, check_integer
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
+from scquery_ae._docs import shared_parameters
+from scquery_ae.annotate import combine, fit_members
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, open_training
-from scquery_ae.reference.calibration import weights
-from scquery_ae.stats import fit_combination
 from scquery_ae.tl._labels import batch_codes, known_label_codes
-from scquery_ae.tl._out_of_fold import out_of_fold
-from scquery_ae.training import make_folds
+from scquery_ae.training import make_folds, out_of_fold, with_components
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 LABEL_ISSUE_GAP = 0.4
 
 
+@shared_parameters
 def audit(
     adata: AnnData,
     encoder: Encoder,
@@ -35,37 +35,38 @@ def audit(
     random_state: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Rank labelled cells by how little an encoder that has not seen their labels believes them.
+    """Rank labelled cells by how improbable their label is to an encoder that has not seen it.
 
-    Fine-tuning is repeated once a fold, and classifier, neighborhood and genes of the other folds judge the cells
-    of each.
+    Fine-tuning is repeated once per fold, and the classifier, neighbors and discriminant of the other folds predict the
+    cells of each fold.
 
     Parameters
     ----------
     adata
-        The cells that `encoder` was fine-tuned on; left as it is.
+        The cells that `encoder` was fine-tuned on; not changed.
     encoder
         From :func:`scquery_ae.tl.finetune`, in this session.
     label_key
         Column of ``obs`` with the cell types.
     batch_key
-        Column of ``obs`` with the batches, which then stay whole: the labels of each are judged by the others.
+        Column of ``obs`` with the batches. Each batch then stays in one fold, and its labels are compared with
+        predictions from the other batches.
     n_folds
-        Number of folds, at least 2 and at most that of the batches.
+        Number of folds, at least 2 and at most the number of batches.
     random_state
         Seed of the folds.
-    progress
-        Show progress bars on a terminal or in a notebook.
+    %(progress)s
 
     Returns
     -------
-    One row a labelled cell, the most label_issue first: ``label``, ``suggested`` (the most probable type), ``p_label`` and
-    ``p_suggested`` (calibrated), and ``label_issue``, whether another type is more probable by more than .4.
+    One row per labelled cell, the most probable label issue first: ``label``, ``suggested`` (the most probable type),
+    ``p_label`` and ``p_suggested`` (calibrated probabilities), and ``is_label_issue``, whether ``p_suggested`` exceeds
+    ``p_label`` by more than .4.
 
     Raises
     ------
     NotFittedError
-        If `adata` was not normalised or `encoder` not fine-tuned.
+        If `adata` was not normalised or `encoder` was not fine-tuned.
     MissingKeyError
         If a key is not a column of ``obs``.
     ArgumentError
@@ -85,19 +86,19 @@ def audit(
         raise ArgumentError(msg)
     types = encoder.fitted_classifier.types
     opened = open_training(adata, encoder.transform, "tl.audit")
-    latent = known_label_codes(adata, label_key, types)
-    if n_folds > (latent >= 0).sum():
-        msg = f"`n_folds={n_folds}` is more than the {int((latent >= 0).sum())} labelled cells. Ask for fewer."
+    codes = known_label_codes(adata, label_key, types)
+    if n_folds > (codes >= 0).sum():
+        msg = f"`n_folds={n_folds}` is more than the {int((codes >= 0).sum())} labelled cells. Ask for fewer."
         raise ArgumentError(msg)
     batches = batch_codes(adata, batch_key)
     if batches is not None and batches.max() + 1 < n_folds:
         msg = f"`n_folds={n_folds}` is more than the {batches.max() + 1} batches of {batch_key!r}. Ask for fewer."
         raise ArgumentError(msg)
-    folds = make_folds(latent, batches, n_folds, random_state)
+    folds = make_folds(codes, batches, n_folds, random_state)
     cells = CellRows.read(opened, encoder.transform)
-    judged = out_of_fold(encoder, cells, latent, folds, batches, progress=progress)
-    given = latent[judged.rows]
-    probabilities = fit_combination(judged.members, given, weights())(judged.members, weights())
+    predicted = out_of_fold(with_components(encoder, cells), cells, codes, folds, batches, progress=progress)
+    given = codes[predicted.rows]
+    probabilities = combine(fit_members(predicted.members, given), predicted.members)
     best = probabilities.argmax(axis=1)
     everyone = np.arange(len(given))
     p_label, p_best = probabilities[everyone, given], probabilities[everyone, best]
@@ -110,10 +111,10 @@ def audit(
             "p_suggested": p_best,
             "label_issue": p_best - p_label > LABEL_ISSUE_GAP,
         },
-        index=adata.obs_names[judged.rows],
+        index=adata.obs_names[predicted.rows],
     )
     logger.info(
-        "audited %d cells: %d labels are label_issue; returned a table, and wrote nothing into the AnnData",
+        "audited %d cells: %d label issues; returned a table, and wrote nothing into the AnnData",
         len(table),
         int(table["label_issue"].sum()),
     )

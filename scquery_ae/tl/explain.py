@@ -1,4 +1,4 @@
-"""``tl.explain``: which genes bring a query cell and its neighbor together, and which set them apart."""
+"""``tl.explain``: the genes behind the similarity of a query cell and a reference cell."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scquery_ae._checks import is_integer, shown
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae._logging import logger
 from scquery_ae.loaders import open_cells
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@shared_parameters
 def explain(
     adata: AnnData,
     reference: Reference | str | PathLike[str],
@@ -32,41 +34,44 @@ def explain(
     ignore_case: bool = False,
     orthologs: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Take the similarity of a query cell and a reference cell apart into genes.
+    """Attribute the similarity of a query cell and a reference cell to genes.
 
-    The embedding of the neighbor is sent back through the encoder's transposed kernels, as the tied decoder does, to weights of
-    the genes; times the query cell's values (against their mean in the reference) they add up to the cosine similarity
-    of the two, but for a part that stems from biases. The same of the difference of the two embeddings adds up to their
-    distance. With activations that are linear by pieces (the default) this is exact. Genes that the cell lacks count
-    too, against their mean; and of markers that say the same, training may weigh one and leave another.
+    The embedding of the reference cell is propagated back through the encoder's transposed kernels, as in the tied
+    decoder, to a weight for each gene. The weights times the query cell's values (minus their mean in the reference)
+    add up to the cosine similarity of the two cells, except for a part that comes from biases. The same, done for the
+    difference of the two embeddings, adds up to their distance. The attribution is exact if the activations are
+    piecewise linear, as by default. A gene that the cell does not express counts too, through its mean. Of several
+    markers with the same information, training may give weight to one only.
 
     Parameters
     ----------
     adata
         Query cells, ``(n_obs, n_vars)``.
-    reference
-        A reference, or the path of a saved one.
+    %(reference)s
     cell
         Name or row of the query cell.
     neighbor
-        Name of the reference cell, or its rank among the cell's nearest, 0 for the nearest.
-    layer, gene_key, input_state, ignore_case, orthologs
-        As for :func:`scquery_ae.tl.query`.
+        Name of the reference cell, or its rank among the query cell's neighbors, 0 for the nearest.
+    %(layer)s
+    %(gene_key)s
+    %(input_state)s
+    %(ignore_case)s
+    %(orthologs)s
 
     Returns
     -------
-    One row a model gene that the query has, those that bring the two together first: ``value`` (log-normalised, less
-    the mean in the reference), ``similarity`` and ``distance`` (parts of the two), and in ``attrs`` the ``cell``, the
-    ``neighbor``, its ``label`` and the whole ``similarity``.
+    One row per model gene that the query has, largest similarity first: ``value`` (log-normalised, minus the mean in the
+    reference), and its contributions to ``similarity`` and ``distance``. ``attrs`` holds the names of the ``cell`` and
+    the ``neighbor``, the neighbor's ``label``, and the total ``similarity``.
 
     Raises
     ------
     MissingKeyError
-        If there is no such cell or hit.
+        If there is no such cell or neighbor.
     ArgumentError
         If the cell has no count in the model genes.
     GeneOverlapError, InputStateError, BundleError
-        As of :func:`scquery_ae.tl.query`.
+        As for :func:`scquery_ae.tl.query`.
 
     References
     ----------
@@ -92,7 +97,7 @@ def explain(
     one = replace(opened.cells, matrix=opened.cells.matrix[row : row + 1])
     embedded = loaded.embed(one)
     if embedded.totals[0] == 0:
-        msg = f"The cell {adata.obs_names[row]!r} has no count in the model genes: there is nothing to explain."
+        msg = f"The cell {adata.obs_names[row]!r} has no count in the model genes, so its neighbors cannot be explained."
         raise ArgumentError(msg)
     if isinstance(neighbor, str):
         target = _position(neighbor, list(loaded.obs.index), "neighbor")
@@ -100,11 +105,11 @@ def explain(
         if not is_integer(neighbor) or not 0 <= neighbor < loaded.n_obs:
             msg = f"`neighbor` must be the name of a reference cell or a rank from 0 to {loaded.n_obs - 1}. Received {neighbor!r}."
             raise ArgumentError(msg)
-        target = int(loaded.search_index.search(embedded.latent, int(neighbor) + 1).indices[0, -1])
+        target = int(loaded.search_index.search(embedded.embedding, int(neighbor) + 1).indices[0, -1])
     present = opened.match.columns >= 0
     logged = encoder.transform.log_normalize(one.load(), opened.cells.present)
     values = np.where(present, logged.toarray()[0] - encoder.transform.mean, 0).astype(np.float32)
-    own, other = embedded.latent[0], np.asarray(loaded.embedding[target])
+    own, other = embedded.embedding[0], np.asarray(loaded.embedding[target])
     table = pd.DataFrame(
         {
             "value": values,
@@ -121,7 +126,7 @@ def explain(
         "similarity": float(own @ other),
     }
     logger.info(
-        "explained cell %r by its neighbor %r (%s) over %d genes; returned a table, and wrote nothing into the AnnData",
+        "explained cell %r and its neighbor %r (%s) by %d genes; returned a table, and wrote nothing into the AnnData",
         table.attrs["cell"],
         table.attrs["neighbor"],
         table.attrs["label"],

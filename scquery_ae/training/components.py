@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+
+from scquery_ae.encoder import Encoder
+from scquery_ae.loaders import CellRows
 
 #: Components that are kept.
 N_COMPONENTS = 50
@@ -15,6 +19,11 @@ LEAST_SPREAD = 0.05
 
 #: Cells that the components are fitted to at most, evenly spaced.
 MAX_CELLS = 20_000
+
+
+def with_components(encoder: Encoder, rows: CellRows) -> Encoder:
+    """Return the encoder with principal components, fitted to the cells if it has none."""
+    return encoder if encoder.components is not None else replace(encoder, components=principal_components(rows.logged))
 
 
 def principal_components(logged: Any) -> np.ndarray:
