@@ -54,7 +54,7 @@ def _empty(encoder: Encoder, n: int) -> EmbeddedCells:
     }
     return EmbeddedCells(
         **{
-            name: np.empty((n,) if width is None else (n, widths[width]), dtype=dtype)
-            for name, (dtype, width) in EmbeddedCells.array_types().items()
+            name: np.empty((n,) if each.width is None else (n, widths[each.width]), dtype=each.dtype)
+            for name, each in EmbeddedCells.per_cell().items()
         }
     )

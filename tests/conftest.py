@@ -22,8 +22,9 @@ from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 import scquery_ae as scq
-from scquery_ae.dense import DenseWeights, Classifier
+from scquery_ae.dense import Classifier, DenseWeights
 from scquery_ae.encoder import Encoder
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
 
 # Two shared cores: how long one example takes says nothing.
@@ -137,7 +138,9 @@ def make_encoder() -> Callable[..., Encoder]:
             np.zeros(len(types), np.float32),
             types,
         )
-        return Encoder(transform, tuple(layers), classifier)
+        labels = adata.obs["cell_type"].cat.codes.to_numpy()
+        discriminant = GeneDiscriminant.fit(transform.log_normalize(adata.X), labels, len(types))
+        return Encoder(transform, tuple(layers), classifier, discriminant=discriminant)
 
     return make
 

@@ -6,7 +6,7 @@ same functions.
 
 from scquery_ae.annotate.annotation import Annotation, annotate
 from scquery_ae.annotate.calibration import Calibration
-from scquery_ae.annotate.cells import EmbeddedCells, per_cell
+from scquery_ae.annotate.cells import EmbeddedCells, PerCell
 from scquery_ae.annotate.combination import combine, fit_members
 from scquery_ae.annotate.leave_one_out import calibrate_held_out, leave_one_out_members
 from scquery_ae.annotate.novelty import N_MEASURES, TypeDensities
@@ -19,6 +19,7 @@ __all__ = [
     "Calibration",
     "EmbeddedCells",
     "MemberProbabilities",
+    "PerCell",
     "Predictors",
     "TypeDensities",
     "annotate",
@@ -27,5 +28,4 @@ __all__ = [
     "fit_members",
     "latent_types",
     "leave_one_out_members",
-    "per_cell",
 ]

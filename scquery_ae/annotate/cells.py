@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
 
 
-def per_cell(dtype: str, width: str | None = None) -> Any:
-    """Declare an array with one row per cell: its dtype, and the name of its width (None for one value per cell)."""
-    return field(metadata={"dtype": dtype, "width": width})
+@dataclass(frozen=True)
+class PerCell:
+    """Marks an array with one row per cell.
+
+    Attributes
+    ----------
+    dtype
+        Its dtype.
+    width
+        Name of its number of columns; None for one value per cell.
+    """
+
+    dtype: str
+    width: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,24 +41,27 @@ class EmbeddedCells:
         Counts in the model genes, float64 ``(n,)``.
     """
 
-    embedding: np.ndarray = per_cell("float32", "n_latent")
-    projected: np.ndarray = per_cell("float32", "n_components")
-    decision: np.ndarray = per_cell("float32", "n_classifier_types")
-    totals: np.ndarray = per_cell("float64")
+    embedding: Annotated[np.ndarray, PerCell("float32", "n_latent")]
+    projected: Annotated[np.ndarray, PerCell("float32", "n_components")]
+    decision: Annotated[np.ndarray, PerCell("float32", "n_classifier_types")]
+    totals: Annotated[np.ndarray, PerCell("float64")]
 
     @classmethod
-    def array_types(cls) -> dict[str, tuple[np.dtype[Any], str | None]]:
-        """Return dtype and name of the width of every per-cell array, by name."""
+    @cache
+    def per_cell(cls) -> dict[str, PerCell]:
+        """Return the per-cell arrays by name."""
+        hints = get_type_hints(cls, include_extras=True)
         return {
-            each.name: (np.dtype(each.metadata["dtype"]), each.metadata["width"])
-            for each in fields(cls)
-            if "dtype" in each.metadata
+            name: mark
+            for name, hint in hints.items()
+            for mark in getattr(hint, "__metadata__", ())
+            if isinstance(mark, PerCell)
         }
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """All per-cell arrays by name."""
-        return {name: getattr(self, name) for name in self.array_types()}
+        return {name: getattr(self, name) for name in self.per_cell()}
 
     @property
     def n_obs(self) -> int:

@@ -46,7 +46,7 @@ def describe(reference: Reference, path: Path) -> dict[str, Any]:
 
     codes = reference.label_codes
     n_cells = np.bincount(codes[codes >= 0], minlength=len(reference.types))
-    n_held_out = np.bincount(codes[(codes >= 0) & reference.held_out], minlength=len(reference.types))
+    n_held_out = np.bincount(codes[(codes >= 0) & reference.cells.held_out], minlength=len(reference.types))
     in_classifier = set(reference.classifier_columns[reference.classifier_columns >= 0].tolist())
     genes = [str(gene) for gene in reference.encoder.genes]
     return {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
 
 from scquery_ae._errors import ArgumentError
-from scquery_ae.annotate import EmbeddedCells, per_cell
+from scquery_ae.annotate import EmbeddedCells, PerCell
 from scquery_ae.reference.to_storable import to_storable
 
 
@@ -18,8 +18,8 @@ from scquery_ae.reference.to_storable import to_storable
 class ReferenceCells(EmbeddedCells):
     """Reference cells: the arrays of :class:`~scquery_ae.annotate.EmbeddedCells`, and what a reference adds to them.
 
-    Each array that is declared with :func:`~scquery_ae.annotate.per_cell` is validated, taken, concatenated and stored
-    with all others: a new one needs its declaration here, and a value where the cells are made.
+    Each array marked as :class:`~scquery_ae.annotate.PerCell` is validated, taken, concatenated and stored with all
+    others: a new one needs its declaration here, and a value where the cells are made.
 
     Attributes
     ----------
@@ -31,14 +31,12 @@ class ReferenceCells(EmbeddedCells):
         Annotation, one row per cell. Its index holds the names of the cells.
     """
 
-    held_out: np.ndarray = per_cell("bool")
-    added: np.ndarray = per_cell("bool")
+    held_out: Annotated[np.ndarray, PerCell("bool")]
+    added: Annotated[np.ndarray, PerCell("bool")]
     obs: pd.DataFrame
 
     @classmethod
-    def from_embedded(
-        cls, cells: EmbeddedCells, obs: pd.DataFrame, *, held_out: np.ndarray, added: np.ndarray
-    ) -> Self:
+    def from_embedded(cls, cells: EmbeddedCells, obs: pd.DataFrame, *, held_out: np.ndarray, added: np.ndarray) -> Self:
         """Return embedded cells as reference cells."""
         return cls(**cells.arrays, obs=obs, held_out=held_out, added=added)
 
@@ -64,13 +62,13 @@ class ReferenceCells(EmbeddedCells):
             If a shape or a dtype differs.
         """
         n = len(self.obs)
-        for name, (dtype, width) in self.array_types().items():
+        for name, expected in self.per_cell().items():
             values = getattr(self, name)
-            shape = (n,) if width is None else (n, widths[width])
-            if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != dtype:
+            shape = (n,) if expected.width is None else (n, widths[expected.width])
+            if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != expected.dtype:
                 received = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
                 msg = (
-                    f"A reference needs {dtype} `{name}` of shape {shape}, one row for each of its {n} cells in `obs`. "
+                    f"A reference needs {expected.dtype} `{name}` of shape {shape}, one row for each of its {n} cells in `obs`. "
                     f"Received {received}."
                 )
                 raise ArgumentError(msg)

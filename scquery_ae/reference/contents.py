@@ -75,20 +75,20 @@ def _validate(contents: ReferenceContents) -> None:
     """
     encoder = contents.encoder
     if encoder.components is None:
-        msg = "A reference needs an encoder with principal components, as `scq.tl.pretrain` makes. Received one without."
+        msg = (
+            "A reference needs an encoder with principal components, as `scq.tl.pretrain` makes. Received one without."
+        )
         raise ArgumentError(msg)
     n_types, n_trained = len(contents.types), len(encoder.fitted_classifier.types)
     n_latent, n_components = encoder.n_latent, encoder.components.shape[1]
     # Raises unless there is a discriminant.
     _ = encoder.fitted_discriminant
-    contents.cells.validate(
-        {"n_latent": n_latent, "n_components": n_components, "n_classifier_types": n_trained}
-    )
+    contents.cells.validate({"n_latent": n_latent, "n_components": n_components, "n_classifier_types": n_trained})
     if contents.label_key not in contents.cells.obs:
-        columns = list(contents.cells.obs)
-        msg = f"A reference needs its label column {contents.label_key!r} in `obs`. Received the columns {columns}."
+        there = list(contents.cells.obs)
+        msg = f"A reference needs its label column {contents.label_key!r} in `obs`. Received the columns {there}."
         raise ArgumentError(msg)
-    shapes = {"classifier_columns": (contents.classifier_columns.shape, (n_trained,))}
+    shapes: dict[str, tuple[Any, Any]] = {"classifier_columns": (contents.classifier_columns.shape, (n_trained,))}
     for name, gaussians, width in (
         ("embedding", contents.densities.embedding, n_latent),
         ("projected", contents.densities.projected, n_components),

@@ -76,9 +76,7 @@ def merge_references(contents: ReferenceContents, other: ReferenceContents) -> E
     if other.label_key != contents.label_key:
         obs = cells.obs.drop(columns=contents.label_key, errors="ignore")
         cells = replace(cells, obs=obs.rename(columns={other.label_key: contents.label_key}))
-    return _append(
-        contents, cells, other.types, other.simulation_cells, other.depth, step="merge", verb="merged in"
-    )
+    return _append(contents, cells, other.types, other.simulation_cells, other.depth, step="merge", verb="merged in")
 
 
 def remove_cells(contents: ReferenceContents, names: Iterable[str] | None, where: Mapping[str, Any] | None) -> Edit:

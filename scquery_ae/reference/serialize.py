@@ -33,7 +33,7 @@ SUFFIXES = {
     "calibration": "safetensors",
     "simulation": "safetensors",
     "obs": "parquet",
-    **dict.fromkeys(ReferenceCells.array_types(), "npy"),
+    **dict.fromkeys(ReferenceCells.per_cell(), "npy"),
     "index": "faiss",
 }
 #: Parts that every bundle has. An exact search needs no index beside the embedding.
@@ -171,9 +171,7 @@ def _weights(contents: ReferenceContents) -> Arrays:
 
 def _load_encoder(model: dict[str, Any], weights: Arrays) -> Encoder:
     prefix = "discriminant."
-    discriminant = {
-        name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)
-    }
+    discriminant = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
     seen = discriminant.pop("seen").astype(bool)
     return Encoder(
         transform=Transform(
@@ -189,9 +187,7 @@ def _load_encoder(model: dict[str, Any], weights: Arrays) -> Encoder:
         history=model["history"],
         parameters=model["parameters"],
         components=weights["components"],
-        discriminant=GeneDiscriminant(
-            **discriminant, seen=seen, temperature=float(model["discriminant_temperature"])
-        ),
+        discriminant=GeneDiscriminant(**discriminant, seen=seen, temperature=float(model["discriminant_temperature"])),
     )
 
 
@@ -209,8 +205,8 @@ def _load_layer(model: dict[str, Any], weights: Arrays, i: int) -> DenseWeights:
 def _load_cells(files: dict[str, Path]) -> ReferenceCells:
     arrays = {
         # One value per cell is little; wider arrays stay on disk until they are used.
-        name: np.load(files[name], allow_pickle=False) if width is None else open_memmap(files[name], mode="r")
-        for name, (_, width) in ReferenceCells.array_types().items()
+        name: np.load(files[name], allow_pickle=False) if stored.width is None else open_memmap(files[name], mode="r")
+        for name, stored in ReferenceCells.per_cell().items()
     }
     # Threads of Arrow that still run when a short process ends can crash it.
     return ReferenceCells(**arrays, obs=pd.read_parquet(files["obs"], use_threads=False, pre_buffer=False))

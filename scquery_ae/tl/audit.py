@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scquery_ae._checks import check_flag, check_integer
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
-from scquery_ae._docs import shared_parameters
 from scquery_ae.annotate import combine, fit_members
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, open_training

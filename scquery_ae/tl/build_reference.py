@@ -96,9 +96,7 @@ def build_reference(
         msg = f"`tl.build_reference` needs at least two cells. Received {adata.n_obs}; pass the cells of the training."
         raise ArgumentError(msg)
     if usable_index(adata.n_obs, index) != choose_index(adata.n_obs, index):
-        msg = (
-            f'`index={index!r}` must be trained on more than the {adata.n_obs} cells received. Use "exact" or "auto".'
-        )
+        msg = f'`index={index!r}` must be trained on more than the {adata.n_obs} cells received. Use "exact" or "auto".'
         raise ArgumentError(msg)
     codes = known_label_codes(adata, label_key, types)
     held_out, label_issue = read_split(adata, slots.split)
@@ -143,9 +141,7 @@ def build_reference(
     logger.info(
         "built %r%s; returned it with its calibration (%s, on %d cells), and wrote nothing into the AnnData",
         reference,
-        f", without the labels of {label_issue.sum()} cells with a label issue"
-        if label_issue.any()
-        else "",
+        f", without the labels of {label_issue.sum()} cells with a label issue" if label_issue.any() else "",
         reference.calibration.method,
         len(reference.calibration.scores),
     )

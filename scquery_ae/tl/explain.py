@@ -97,7 +97,9 @@ def explain(
     one = replace(opened.cells, matrix=opened.cells.matrix[row : row + 1])
     embedded = loaded.embed(one)
     if embedded.totals[0] == 0:
-        msg = f"The cell {adata.obs_names[row]!r} has no count in the model genes, so its neighbors cannot be explained."
+        msg = (
+            f"The cell {adata.obs_names[row]!r} has no count in the model genes, so its neighbors cannot be explained."
+        )
         raise ArgumentError(msg)
     if isinstance(neighbor, str):
         target = _position(neighbor, list(loaded.obs.index), "neighbor")

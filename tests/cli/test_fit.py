@@ -32,7 +32,7 @@ def test_the_reference_is_that_of_the_calls(run, cells_file, tmp_path):
     expected = scq.tl.build_reference(adata, encoder, label_key="cell_type", batch_key="donor")
     found = scq.Reference.load(tmp_path / "made.scq")
     np.testing.assert_array_equal(found.embedding, expected.embedding)
-    np.testing.assert_array_equal(found.held_out, expected.held_out)
+    np.testing.assert_array_equal(found.cells.held_out, expected.cells.held_out)
     assert found.types == expected.types
 
     assert list(done.json) == [
@@ -43,7 +43,7 @@ def test_the_reference_is_that_of_the_calls(run, cells_file, tmp_path):
     assert done.json["n_genes"] == 40
     assert done.json["types"] == ["type 0", "type 1", "type 2"]
     held_out = done.json["held_out"]
-    assert held_out["n_cells"] == sum(row["n_cells"] for row in held_out["types"]) == int(expected.held_out.sum())
+    assert held_out["n_cells"] == sum(row["n_cells"] for row in held_out["types"]) == int(expected.cells.held_out.sum())
     assert held_out["macro_f1"] == pytest.approx(np.mean([row["f1"] for row in held_out["types"]]))
     made = found.provenance["fit"]
     assert made["cells"] == ["labelled.h5ad"]

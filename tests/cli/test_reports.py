@@ -62,11 +62,11 @@ def test_info_counts_what_the_reference_holds(run, saved_reference, reference):
     assert found["n_unlabelled"] == int(labels.isna().sum()) == 24
     for row in found["types"]:
         assert row["n_cells"] == int((labels == row["label"]).sum())
-        assert row["n_held_out"] == int((labels[reference.held_out] == row["label"]).sum())
+        assert row["n_held_out"] == int((labels[reference.cells.held_out] == row["label"]).sum())
         assert row["trained"]
     assert found["genes"]["names"] == list(reference.encoder.genes)
     assert found["layers"] == [16, 8]
-    assert found["calibration"] == {"method": "held_out", "n_cells": int(reference.held_out.sum())}
+    assert found["calibration"] == {"method": "held_out", "n_cells": int(reference.cells.held_out.sum())}
     columns = {column["name"]: column for column in found["columns"]}
     assert columns["batch"] == {"name": "batch", "n_values": 2, "values": ["batch 0", "batch 1"]}
     assert columns["quality"] == {"name": "quality", "n_values": 240, "values": []}

@@ -191,7 +191,7 @@ def test_plain_values(query_adata, reference):
 
 def test_rehearsal_on_plain_types_is_near_perfect(query_adata, reference):
     result = scq.pp.check(query_adata, reference).expected_accuracy
-    truth = reference.label_codes[reference.held_out & (reference.label_codes >= 0)]
+    truth = reference.label_codes[reference.cells.held_out & (reference.label_codes >= 0)]
     assert set(result.f1) == set(result.n_cells) == set(reference.types)
     assert [result.n_cells[name] for name in reference.types] == list(np.bincount(truth))
     assert result.accuracy > 0.95

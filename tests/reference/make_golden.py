@@ -18,6 +18,7 @@ from scquery_ae.dense import Classifier, DenseWeights
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.reference import digest, simulate_query
+from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
 
 N_GENES, TYPES = 32, ("B cell", "NK cell", "T cell", "γδ T cell")
@@ -56,7 +57,9 @@ def untrained(adata, rng):
     labels = adata.obs["cell_type"].cat.codes.to_numpy()
     means = np.stack([latent[labels == kind].mean(axis=0) for kind in range(len(TYPES))])
     classifier = Classifier(np.ascontiguousarray(8 * means.T), np.zeros(len(TYPES), np.float32), TYPES)
-    return Encoder(transform, layers, classifier, history={"finetune": {"loss": [1.5, 0.25]}})
+    discriminant = GeneDiscriminant.fit(transform.log_normalize(adata.X), labels, len(TYPES))
+    history = {"finetune": {"loss": [1.5, 0.25]}}
+    return Encoder(transform, layers, classifier, history=history, discriminant=discriminant)
 
 
 def answers(adata, reference):

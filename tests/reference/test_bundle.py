@@ -109,22 +109,22 @@ def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
     assert not back.embedding.flags.writeable
     pd.testing.assert_frame_equal(back.obs, reference.obs)
     np.testing.assert_array_equal(back.label_codes, reference.label_codes)
-    np.testing.assert_array_equal(back.centroids, reference.centroids)
+    np.testing.assert_array_equal(back.predictors.centroids, reference.predictors.centroids)
     assert back.label_key == reference.label_key
     assert back.depth == reference.depth
     assert back.provenance == reference.provenance
     assert back.types == reference.types
-    np.testing.assert_array_equal(back.projected, reference.projected)
-    assert isinstance(back.projected, np.memmap)
-    np.testing.assert_array_equal(back.decision, reference.decision)
-    assert isinstance(back.decision, np.memmap)
-    assert not back.decision.flags.writeable
+    np.testing.assert_array_equal(back.cells.projected, reference.cells.projected)
+    assert isinstance(back.cells.projected, np.memmap)
+    np.testing.assert_array_equal(back.cells.decision, reference.cells.decision)
+    assert isinstance(back.cells.decision, np.memmap)
+    assert not back.cells.decision.flags.writeable
     np.testing.assert_array_equal(back.classifier_columns, reference.classifier_columns)
-    np.testing.assert_array_equal(back.held_out, reference.held_out)
-    assert back.held_out.dtype == bool
+    np.testing.assert_array_equal(back.cells.held_out, reference.cells.held_out)
+    assert back.cells.held_out.dtype == bool
     np.testing.assert_array_equal(back.encoder.components, reference.encoder.components)
-    for space in ("latent", "components"):
-        one, other = getattr(back.novelty, space), getattr(reference.novelty, space)
+    for space in ("embedding", "projected"):
+        one, other = getattr(back.densities, space), getattr(reference.densities, space)
         np.testing.assert_array_equal(one.means, other.means)
         np.testing.assert_array_equal(one.whitening, other.whitening)
     np.testing.assert_array_equal(back.simulation_cells.names, reference.simulation_cells.names)
@@ -174,19 +174,6 @@ def test_the_same_reference_saved_twice_is_the_same_bundle(reference, saved_refe
     assert digest(tmp_path / "third.scq") == digest(saved_reference)
 
 
-def test_without_a_discriminant_there_is_no_evidence(query_adata, reference, tmp_path):
-    bare = dataclasses.replace(
-        reference, encoder=dataclasses.replace(reference.encoder, discriminant=None), decision=None
-    )
-    assert bare.decision.shape == (240, 0)
-    bare.save(tmp_path / "a.scq")
-    assert set(manifest_of(tmp_path / "a.scq")["parts"]) == set(serialize.REQUIRED)
-    back = scq.Reference.load(tmp_path / "a.scq")
-    assert back.encoder.discriminant is None
-    assert back.decision.shape == (240, 0)
-    pd.testing.assert_frame_equal(answers(query_adata, back).obs, answers(query_adata, bare).obs)
-
-
 def test_reading_and_querying_write_nothing(query_adata, saved):
     before = {file.name: (file.stat().st_mtime_ns, file.stat().st_size) for file in saved.parent.rglob("*")}
     answers(query_adata, saved)
@@ -205,7 +192,7 @@ def test_nothing_is_pickled(saved_reference, query_adata, monkeypatch):
     answers(query_adata, saved_reference)
     for part, magic in {"embedding": b"\x93NUMPY", "obs": b"PAR1", "model": b"{"}.items():
         assert file_of(saved_reference, part).read_bytes().startswith(magic)
-    for part in ("weights", "calibration"):
+    for part in ("weights", "calibration", "simulation"):
         content = file_of(saved_reference, part).read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {
@@ -737,8 +724,8 @@ def other_reference(reference):
         reference,
         encoder=encoder,
         embedding=np.ascontiguousarray(reference.embedding[::-1]),
-        projected=np.ascontiguousarray(reference.projected[::-1]),
-        decision=np.ascontiguousarray(reference.decision[::-1]),
+        projected=np.ascontiguousarray(reference.cells.projected[::-1]),
+        decision=np.ascontiguousarray(reference.cells.decision[::-1]),
         obs=reference.obs.assign(extra=1),
         calibration=calibration,
     )

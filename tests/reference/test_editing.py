@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.special import softmax
-from scquery_ae.reference.members import member_probabilities, neighborhood
 
 import scquery_ae as scq
+from scquery_ae.annotate import EmbeddedCells
+from scquery_ae.annotate.predictors import neighbor_probabilities
 from scquery_ae.index import ExactIndex, Neighbors
-from scquery_ae.reference import EmbeddedCells, SearchFilter, simulate_query
-from scquery_ae.stats import centroid_probabilities
+from scquery_ae.reference import SearchFilter, simulate_query
 
 
 @pytest.fixture
@@ -54,9 +54,13 @@ def embedded(adata, reference):
 
 
 def cells_of(reference, n):
-    """The first `n` of its cells, as they are embedded."""
-    parts = (np.asarray(part[:n]) for part in (reference.embedding, reference.projected, reference.decision))
-    return EmbeddedCells(*parts, np.ones(n))
+    """The first `n` of its cells."""
+    return reference.cells.take(slice(0, n))
+
+
+def with_obs(reference, obs, **changes):
+    """The reference with another annotation of its cells."""
+    return dataclasses.replace(reference, cells=dataclasses.replace(reference.cells, obs=obs), **changes)
 
 
 def hits_of_types(reference, kinds):
@@ -73,20 +77,20 @@ def assert_consistent(reference):
     np.testing.assert_array_equal(reference.label_codes, expected)
     latent = np.asarray(reference.embedding)
     assert latent.shape == (n, 8)
-    assert reference.projected.shape[0] == reference.held_out.shape[0] == n
-    assert reference.decision.shape == (n, 3)
-    assert latent.dtype == reference.projected.dtype == reference.decision.dtype == np.float32
+    assert reference.cells.projected.shape[0] == reference.cells.held_out.shape[0] == n
+    assert reference.cells.decision.shape == (n, 3)
+    assert latent.dtype == reference.cells.projected.dtype == reference.cells.decision.dtype == np.float32
     assert reference.obs.index.is_unique
     for kind in range(len(types)):
         mine = reference.label_codes == kind
         mean = latent[mine].mean(axis=0) if mine.any() else np.zeros(8)
-        np.testing.assert_allclose(reference.centroids[kind], mean / max(np.linalg.norm(mean), 1e-12), atol=1e-5)
+        np.testing.assert_allclose(reference.predictors.centroids[kind], mean / max(np.linalg.norm(mean), 1e-12), atol=1e-5)
         if mine.any():
-            np.testing.assert_allclose(reference.novelty.latent.means[kind], mean, atol=1e-5)
-            own = np.asarray(reference.projected)[mine].mean(axis=0)
-            np.testing.assert_allclose(reference.novelty.components.means[kind], own, atol=1e-4)
+            np.testing.assert_allclose(reference.densities.embedding.means[kind], mean, atol=1e-5)
+            own = np.asarray(reference.cells.projected)[mine].mean(axis=0)
+            np.testing.assert_allclose(reference.densities.projected.means[kind], own, atol=1e-4)
     # Calibration is that of the held-out cells that have labels.
-    held_out = reference.held_out & (reference.label_codes >= 0)
+    held_out = reference.cells.held_out & (reference.label_codes >= 0)
     assert len(reference.calibration.scores) == held_out.sum()
     again = dataclasses.replace(reference)
     again.calibrate()
@@ -125,12 +129,12 @@ def test_cells_of_known_types_are_added(living, reference, more, query_adata, tm
     assert living.types == reference.types
     assert list(living.obs.index) == [*reference.obs.index, *more.obs_names]
     cells = embedded(more, reference)
-    np.testing.assert_allclose(living.embedding[240:], cells.latent, atol=1e-5)
-    np.testing.assert_allclose(living.projected[240:], cells.projected, atol=1e-3)
-    np.testing.assert_allclose(living.decision[240:], cells.decision, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(living.embedding[240:], cells.embedding, atol=1e-5)
+    np.testing.assert_allclose(living.cells.projected[240:], cells.projected, atol=1e-3)
+    np.testing.assert_allclose(living.cells.decision[240:], cells.decision, rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(living.embedding[:240], reference.embedding)
-    np.testing.assert_array_equal(living.decision[:240], reference.decision)
-    np.testing.assert_array_equal(living.held_out, [*reference.held_out, *[True] * 45])
+    np.testing.assert_array_equal(living.cells.decision[:240], reference.cells.decision)
+    np.testing.assert_array_equal(living.cells.held_out, [*reference.cells.held_out, *[True] * 45])
     assert list(living.obs["cell_type"][240:]) == list(more.obs["cell_type"])
     assert list(living.obs["batch"][240:]) == list(more.obs["batch"])
     # Columns that the new cells lack are missing there and what they were elsewhere.
@@ -183,14 +187,13 @@ def test_head_and_genes_say_of_a_new_type_what_the_others_do(living, with_new_ty
     living.add(with_new_type)
     cells = cells_of(living, 20)
     neighbors = hits_of_types(living, [0, 3, 3, 1])
-    said = np.random.default_rng(0).dirichlet(np.ones(4), 20)
-    classifier, around, genes = member_probabilities(living, cells, neighbors, said)
-    # All neighbors have a label, so that mean embeddings have no say.
+    classifier, around, genes = living.predictors.members(cells, neighbors)
+    # All neighbors have a label, so that centroids do not count.
     np.testing.assert_allclose(around, np.tile([0.25, 0.25, 0, 0.5], (20, 1)))
     share = around[:, 3]
     np.testing.assert_allclose(classifier[:, 3], share)
     np.testing.assert_allclose(
-        classifier[:, :3], living.encoder.classify(cells.latent) * (1 - share)[:, None], rtol=1e-5
+        classifier[:, :3], living.encoder.classify(cells.embedding) * (1 - share)[:, None], rtol=1e-5
     )
     np.testing.assert_allclose(genes[:, 3], share)
     said = softmax(np.asarray(cells.decision, float) / living.encoder.discriminant.temperature, axis=1)
@@ -202,49 +205,32 @@ def test_head_and_genes_say_of_a_new_type_what_the_others_do(living, with_new_ty
 def test_genes_leave_cells_that_lie_among_added_ones_to_the_others(living, more, tmp_path):
     before = living.annotate(cells_of(living, 20))
     living.add(more)
-    np.testing.assert_array_equal(np.flatnonzero(living.added), np.arange(240, 285))
+    np.testing.assert_array_equal(np.flatnonzero(living.cells.added), np.arange(240, 285))
     cells = cells_of(living, 20)
-    near = centroid_probabilities(cells.latent, living.centroids)
     old = np.tile(np.arange(4), (20, 1))
     distances = np.full((20, 4), 0.1, np.float32)
     shares = []
     for n_added in range(5):
         neighbors = old.copy()
         neighbors[:, :n_added] += 240
-        _, around, genes = member_probabilities(living, cells, Neighbors(neighbors, distances), near)
+        _, around, genes = living.predictors.members(cells, Neighbors(neighbors, distances))
         own = living.encoder.discriminant.probabilities(cells.decision)
         share = n_added / 4
         np.testing.assert_allclose(genes, (1 - share) * own + share * around, rtol=1e-5, atol=1e-12)
         shares.append(np.abs(genes - own).mean())
     assert (np.diff(shares) > 0).all()
     living.save(tmp_path / "a.scq")
-    np.testing.assert_array_equal(scq.Reference.load(tmp_path / "a.scq").added, living.added)
+    np.testing.assert_array_equal(scq.Reference.load(tmp_path / "a.scq").cells.added, living.cells.added)
     living.remove(list(living.obs.index[240:]))
-    assert not living.added.any()
+    assert not living.cells.added.any()
     np.testing.assert_allclose(living.annotate(cells_of(living, 20)).probabilities, before.probabilities, rtol=1e-5)
 
 
-def test_without_a_discriminant_genes_say_what_the_others_do_on_average(reference):
-    encoder = dataclasses.replace(reference.encoder, discriminant=None)
-    bare = dataclasses.replace(reference, encoder=encoder, decision=None)
-    cells = cells_of(bare, 20)
-    assert cells.decision.shape == (20, 0)
-    said = np.random.default_rng(0).dirichlet(np.ones(3), 20)
-    neighbors = hits_of_types(bare, [0, 2, 2, 1])
-    classifier, around, genes = member_probabilities(bare, cells, neighbors, said)
-    np.testing.assert_allclose(around, np.tile([0.25, 0.25, 0.5], (20, 1)))
-    np.testing.assert_allclose(genes, (bare.encoder.classify(cells.latent) + around) / 2)
-    with_one = member_probabilities(reference, cells_of(reference, 20), neighbors, said)
-    for one, other in zip((classifier, around), with_one[:2], strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert np.abs(with_one[2] - genes).max() > 0.1
-
-
-def test_hits_without_a_label_leave_their_say_to_the_mean_codes():
+def test_centroids_replace_the_votes_of_neighbors_without_a_label():
     distances = np.full((3, 4), 0.1, np.float32)
     labels = np.array([[0, 0, 1, 1], [0, -1, -1, 1], [-1, -1, -1, -1]])
     near = np.array([[0.7, 0.1, 0.2]] * 3)
-    received = neighborhood(Neighbors(np.zeros((3, 4), int), distances), labels, near)
+    received = neighbor_probabilities(Neighbors(np.zeros((3, 4), int), distances), labels, near)
     np.testing.assert_allclose(received, [[0.5, 0.5, 0], [0.6, 0.3, 0.1], [0.7, 0.1, 0.2]])
 
 
@@ -259,12 +245,9 @@ def test_labels_under_another_column_and_missing_ones(living, more):
 
 def test_types_in_numbers_stay_what_they_were(reference, more, tmp_path):
     """One missing number makes pandas turn all into fractions, and type "1" would become "1.0"."""
-    latent = pd.Series(reference.label_codes, reference.obs.index).astype("Int64")
-    numbered = dataclasses.replace(
-        reference,
-        obs=reference.obs.assign(cell_type=latent.where(latent >= 0)),
-        types=("0", "1", "2"),
-    )
+    codes = pd.Series(reference.label_codes, reference.obs.index).astype("Int64")
+    obs = reference.obs.assign(cell_type=codes.where(codes >= 0))
+    numbered = with_obs(reference, obs, types=("0", "1", "2"))
     np.testing.assert_array_equal(numbered.label_codes, reference.label_codes)
     more.obs["cell_type"] = pd.array([None, *[1] * 44], dtype="Int64")
     numbered.add(more)
@@ -283,7 +266,7 @@ def test_kinds_of_columns_are_kept(reference, more, tmp_path):
         lane=np.arange(240),
         stage=pd.Categorical(["late", "early"] * 120, categories=["early", "late"], ordered=True),
     )
-    living = dataclasses.replace(reference, obs=obs)
+    living = with_obs(reference, obs)
     more.obs["day"] = pd.Timestamp("2025-01-02").as_unit("s")
     more.obs["whole"] = np.arange(45)
     more.obs["lane"] = pd.array([None, *range(44)], dtype="Int64")
@@ -338,9 +321,9 @@ def test_cells_are_removed_by_name(living, reference, query_adata, tmp_path):
     kept = ~reference.obs.index.isin(gone)
     assert list(living.obs.index) == list(reference.obs.index[kept])
     np.testing.assert_array_equal(living.embedding, reference.embedding[kept])
-    np.testing.assert_array_equal(living.projected, reference.projected[kept])
-    np.testing.assert_array_equal(living.decision, reference.decision[kept])
-    np.testing.assert_array_equal(living.held_out, reference.held_out[kept])
+    np.testing.assert_array_equal(living.cells.projected, reference.cells.projected[kept])
+    np.testing.assert_array_equal(living.cells.decision, reference.cells.decision[kept])
+    np.testing.assert_array_equal(living.cells.held_out, reference.cells.held_out[kept])
     assert last_step(living) == {"step": "remove", "n_cells": 3, "where": {}}
     assert_consistent(living)
     assert_survives_saving(living, tmp_path / "a.scq", query_adata)
@@ -372,7 +355,7 @@ def test_names_and_annotation_together_mean_cells_of_both(living, reference):
 def test_a_type_without_cells_stays_and_is_not_given(living, query_adata):
     living.remove(where={"cell_type": "type 2"})
     assert living.types == ("type 0", "type 1", "type 2")
-    np.testing.assert_array_equal(living.centroids[2], 0)
+    np.testing.assert_array_equal(living.predictors.centroids[2], 0)
     assert_consistent(living)
     scq.tl.query(query_adata, living)
     neighbors = living.label_codes[query_adata.obsm["scquery_neighbors"]]
@@ -380,7 +363,7 @@ def test_a_type_without_cells_stays_and_is_not_given(living, query_adata):
 
 
 def test_without_any_held_out_cell_calibration_is_empty(living):
-    living.remove(living.obs.index[living.held_out])
+    living.remove(living.obs.index[living.cells.held_out])
     assert living.calibration.method == "none"
     assert len(living.calibration.scores) == 0
     assert simulate_query(living) is None
@@ -467,12 +450,12 @@ def test_types_that_get_one_name_become_one(living, reference, query_adata, tmp_
     assert living.types == ("lymphocyte", "type 1")
     np.testing.assert_array_equal(living.classifier_columns, [0, 1, 0])
     np.testing.assert_array_equal(living.label_codes, np.array([0, 1, 0, -1])[reference.label_codes])
-    np.testing.assert_array_equal(living.decision, reference.decision)
+    np.testing.assert_array_equal(living.cells.decision, reference.cells.decision)
     cells = cells_of(living, 10)
     neighbors = Neighbors(np.zeros((10, 1), int), np.zeros((10, 1), np.float32))
-    classifier, _, genes = member_probabilities(living, cells, neighbors, np.full((10, 2), 0.5))
+    classifier, _, genes = living.predictors.members(cells, neighbors)
     said = softmax(np.asarray(cells.decision, float) / reference.encoder.discriminant.temperature, axis=1)
-    for received, before in ((classifier, reference.encoder.classify(cells.latent)), (genes, said)):
+    for received, before in ((classifier, reference.encoder.classify(cells.embedding)), (genes, said)):
         expected = np.stack([before[:, 0] + before[:, 2], before[:, 1]], axis=1)
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-12)
     assert set(said.argmax(axis=1)) == {0, 1, 2}
@@ -526,8 +509,8 @@ def test_two_halves_make_the_whole(reference, query_adata, tmp_path):
     first, second = halves(reference)
     first.merge(second)
     np.testing.assert_array_equal(first.embedding, reference.embedding)
-    np.testing.assert_array_equal(first.decision, reference.decision)
-    np.testing.assert_array_equal(first.held_out, reference.held_out)
+    np.testing.assert_array_equal(first.cells.decision, reference.cells.decision)
+    np.testing.assert_array_equal(first.cells.held_out, reference.cells.held_out)
     pd.testing.assert_frame_equal(first.obs, reference.obs)
     np.testing.assert_array_equal(first.calibration.scores, reference.calibration.scores)
     assert second.n_obs == 120
@@ -555,9 +538,7 @@ def test_a_merge_brings_new_types_and_other_columns(reference):
     second.relabel({"type 2": "rare"})
     # The other's labels have another name, and it has a column of the first one's.
     kinds = second.obs["cell_type"]
-    second.obs = second.obs.assign(kind=kinds, cell_type="something else")
-    second.label_key = "kind"
-    second.refresh()
+    second = with_obs(second, second.obs.assign(kind=kinds, cell_type="something else"), label_key="kind")
     first.merge(second)
     assert first.types == ("type 0", "type 1", "type 2", "rare")
     assert last_step(first) == {"step": "merge", "n_cells": 120, "new_types": ["rare"]}
@@ -589,8 +570,6 @@ def other_encoders(encoder):
         "mean": dataclasses.replace(encoder, transform=dataclasses.replace(transform, mean=transform.mean + 1)),
         "target": dataclasses.replace(encoder, transform=dataclasses.replace(transform, target_sum=1e4)),
         "components": dataclasses.replace(encoder, components=encoder.components[:, ::-1]),
-        "no components": dataclasses.replace(encoder, components=None),
-        "no discriminant": dataclasses.replace(encoder, discriminant=None),
         **{f"discriminant {name}": other_discriminant(encoder, name) for name in DISCRIMINANT},
     }
 
@@ -605,8 +584,6 @@ def other_encoders(encoder):
         "mean",
         "target",
         "components",
-        "no components",
-        "no discriminant",
         *(f"discriminant {name}" for name in DISCRIMINANT),
     ],
 )
@@ -616,7 +593,7 @@ def test_another_encoder_is_refused(reference, what):
     second.encoder = other_encoders(reference.encoder)[what]
     before = first.embedding
     with pytest.raises(
-        scq.ArgumentError, match=r"can be merged if one encoder made both: .*Received another encoder; add the other's"
+        scq.ArgumentError, match=r"needs two references made with one encoder: .*Received another encoder; add the other's"
     ):
         first.merge(second)
     assert first.embedding is before

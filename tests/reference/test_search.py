@@ -6,7 +6,7 @@ import pytest
 
 import scquery_ae as scq
 from scquery_ae.index import build_index
-from scquery_ae.reference import EmbeddedCells, SearchFilter
+from scquery_ae.reference import SearchFilter
 from scquery_ae.reference.search import filtered_search
 
 N, WIDTH = 200, 6
@@ -200,9 +200,9 @@ def test_columns_that_are_not_there(vectors, obs, queries, rules):
 
 def test_a_reference_searches_by_the_rules(reference):
     rows = np.arange(5)
-    cells = EmbeddedCells(reference.embedding[rows], reference.projected[rows], reference.decision[rows], np.ones(5))
+    cells = reference.cells.take(rows)
     found = reference.annotate(cells, n_neighbors=4, rules=SearchFilter(where={"batch": "batch 1"}))
     allowed = (reference.obs["batch"] == "batch 1").to_numpy()
-    expected = by_hand(np.asarray(reference.embedding), cells.latent, 4, allowed)
+    expected = by_hand(np.asarray(reference.embedding), cells.embedding, 4, allowed)
     np.testing.assert_allclose(found.neighbors.distances, expected[1], atol=1e-6)
     assert allowed[found.neighbors.indices].all()

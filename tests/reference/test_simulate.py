@@ -10,7 +10,8 @@ from sklearn.metrics import f1_score
 
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.reference import SimulationCells, simulate_query
-from scquery_ae.reference.simulate import KEPT, KEPT_OF_TYPE, _thinned
+from scquery_ae.reference.simulate import _thinned
+from scquery_ae.reference.simulation_cells import MAX_CELLS, MAX_OF_TYPE
 
 
 def named_by_hand(reference, adata, genes_by_hand):
@@ -145,12 +146,12 @@ def test_cells_are_chosen_evenly_and_not_too_many():
     kept = SimulationCells.choose(GeneColumns(numbered, np.arange(1)), names, labels, held_out)
     rows = kept.counts.toarray().ravel().astype(int) - 1
     np.testing.assert_array_equal(kept.names, names[rows])
-    assert len(rows) == len(set(rows)) == KEPT
+    assert len(rows) == len(set(rows)) == MAX_CELLS
     assert held_out[rows].all()
     assert (labels[rows] >= 0).all()
     by_type = np.bincount(labels[rows], minlength=10)
-    assert by_type[:9].max() <= KEPT_OF_TYPE
-    assert by_type[:9].min() > 0.6 * KEPT_OF_TYPE
+    assert by_type[:9].max() <= MAX_OF_TYPE
+    assert by_type[:9].min() > 0.6 * MAX_OF_TYPE
     assert by_type[9] >= 3
 
 
@@ -171,7 +172,7 @@ def test_cells_of_two_references_are_joined_and_thinned_out():
     np.testing.assert_array_equal(few.counts.toarray().ravel(), np.arange(7) + 1)
     many = numbered(0, 800).join(numbered(800, 600))
     rows = many.counts.toarray().ravel().astype(int) - 1
-    assert len(rows) == len(set(rows)) == KEPT
+    assert len(rows) == len(set(rows)) == MAX_CELLS
     assert list(many.names) == [f"c{i}" for i in rows]
     assert abs((rows < 800).mean() - 800 / 1400) < 0.01
 

@@ -46,13 +46,13 @@ def test_what_it_holds(trained, genes_by_hand):
     np.testing.assert_array_equal(reference.label_codes, expected)
     assert reference.label_codes.dtype == np.int64
     assert (expected == -1).sum() == 24
-    np.testing.assert_array_equal(reference.held_out, trained.adata.obs["scquery_split"] == "validation")
+    np.testing.assert_array_equal(reference.cells.held_out, trained.adata.obs["scquery_split"] == "validation")
     np.testing.assert_array_equal(reference.classifier_columns, [0, 1, 2])
-    assert reference.projected.shape == (240, 50)
+    assert reference.cells.projected.shape == (240, 50)
     counts = trained.adata[:, list(trained.encoder.genes)].layers["counts"].toarray()
-    said = trained.encoder.discriminant.probabilities(reference.decision)
+    said = trained.encoder.discriminant.probabilities(reference.cells.decision)
     np.testing.assert_allclose(said, genes_by_hand(trained.encoder, counts), atol=1e-4)
-    assert reference.decision.dtype == np.float32
+    assert reference.cells.decision.dtype == np.float32
     assert reference.provenance["steps"] == []
     assert repr(reference) == "Reference(240 cells, 3 types by 'cell_type', Encoder(100 -> 16 -> 8, 3 types))"
 
@@ -110,7 +110,7 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
     # Novelty: the classifier's doubt, and the distances to the given type in embeddings and in principal components. The
     # covariances are those of all cells; the mean of a cell's own type is taken without it.
     novelty = [-classifier.max(axis=1)]
-    for x in (latent, reference.projected.astype(float)):
+    for x in (latent, reference.cells.projected.astype(float)):
         width = x.shape[1]
         rest = np.concatenate([x[truth == kind] - x[truth == kind].mean(axis=0) for kind in range(3)])
         covariance = rest.T @ rest / 60
@@ -251,11 +251,11 @@ def test_projected_cells_are_their_principal_components(trained):
     unit = np.sqrt((values[:50] ** 2).mean() / 239)
     # Directions have no sign of their own; the last few of 50 lie too close to tell apart.
     np.testing.assert_allclose(
-        np.abs(reference.projected[:, :5]),
+        np.abs(reference.cells.projected[:, :5]),
         np.abs((logged - trained.encoder.transform.mean) / spread @ directions[:5].T) / unit,
         atol=2e-3,
     )
-    np.testing.assert_allclose(reference.projected.std(axis=0)[:5] * np.sqrt(240), values[:5] / unit, rtol=1e-3)
+    np.testing.assert_allclose(reference.cells.projected.std(axis=0)[:5] * np.sqrt(240), values[:5] / unit, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf", "int8", "auto"])
@@ -352,7 +352,7 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
         assert (by_type.max(axis=0) - by_type.min(axis=0)).max() <= 1
     fitted = reference.calibration
     assert fitted.method == calibration
-    assert len(fitted.scores) == len(fitted.true_probabilities) == labelled.sum() > reference.held_out.sum()
+    assert len(fitted.scores) == len(fitted.true_probabilities) == labelled.sum() > reference.cells.held_out.sum()
     assert reference.encoder is encoder
     np.testing.assert_array_equal(encoder.layers[0].kernel, kernel)
     reference.save(tmp_path / "a.scq")

@@ -225,7 +225,7 @@ def test_label_issues_are_missing_in_the_reference(tuned, caplog):
     # The cells can be found; the user's labels are where they were.
     assert reference.n_obs == N
     pd.testing.assert_frame_equal(adata.obs, before.obs)
-    assert not (reference.held_out & label_issue).any()
+    assert not (reference.cells.held_out & label_issue).any()
     assert not set(reference.simulation_cells.names) & set(adata.obs_names[label_issue])
 
 
@@ -237,9 +237,9 @@ def test_cells_with_a_label_issue_do_not_vote(tuned):
     unlabelled.obs["scquery_split"] = unlabelled.obs["scquery_split"].astype(object).where(~label_issue, None)
     expected = scq.tl.build_reference(unlabelled, encoder, label_key="cell_type")
     np.testing.assert_array_equal(reference.label_codes, expected.label_codes)
-    np.testing.assert_array_equal(reference.centroids, expected.centroids)
-    np.testing.assert_array_equal(reference.novelty.components.means, expected.novelty.components.means)
-    np.testing.assert_array_equal(reference.novelty.latent.whitening, expected.novelty.latent.whitening)
+    np.testing.assert_array_equal(reference.predictors.centroids, expected.predictors.centroids)
+    np.testing.assert_array_equal(reference.densities.projected.means, expected.densities.projected.means)
+    np.testing.assert_array_equal(reference.densities.embedding.whitening, expected.densities.embedding.whitening)
     np.testing.assert_array_equal(reference.calibration.scores, expected.calibration.scores)
     query, other = (adata[label_issue].copy() for _ in range(2))
     scq.tl.query(query, reference)

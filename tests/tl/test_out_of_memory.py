@@ -66,7 +66,7 @@ def run(adata, query, *, normalize=None, **pretrain):
         genes=list(encoder.genes),
         encoder=encoder,
         embedding=adata.obsm["X_scquery"],
-        decision=np.asarray(reference.decision),
+        decision=np.asarray(reference.cells.decision),
         neighbors=query.obsm["scquery_neighbors"],
         labels=query.obs["scquery_label"],
         confidence=query.obs["scquery_confidence"].to_numpy(),
@@ -84,7 +84,7 @@ def assert_same(received, expected, *, exactly):
     for name, array in vars(expected.encoder.discriminant).items():
         fitted = getattr(received.encoder.discriminant, name)
         np.testing.assert_allclose(fitted, array, rtol=0 if exactly else 1e-3, atol=0 if exactly else 1e-3)
-    assert_arrays(received.decision, expected.decision, exactly)
+    assert_arrays(received.cells.decision, expected.cells.decision, exactly)
     assert received.encoder.history == expected.encoder.history or not exactly
     assert_arrays(received.embedding, expected.embedding, exactly)
     assert list(received.labels.astype(str)) == list(expected.labels.astype(str))

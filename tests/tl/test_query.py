@@ -12,7 +12,7 @@ import scanpy as sc
 from matplotlib import pyplot as plt
 from scipy import sparse
 from scipy.special import softmax
-from scquery_ae.reference.members import member_probabilities
+from scquery_ae.annotate import member_probabilities
 
 import scquery_ae as scq
 from scquery_ae.reference import EmbeddedCells, digest
@@ -333,10 +333,10 @@ def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, refere
         reference,
         embedding=reference.embedding[~unlabelled],
         obs=reference.obs[~unlabelled],
-        projected=reference.projected[~unlabelled],
-        decision=reference.decision[~unlabelled],
-        added=reference.added[~unlabelled],
-        held_out=reference.held_out[~unlabelled],
+        projected=reference.cells.projected[~unlabelled],
+        decision=reference.cells.decision[~unlabelled],
+        added=reference.cells.added[~unlabelled],
+        held_out=reference.cells.held_out[~unlabelled],
         index=None,
     )
     n_labelled = (~unlabelled[neighbors]).sum(axis=1)
@@ -344,7 +344,7 @@ def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, refere
         rows = n_labelled == n
         some = EmbeddedCells(*(part[rows] for part in vars(cells).values()))
         expected, received = bare.annotate(some, n_neighbors=int(n)), reference.annotate(some)
-        near = centroid_probabilities(some.latent, reference.centroids)
+        near = centroid_probabilities(some.embedding, reference.predictors.centroids)
         distances = received.neighbors.distances
         votes = [
             member_probabilities(r, some, a.neighbors, near)[1] for r, a in ((bare, expected), (reference, received))
@@ -359,13 +359,13 @@ def test_a_reference_whose_near_cells_have_no_label(query_adata, reference, gene
     obs["cell_type"] = obs["cell_type"].where(obs["cell_type"] == "type 1")
     bare = dataclasses.replace(reference, obs=obs)
     cells = _seen(query_adata, reference)
-    latent = cells.latent
+    latent = cells.embedding
     found = bare.annotate(cells, n_neighbors=240)
     labelled = (bare.label_codes >= 0).mean()
     assert 0.2 < labelled < 0.5
     members = [
         bare.encoder.classify(latent),
-        labelled * np.array([0.0, 1.0, 0.0]) + (1 - labelled) * centroid_probabilities(latent, bare.centroids),
+        labelled * np.array([0.0, 1.0, 0.0]) + (1 - labelled) * centroid_probabilities(latent, bare.predictors.centroids),
         genes_by_hand(bare.encoder, query_adata[:, list(bare.encoder.genes)].X.toarray()),
     ]
     expected = bare.calibration.combination(members, (1, 1, 1.6))
@@ -388,13 +388,13 @@ def unsure(reference):
 def test_opinions_are_weighed_by_the_share_of_the_genes(query_adata, reference, genes_by_hand, share):
     made = unsure(reference)
     cells = _seen(query_adata, made)
-    found = made.annotate(cells, share=share)
+    found = made.annotate(cells, gene_fraction=share)
     d, kinds = found.neighbors.distances, made.label_codes[found.neighbors.indices]
-    classifier = made.encoder.classify(cells.latent)
+    classifier = made.encoder.classify(cells.embedding)
     weight = np.exp(-d / d[:, 2:3])[:, :, None] * (kinds[:, :, None] == np.arange(3))
     votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
     labelled = (kinds >= 0).mean(axis=1, keepdims=True)
-    around = labelled * votes + (1 - labelled) * softmax(40 * cells.latent @ made.centroids.T, axis=1)
+    around = labelled * votes + (1 - labelled) * softmax(40 * cells.embedding @ made.predictors.centroids.T, axis=1)
     genes = genes_by_hand(made.encoder, query_adata[:, list(made.encoder.genes)].X.toarray())
     mixed = (share * (classifier + around) + 1.6 * genes) / (2 * share + 1.6)
     np.testing.assert_allclose(found.probabilities, 0.999 * mixed + 0.001 / 3, atol=1e-4)
@@ -414,11 +414,11 @@ def test_a_query_goes_by_the_share_of_the_genes_it_has(query_adata, reference):
         queried(few, made)
     with pytest.warns(scq.ScqueryWarning, match="Only 25 of 100"):
         cells = _seen(few, made)
-    expected = made.annotate(cells, share=0.25).probabilities.max(axis=1)
+    expected = made.annotate(cells, gene_fraction=0.25).probabilities.max(axis=1)
     np.testing.assert_allclose(few.obs["scquery_confidence"], expected, rtol=1e-6)
     assert np.abs(expected - made.annotate(cells).probabilities.max(axis=1)).max() > 0.01
     queried(query_adata, made)
-    expected = made.annotate(_seen(query_adata, made), share=1.0).probabilities.max(axis=1)
+    expected = made.annotate(_seen(query_adata, made), gene_fraction=1.0).probabilities.max(axis=1)
     np.testing.assert_allclose(query_adata.obs["scquery_confidence"], expected, rtol=1e-6)
 
 
@@ -597,18 +597,18 @@ def test_p_values_are_of_the_head_and_both_distances_together(query_adata, refer
     cells = _seen(query_adata, reference)
     adata = queried(query_adata, reference)
     classifier = softmax(
-        cells.latent.astype(float) @ reference.encoder.classifier.kernel + reference.encoder.classifier.bias, axis=1
+        cells.embedding.astype(float) @ reference.encoder.classifier.kernel + reference.encoder.classifier.bias, axis=1
     )
     # For the type that classifier and neighborhood speak for.
     d, neighbors = adata.obsm["scquery_distances"], reference.label_codes[adata.obsm["scquery_neighbors"]]
     weight = np.exp(-d / d[:, 2:3])[:, :, None] * (neighbors[:, :, None] == np.arange(3))
     votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
     labelled = (neighbors >= 0).mean(axis=1, keepdims=True)
-    around = labelled * votes + (1 - labelled) * softmax(40 * cells.latent @ reference.centroids.T, axis=1)
+    around = labelled * votes + (1 - labelled) * softmax(40 * cells.embedding @ reference.predictors.centroids.T, axis=1)
     given = (classifier + around).argmax(axis=1)
     kinds = [-classifier.max(axis=1)]
     # Mahalanobis, from the covariance that the whitening stands for.
-    for gaussians, x in ((reference.novelty.latent, cells.latent), (reference.novelty.components, cells.projected)):
+    for gaussians, x in ((reference.densities.embedding, cells.embedding), (reference.densities.projected, cells.projected)):
         precision = gaussians.whitening.astype(float) @ gaussians.whitening.T.astype(float)
         away = x - gaussians.means[given]
         kinds.append(np.sqrt(np.einsum("ij,jk,ik->i", away, precision, away)))

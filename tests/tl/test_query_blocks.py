@@ -1,4 +1,4 @@
-"""Answers are written block by block, and are those of all cells at once."""
+"""QueryResult are written block by block, and are those of all cells at once."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ import scquery_ae as scq
 from scquery_ae.loaders import CHUNK, GeneColumns, open_cells
 from scquery_ae.reference import SearchFilter
 from scquery_ae.tl import _query_blocks
-from scquery_ae.tl._query_blocks import CELLS, Answers, ask
+from scquery_ae.tl._query_blocks import CELLS, QueryResult, query_cells
 from scquery_ae.tl.query import _named_sets
 
 
@@ -96,7 +96,7 @@ def test_several_blocks_give_the_answers_of_one(make_adata, reference, tmp_path,
     asked, annotate = [], scq.Reference.annotate
 
     def counted(self, cells, **arguments):
-        asked.append(len(cells.latent))
+        asked.append(len(cells.embedding))
         return annotate(self, cells, **arguments)
 
     monkeypatch.setattr(scq.Reference, "annotate", counted)
@@ -142,9 +142,9 @@ def test_blocks_know_what_their_own_cells_exclude(query_adata, reference, keys):
     other = dataclasses.replace(reference, obs=reference.obs.assign(**columns))
     rules = SearchFilter(excluded={key: VALUES[key] for key in keys})
     cells = opened(query_adata, reference)
-    whole = ask(other, other, "", cells, n_neighbors=9, coverage=0.9, rules=rules)
+    whole = query_cells(other, other, "", cells, n_neighbors=9, coverage=0.9, rules=rules)
     query_adata.X = in_dask(query_adata.X, 7)
-    received = ask(other, other, "", opened(query_adata, reference), n_neighbors=9, coverage=0.9, rules=rules)
+    received = query_cells(other, other, "", opened(query_adata, reference), n_neighbors=9, coverage=0.9, rules=rules)
     np.testing.assert_array_equal(received.indices, whole.indices)
     for key in keys:
         own = pd.Series(VALUES[key]).map(str, na_action="ignore").to_numpy()[:, None]
@@ -156,9 +156,9 @@ def test_answers_are_held_once(make_adata, reference):
     """Two hundred neighbors a cell: what answers take is far more than what a block does on the way."""
     cells = opened(make_adata(100, 120, seed=2), reference)
     cells = dataclasses.replace(cells, matrix=da.concatenate([in_dask(cells.matrix)] * 200))
-    ask(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
+    query_cells(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
     tracemalloc.start()
-    found = ask(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
+    found = query_cells(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     size = sum(array.nbytes for array in vars(found).values())
@@ -168,7 +168,7 @@ def test_answers_are_held_once(make_adata, reference):
 
 
 def test_the_place_of_the_answers_stays_in_its_process(reference):
-    answers = Answers.empty(3, 8, 2)
+    answers = QueryResult.allocate(3, 8, 2)
     question = _query_blocks._Question(2, 0.9, SearchFilter(), answers, 1)
     sent = pickle.loads(pickle.dumps(question))
     assert sent.answers is None
@@ -189,7 +189,7 @@ def test_blocks_share_the_threads_of_the_search(query_adata, reference, monkeypa
     monkeypatch.setattr(scq.Reference, "annotate", watched)
     with ThreadPoolExecutor(2, initializer=faiss.omp_set_num_threads, initargs=(6,)) as pool:
         with dask.config.set(scheduler="threads", pool=pool):
-            ask(reference, reference, "", cells, n_neighbors=5, coverage=0.9, rules=SearchFilter())
+            query_cells(reference, reference, "", cells, n_neighbors=5, coverage=0.9, rules=SearchFilter())
         after = [pool.submit(faiss.omp_get_max_threads).result() for _ in range(4)]
     assert used == [share] * -(-30 // rows)
     # Other threads, and these ones later, have what they had.
@@ -198,7 +198,7 @@ def test_blocks_share_the_threads_of_the_search(query_adata, reference, monkeypa
 
 
 def test_label_sets_of_types_with_bars_in_their_names():
-    found = Answers.empty(4, 1, 1)
+    found = QueryResult.allocate(4, 1, 1)
     found.seen[:] = [True, True, True, False]
     found.prediction_sets[:] = [(1, 2), (0,), (2,), (2, 1)]
     named = _named_sets(found, ("a|b", "a", "b"), pd.Index(list("wxyz")))

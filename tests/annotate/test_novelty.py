@@ -1,12 +1,11 @@
-"""What is strange about a cell, three ways, against NumPy and scikit-learn."""
+"""The three nonconformity measures, against NumPy and scikit-learn."""
 
 import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from scquery_ae.dense import Classifier
-from scquery_ae.reference import Novelty
-from scquery_ae.reference.novelty import N_KINDS
+from scquery_ae.annotate import N_MEASURES, EmbeddedCells, TypeDensities
 
 
 @pytest.fixture
@@ -19,8 +18,12 @@ def points():
     return latent.astype(np.float32), projected.astype(np.float32), labels
 
 
+def cells_of(latent, projected):
+    return EmbeddedCells(latent, projected, np.zeros((len(latent), 3), np.float32), np.ones(len(latent)))
+
+
 @pytest.fixture
-def head():
+def classifier():
     rng = np.random.default_rng(1)
     return Classifier(
         rng.standard_normal((4, 3)).astype(np.float32), rng.standard_normal(3).astype(np.float32), tuple("abc")
@@ -41,18 +44,19 @@ def distances_by_hand(x, labels, given):
 def test_nonconformity_by_hand(points, classifier):
     latent, projected, labels = points
     given = np.random.default_rng(2).integers(0, 3, 200)
-    novelty = Novelty.fit(latent, projected, labels, 3).nonconformity(classifier, latent, projected, given)
-    assert novelty.shape == (200, N_KINDS) == (200, 3)
+    cells = cells_of(latent, projected)
+    measures = TypeDensities.fit(cells, labels, 3).measures(classifier, cells, given)
+    assert measures.shape == (200, N_MEASURES) == (200, 3)
     weights = np.exp(latent.astype(float) @ classifier.kernel + classifier.bias)
-    np.testing.assert_allclose(-novelty[:, 0], (weights / weights.sum(axis=1, keepdims=True)).max(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(novelty[:, 1], distances_by_hand(latent, labels, given), rtol=1e-4)
-    np.testing.assert_allclose(novelty[:, 2], distances_by_hand(projected, labels, given), rtol=1e-4)
+    np.testing.assert_allclose(-measures[:, 0], (weights / weights.sum(axis=1, keepdims=True)).max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(measures[:, 1], distances_by_hand(latent, labels, given), rtol=1e-4)
+    np.testing.assert_allclose(measures[:, 2], distances_by_hand(projected, labels, given), rtol=1e-4)
 
 
 def test_both_spaces_are_fitted_to_their_own_cells(points):
     latent, projected, labels = points
-    novelty = Novelty.fit(latent, projected, labels, 3)
-    for gaussians, x in ((novelty.latent, latent), (novelty.components, projected)):
+    densities = TypeDensities.fit(cells_of(latent, projected), labels, 3)
+    for gaussians, x in ((densities.embedding, latent), (densities.projected, projected)):
         known = labels >= 0
         fitted = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True).fit(x[known], labels[known])
         np.testing.assert_allclose(gaussians.means, fitted.means_, rtol=1e-4, atol=1e-4)
@@ -64,9 +68,11 @@ def test_both_spaces_are_fitted_to_their_own_cells(points):
 def test_a_cell_of_a_new_type_is_strange_where_the_codes_collapse(points, classifier):
     """On top of a known type in embeddings, away from all in components: the third kind alone tells."""
     latent, projected, labels = points
-    novelty = Novelty.fit(latent, projected, labels, 3)
+    densities = TypeDensities.fit(cells_of(latent, projected), labels, 3)
     known = np.flatnonzero(labels == 1)
-    usual = novelty.nonconformity(classifier, latent[known], projected[known], labels[known])
-    new = novelty.nonconformity(classifier, latent[known], projected[known] + np.float32(300), labels[known])
+    usual = densities.measures(classifier, cells_of(latent[known], projected[known]), labels[known])
+    new = densities.measures(
+        classifier, cells_of(latent[known], projected[known] + np.float32(300)), labels[known]
+    )
     np.testing.assert_array_equal(new[:, :2], usual[:, :2])
     assert new[:, 2].min() > usual[:, 2].max()

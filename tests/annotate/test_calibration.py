@@ -1,10 +1,10 @@
-"""Calibration of a reference on its held-out cells."""
+"""Calibration on held-out cells."""
 
 import numpy as np
 import pytest
 
-from scquery_ae.reference import Calibration
-from scquery_ae.reference.calibration import latent_types, weights
+from scquery_ae.annotate import Calibration, MemberProbabilities, combine, latent_types
+from scquery_ae.annotate.combination import member_weights
 from scquery_ae.stats import Combination, Standardization, fit_combination
 
 PLAIN = Standardization(np.zeros(2), np.ones(2))
@@ -13,13 +13,13 @@ PLAIN = Standardization(np.zeros(2), np.ones(2))
 @pytest.fixture
 def held_out():
     rng = np.random.default_rng(0)
-    members = [rng.dirichlet(np.ones(3), 80) for _ in range(3)]
+    members = MemberProbabilities(*(rng.dirichlet(np.ones(3), 80) for _ in range(3)))
     return members, rng.normal(size=(80, 3)) * [1, 5, 2] + [0, 20, 9], rng.integers(0, 3, 80)
 
 
 def test_fit_is_its_parts_put_together(held_out):
-    members, novelty, truth = held_out
-    calibration = Calibration.fit(members, novelty, truth, "held_out")
+    members, measures, truth = held_out
+    calibration = Calibration.fit(members, measures, truth, "held_out")
     combination = fit_combination(members, truth, (1, 1, 1.6))
     classifier, around, genes = members
     mixed = 0.999 * (classifier + around + 1.6 * genes) / 3.6 + 0.001 / 3
@@ -35,64 +35,62 @@ def test_fit_is_its_parts_put_together(held_out):
     )
     # Each way of being strange in units of its type, then added up; every type has more than ten cells here.
     parts = np.zeros((3, 80))
-    for i, kind in enumerate(novelty.T):
+    for i, kind in enumerate(measures.T):
         for group in range(3):
             mine = calibration.groups == group
             assert mine.sum() >= 10
             parts[i, mine] = (kind[mine] - kind[mine].mean()) / (kind[mine].std() + 0.1 * kind.std())
     expected = parts.sum(axis=0)
     np.testing.assert_allclose(calibration.scores, expected)
-    np.testing.assert_allclose(calibration.nonconformity(novelty, calibration.groups), calibration.scores)
+    np.testing.assert_allclose(calibration.nonconformity(measures, calibration.groups), calibration.scores)
     # To rank cells of all types, the last counts twice, and in units of all.
-    last = novelty[:, 2]
+    last = measures[:, 2]
     ranking = parts[0] / 2 + parts[1] + 2 * (last - last.mean()) / last.std()
-    np.testing.assert_allclose(calibration.novelty(novelty, calibration.groups), ranking)
+    np.testing.assert_allclose(calibration.novelty(measures, calibration.groups), ranking)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.25])
-def test_opinions_of_the_network_count_for_the_share_of_the_genes(held_out, share):
-    members, novelty, truth = held_out
-    calibration = Calibration.fit(members, novelty, truth, "held_out")
-    assert weights(share) == (share, share, 1.6)
-    assert weights() == (1, 1, 1.6)
+@pytest.mark.parametrize("fraction", [1.0, 0.25])
+def test_the_network_weighs_as_much_as_the_fraction_of_genes_present(held_out, fraction):
+    members, measures, truth = held_out
+    calibration = Calibration.fit(members, measures, truth, "held_out")
+    assert member_weights(fraction) == (fraction, fraction, 1.6)
+    assert member_weights() == (1, 1, 1.6)
     classifier, around, genes = members
-    mixed = 0.999 * (share * (classifier + around) + 1.6 * genes) / (2 * share + 1.6) + 0.001 / 3
+    mixed = 0.999 * (fraction * (classifier + around) + 1.6 * genes) / (2 * fraction + 1.6) + 0.001 / 3
     expected = mixed ** (1 / calibration.combination.temperature)
     expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(calibration.probabilities(members, share), expected)
-    if share == 1:
-        np.testing.assert_array_equal(calibration.probabilities(members), calibration.probabilities(members, 1.0))
+    np.testing.assert_allclose(combine(calibration.combination, members, fraction), expected)
 
 
 def test_cells_are_placed_without_their_genes():
     classifier, around = np.array([[[0.6, 0.4]], [[0.3, 0.7]]])
     for genes in ([[1.0, 0.0]], [[0.0, 1.0]]):
-        np.testing.assert_array_equal(latent_types((classifier, around, np.array(genes))), [1])
+        np.testing.assert_array_equal(latent_types(MemberProbabilities(classifier, around, np.array(genes))), [1])
 
 
 def test_the_unit_of_a_kind_of_nonconformity_does_not_matter(held_out):
-    members, novelty, truth = held_out
-    one = Calibration.fit(members, novelty, truth, "held_out")
-    other = Calibration.fit(members, novelty * [1000, 0.1, 3] + [-5, 7, 1], truth, "held_out")
+    members, measures, truth = held_out
+    one = Calibration.fit(members, measures, truth, "held_out")
+    other = Calibration.fit(members, measures * [1000, 0.1, 3] + [-5, 7, 1], truth, "held_out")
     np.testing.assert_allclose(other.scores, one.scores)
 
 
 def test_pvalues_by_hand():
     scores = np.linspace(0.1, 0.9, 39)
     scales = (PLAIN, Standardization(np.array([2.0, 0.0]), np.array([10.0, 1.0])))
-    calibration = Calibration(Combination(), scales, scores, np.zeros(39, np.int64), np.full(39, 0.5))
+    calibration = Calibration(Combination(), scales, scores, np.zeros(39, np.int64), np.full(39, 0.5), "held_out")
     # .3 in units of 1 around 0, and 3 in units of 10 around 2: .4 together; 24 of 39 are stranger.
-    novelty = np.array([[0.3 - 1e-9, 3.0]])
-    np.testing.assert_allclose(calibration.nonconformity(novelty, np.array([0])), [0.4])
+    measures = np.array([[0.3 - 1e-9, 3.0]])
+    np.testing.assert_allclose(calibration.nonconformity(measures, np.array([0])), [0.4])
     at_least = (scores >= 0.4 - 1e-6).sum()
     assert at_least == 24
-    scored = calibration.nonconformity(novelty, np.array([0]))
+    scored = calibration.nonconformity(measures, np.array([0]))
     assert calibration.pvalues(scored, np.array([0])) == pytest.approx([25 / 40])
 
 
 def test_pvalues_fall_with_either_kind_of_novelty():
     scores = np.linspace(0, 2, 99)
-    calibration = Calibration(Combination(), (PLAIN, PLAIN), scores, np.zeros(99, np.int64), np.full(99, 0.5))
+    calibration = Calibration(Combination(), (PLAIN, PLAIN), scores, np.zeros(99, np.int64), np.full(99, 0.5), "held_out")
     groups = np.zeros(3, int)
     scored = calibration.nonconformity(np.array([[0.2, 0.2], [1.0, 0.2], [0.2, 1.0]]), groups)
     base, first, second = calibration.pvalues(scored, groups)
@@ -101,7 +99,7 @@ def test_pvalues_fall_with_either_kind_of_novelty():
 
 def test_label_sets_by_hand():
     true_probabilities = np.linspace(0.1, 0.9, 9)
-    calibration = Calibration(Combination(), (PLAIN,), np.zeros(9), np.zeros(9, np.int64), true_probabilities)
+    calibration = Calibration(Combination(), (PLAIN,), np.zeros(9), np.zeros(9, np.int64), true_probabilities, "held_out")
     probabilities = np.array([[0.5, 0.31, 0.19], [0.29, 0.28, 0.25], [0.9, 0.06, 0.04]])
     # Coverage .7 of nine points: the third least, .3. The likeliest type is in the set even below it.
     sets = calibration.prediction_sets(probabilities, 0.7)
@@ -110,12 +108,12 @@ def test_label_sets_by_hand():
 
 
 def test_without_held_out_cells_nothing_is_ruled_out():
-    calibration = Calibration.empty(2, 2)
+    calibration = Calibration.empty(2)
     assert calibration.method == "none"
     assert calibration.combination == Combination()
-    assert len(calibration.scales) == 3
-    strange = np.array([[1.0, 2.0], [100.0, 1e6]])
-    np.testing.assert_array_equal(calibration.nonconformity(strange, np.array([0, 1])), [3, 1e6 + 100])
+    assert len(calibration.scales) == 4
+    far = np.array([[1.0, 2.0, 0.0], [100.0, 1e6, 0.0]])
+    np.testing.assert_array_equal(calibration.nonconformity(far, np.array([0, 1])), [3, 1e6 + 100])
     np.testing.assert_array_equal(calibration.pvalues(np.array([3, 1e6 + 100]), np.array([0, 1])), [1, 1])
     assert calibration.prediction_sets(np.array([[0.9, 0.1], [0.5, 0.5]]), 0.9).all()
 

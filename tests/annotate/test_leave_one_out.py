@@ -1,47 +1,43 @@
-"""Cells of the reference, judged as if each alone were not in it, against references that are made without it."""
+"""Leave-one-out prediction, compared with references made without the cell."""
 
 import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
-from scquery_ae.reference.members import leave_one_out_members, member_probabilities
 
 import scquery_ae as scq
-from scquery_ae.reference import Calibration, EmbeddedCells
-from scquery_ae.stats import centroid_probabilities
+from scquery_ae.annotate import Calibration, TypeDensities, leave_one_out_members
+
+
+def with_cells(reference, **changes):
+    """The reference with other arrays or annotation of its cells."""
+    fields = {name: changes.pop(name) for name in ("types",) if name in changes}
+    cells = dataclasses.replace(reference.cells, **changes)
+    return dataclasses.replace(reference, cells=cells, index=None, **fields)
 
 
 def without(reference, row):
-    """The reference with one cell less, made of its arrays anew."""
+    """The reference made of all cells but one."""
     kept = np.arange(reference.n_obs) != row
-    return dataclasses.replace(
-        reference,
-        embedding=np.ascontiguousarray(np.asarray(reference.embedding)[kept]),
-        projected=np.asarray(reference.projected)[kept],
-        decision=np.asarray(reference.decision)[kept],
-        added=reference.added[kept],
-        obs=reference.obs[kept],
-        held_out=reference.held_out[kept],
-        index=None,
+    return dataclasses.replace(reference, cells=reference.cells.take(kept), index=None)
+
+
+def leave_one_out(reference, rows, cells=None):
+    stored = reference.cells.take(rows)
+    return leave_one_out_members(
+        reference.predictors, cells or stored, rows, stored.embedding, reference.search_index, reference.type_sums
     )
 
 
-def cells_of(reference, rows, latent=None):
-    latent = np.asarray(reference.embedding)[rows] if latent is None else latent
-    projected, decision = np.asarray(reference.projected)[rows], np.asarray(reference.decision)[rows]
-    return EmbeddedCells(latent, projected, decision, np.ones(len(rows)))
-
-
 def assert_as_if_made_without(reference, rows):
-    members = leave_one_out_members(reference, cells_of(reference, rows), rows)
-    assert [opinion.shape for opinion in members] == [(len(rows), len(reference.types))] * 3
+    members = leave_one_out(reference, rows)
+    assert [member.shape for member in members] == [(len(rows), len(reference.types))] * 3
     for i, row in enumerate(rows):
         other = without(reference, row)
-        cell = cells_of(reference, rows[i : i + 1])
-        code = cell.latent
-        neighbors = other.search_index.search(code, min(15, other.n_obs))
-        expected = member_probabilities(other, cell, neighbors, centroid_probabilities(code, other.centroids))
+        cell = reference.cells.take(rows[i : i + 1])
+        neighbors = other.search_index.search(cell.embedding, min(15, other.n_obs))
+        expected = other.predictors.members(cell, neighbors)
         for mine, theirs in zip(members, expected, strict=True):
             np.testing.assert_allclose(mine[i], theirs[0], atol=1e-5)
     return members
@@ -56,7 +52,7 @@ def test_the_only_cell_of_its_type_is_judged_by_a_type_without_cells(reference):
     obs = reference.obs.copy()
     mine = np.flatnonzero(reference.label_codes == 2)
     obs.loc[obs.index[mine[1:]], "cell_type"] = None
-    alone = dataclasses.replace(reference, obs=obs)
+    alone = with_cells(reference, obs=obs)
     assert (alone.label_codes == 2).sum() == 1
     classifier, around, genes = assert_as_if_made_without(alone, mine[:3])
     # No neighbor and no mean embedding speak for it, and classifier and genes do; votes without a voter are those of chance.
@@ -69,23 +65,28 @@ def test_the_only_cell_of_its_type_is_judged_by_a_type_without_cells(reference):
 
 def test_a_type_that_the_head_does_not_know(reference):
     """What classifier and genes say of it is what the others do, which must be without the cell too."""
-    living = dataclasses.replace(reference)
     names = reference.obs["cell_type"].astype(object)
     new = np.flatnonzero(reference.label_codes == 1)[:3]
     names.iloc[new] = "newcomer"
-    living.obs = reference.obs.assign(cell_type=pd.Categorical(names))
-    living.types = (*reference.types, "newcomer")
-    living.refresh()
-    fitted = type(reference.novelty).fit(living.embedding, living.projected, living.label_codes, 4)
-    living.novelty, living.calibration = fitted, Calibration.empty(4, 3)
-    assert_as_if_made_without(living, np.r_[new, 0, 10])
+    cells = dataclasses.replace(reference.cells, obs=reference.obs.assign(cell_type=pd.Categorical(names)))
+    types = (*reference.types, "newcomer")
+    codes = scq.Reference.label_codes.func(dataclasses.replace(reference, cells=cells))
+    codes[new] = 3
+    edited = dataclasses.replace(
+        reference,
+        cells=cells,
+        types=types,
+        densities=TypeDensities.fit(cells, codes, 4),
+        calibration=Calibration.empty(4),
+    )
+    assert_as_if_made_without(edited, np.r_[new, 0, 10])
 
 
 def test_copies_of_a_cell_are_other_cells(reference):
     """Only the cell itself is left out, whichever of its copies the search finds first."""
     embedding = np.asarray(reference.embedding).copy()
     embedding[1:8] = embedding[0]
-    copies = dataclasses.replace(reference, embedding=embedding, index=None)
+    copies = with_cells(reference, embedding=embedding)
     assert_as_if_made_without(copies, np.array([0, 3, 7]))
 
 
@@ -105,14 +106,13 @@ def test_codes_may_be_others_than_those_that_are_kept(reference):
     rows = np.flatnonzero(reference.label_codes >= 0)[:8]
     latent = np.asarray(reference.embedding)[rows] + 0.4 * rng.standard_normal((8, 8)).astype(np.float32)
     latent /= np.linalg.norm(latent, axis=1, keepdims=True)
-    _, around, genes = leave_one_out_members(reference, cells_of(reference, rows, latent), rows)
-    np.testing.assert_allclose(genes, reference.encoder.discriminant.probabilities(reference.decision[rows]))
+    seen = dataclasses.replace(reference.cells.take(rows), embedding=latent)
+    _, around, genes = leave_one_out(reference, rows, seen)
+    np.testing.assert_allclose(genes, reference.encoder.discriminant.probabilities(reference.cells.decision[rows]))
     for i, row in enumerate(rows):
         other = without(reference, row)
-        near = centroid_probabilities(latent[i : i + 1], other.centroids)
         neighbors = other.search_index.search(latent[i : i + 1], 15)
-        cell = cells_of(reference, rows[i : i + 1], latent[i : i + 1])
-        expected = member_probabilities(other, cell, neighbors, near)
+        expected = other.predictors.members(seen.take([i]), neighbors)
         np.testing.assert_allclose(around[i], expected[1][0], atol=1e-5)
 
 
@@ -124,9 +124,9 @@ def fitted(monkeypatch):
     """What calibrations are fitted to."""
     calls, fit = [], Calibration.fit.__func__
 
-    def watched(cls, members, novelty, truth, method):
-        calls.append((members, novelty.copy(), truth, method))
-        return fit(cls, members, novelty, truth, method)
+    def watched(cls, members, measures, truth, method):
+        calls.append((members, measures.copy(), truth, method))
+        return fit(cls, members, measures, truth, method)
 
     monkeypatch.setattr(Calibration, "fit", classmethod(watched))
     return calls
@@ -138,51 +138,51 @@ def blurred(reference):
     rng = np.random.default_rng(0)
     for row in np.flatnonzero(reference.label_codes >= 0)[::4]:
         names.iloc[row] = f"type {rng.integers(3)}"
-    return dataclasses.replace(reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)))
+    return with_cells(reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)))
 
 
 def test_calibration_measures_each_cell_from_means_without_it(reference, fitted):
-    living = blurred(reference)
-    living.novelty = type(living.novelty).fit(living.embedding, living.projected, living.label_codes, 3)
-    living.calibrate()
-    ((members, novelty, truth, method),) = fitted
+    edited = blurred(reference)
+    edited.densities = TypeDensities.fit(edited.cells, edited.label_codes, 3)
+    edited.calibrate()
+    ((members, measures, truth, method),) = fitted
     assert method == "held_out"
-    rows = np.flatnonzero(living.held_out & (living.label_codes >= 0))
-    np.testing.assert_array_equal(truth, living.label_codes[rows])
+    rows = np.flatnonzero(edited.cells.held_out & (edited.label_codes >= 0))
+    np.testing.assert_array_equal(truth, edited.label_codes[rows])
     classifier, around, _ = members
     given = (classifier + around).argmax(axis=1)
     assert 0 < (given != truth).sum() < len(rows)
     for kind, gaussians, x in (
-        (1, living.novelty.latent, np.asarray(living.embedding, float)),
-        (2, living.novelty.components, np.asarray(living.projected, float)),
+        (1, edited.densities.embedding, np.asarray(edited.embedding, float)),
+        (2, edited.densities.projected, np.asarray(edited.cells.projected, float)),
     ):
         for i, row in enumerate(rows):
             # The covariance stays that of all cells; the mean is fitted anew, without the cell.
-            others = (living.label_codes == given[i]) & (np.arange(living.n_obs) != row)
+            others = (edited.label_codes == given[i]) & (np.arange(edited.n_obs) != row)
             away = x[row] - x[others].mean(axis=0)
-            assert novelty[i, kind] == pytest.approx(np.linalg.norm(away @ gaussians.whitening), rel=1e-4)
-    np.testing.assert_allclose(novelty[:, 0], -living.encoder.classify(np.asarray(living.embedding)[rows]).max(axis=1))
-    assert len(living.calibration.scores) == len(rows)
+            assert measures[i, kind] == pytest.approx(np.linalg.norm(away @ gaussians.whitening), rel=1e-4)
+    np.testing.assert_allclose(measures[:, 0], -edited.encoder.classify(np.asarray(edited.embedding)[rows]).max(axis=1))
+    assert len(edited.calibration.scores) == len(rows)
 
 
 def test_a_held_out_cell_that_is_its_type_s_only_one(reference, fitted):
     names = reference.obs["cell_type"].astype(object)
     mine = np.flatnonzero(reference.label_codes == 2)
-    alone = mine[reference.held_out[mine]][0]
+    alone = mine[reference.cells.held_out[mine]][0]
     names.iloc[np.setdiff1d(mine, alone)] = None
-    living = dataclasses.replace(reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)))
-    living.calibrate()
-    ((_, novelty, _, _),) = fitted
-    assert np.isfinite(novelty).all()
-    assert np.isfinite(living.calibration.scores).all()
+    edited = with_cells(reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)))
+    edited.calibrate()
+    ((_, measures, _, _),) = fitted
+    assert np.isfinite(measures).all()
+    assert np.isfinite(edited.calibration.scores).all()
 
 
 def test_every_cell_held_out_calibrates_all(reference):
     """Nothing was to be searched before; now each is judged by all others."""
-    living = dataclasses.replace(reference, held_out=np.ones(240, bool))
-    living.calibrate()
-    assert living.calibration.method == "held_out"
-    assert len(living.calibration.scores) == (living.label_codes >= 0).sum()
+    edited = with_cells(reference, held_out=np.ones(240, bool))
+    edited.calibrate()
+    assert edited.calibration.method == "held_out"
+    assert len(edited.calibration.scores) == (edited.label_codes >= 0).sum()
 
 
 def test_one_labelled_cell_cannot_be_judged(reference):
@@ -190,11 +190,11 @@ def test_one_labelled_cell_cannot_be_judged(reference):
     names.iloc[1:] = None
     assert names.iloc[0] is None or pd.isna(names.iloc[0])
     names.iloc[0] = "type 0"
-    living = dataclasses.replace(
+    edited = with_cells(
         reference, obs=reference.obs.assign(cell_type=pd.Categorical(names)), held_out=np.ones(240, bool)
     )
-    living.calibrate()
-    assert living.calibration.method == "none"
+    edited.calibrate()
+    assert edited.calibration.method == "none"
 
 
 # Two references of one encoder.
@@ -208,13 +208,13 @@ def test_two_that_were_built_separately_are_merged(trained, query_adata, tmp_pat
     second.save(tmp_path / "second.scq")
     first.merge(scq.Reference.load(tmp_path / "second.scq"))
     np.testing.assert_allclose(first.embedding, whole.embedding, atol=1e-6)
-    np.testing.assert_allclose(first.projected, whole.projected, atol=1e-5)
+    np.testing.assert_allclose(first.cells.projected, whole.cells.projected, atol=1e-5)
     np.testing.assert_array_equal(first.label_codes, whole.label_codes)
-    np.testing.assert_array_equal(first.held_out, whole.held_out)
+    np.testing.assert_array_equal(first.cells.held_out, whole.cells.held_out)
     assert first.types == whole.types
     assert list(first.obs.index) == list(whole.obs.index)
-    for space in ("latent", "components"):
-        mine, theirs = getattr(first.novelty, space), getattr(whole.novelty, space)
+    for space in ("embedding", "projected"):
+        mine, theirs = getattr(first.densities, space), getattr(whole.densities, space)
         np.testing.assert_allclose(mine.means, theirs.means, atol=1e-4)
         np.testing.assert_allclose(mine.whitening, theirs.whitening, rtol=1e-2, atol=1e-3)
     np.testing.assert_allclose(first.calibration.scores, whole.calibration.scores, atol=1e-3)
