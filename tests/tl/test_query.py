@@ -12,7 +12,6 @@ import scanpy as sc
 from matplotlib import pyplot as plt
 from scipy import sparse
 from scipy.special import softmax
-from scquery_ae.annotate import member_probabilities
 
 import scquery_ae as scq
 from scquery_ae.reference import EmbeddedCells, digest
