@@ -14,14 +14,11 @@ from scquery_ae.annotate import combine, fit_members
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.tl._labels import batch_codes, known_label_codes
-from scquery_ae.training import make_folds, out_of_fold, with_components
+from scquery_ae.training import is_label_issue, make_folds, out_of_fold, with_components
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-
-#: A label is label_issue where another type is this much more probable.
-LABEL_ISSUE_GAP = 0.4
 
 
 @shared_parameters
@@ -61,7 +58,7 @@ def audit(
     -------
     One row per labelled cell, the most probable label issue first: ``label``, ``suggested`` (the most probable type),
     ``p_label`` and ``p_suggested`` (calibrated probabilities), and ``is_label_issue``, whether ``p_suggested`` exceeds
-    ``p_label`` by more than .4.
+    ``p_label`` clearly, by the same limit as in fine-tuning.
 
     Raises
     ------
@@ -109,13 +106,13 @@ def audit(
             "suggested": named[best],
             "p_label": p_label,
             "p_suggested": p_best,
-            "label_issue": p_best - p_label > LABEL_ISSUE_GAP,
+            "is_label_issue": is_label_issue(p_label, p_best),
         },
         index=adata.obs_names[predicted.rows],
     )
     logger.info(
         "audited %d cells: %d label issues; returned a table, and wrote nothing into the AnnData",
         len(table),
-        int(table["label_issue"].sum()),
+        int(table["is_label_issue"].sum()),
     )
     return table.iloc[np.argsort(p_label - p_best, kind="stable")]
