@@ -1,16 +1,17 @@
-"""Set up a virtual environment and run something in it, from a bare Python.
+"""Set up a virtual environment and run a command in it, starting from a bare Python.
 
-    python dev.py demo     run the main job on a small dataset
-    python dev.py test     run the tests
-    python dev.py check    lint, types and import contracts
-    python dev.py docs     build the documentation into docs/_build/html
-    python dev.py backends the contract of every layer on JAX and PyTorch
-    python dev.py minimum  tests with the lowest versions that pyproject.toml allows, on Python 3.11
-    python dev.py wheel    build what a release is made of into dist, and run the demo from the installed wheel
+    python dev.py demo      run the demo on a small dataset
+    python dev.py test      run the tests, in as many processes as there are cores (four at most)
+    python dev.py check     check words, formatting, lint, types and import contracts
+    python dev.py docs      build the documentation into docs/_build/html
+    python dev.py backends  run the contract tests of every layer on JAX and PyTorch
+    python dev.py minimum   run quick tests on Python 3.11 with the lowest versions that pyproject.toml allows
+    python dev.py wheel     build the sdist and the wheel into dist, and run the demo from the installed wheel
 
-Further arguments go to the command: ``python dev.py test -k query``. The environment is ``.venv`` beside this
-file; it is made on the first run and updated when pyproject.toml changes. ``minimum`` has one in ``build/minimum``,
-and ``wheel`` one in a temporary folder, which is removed at the end (two gigabytes; ``TMPDIR`` says where).
+Further arguments are passed on: ``python dev.py test -k query``, or ``python dev.py test -n 0 --pdb`` to debug in one
+process. The virtual environment is ``.venv`` beside this file. It is created on the first run and updated when
+pyproject.toml changes. ``minimum`` uses ``build/minimum``. ``wheel`` uses temporary folders (two gigabytes; set
+``TMPDIR`` to move them).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ SUPPORTED = ((3, 11), (3, 13))
 EXTRAS = {"demo": "", "test": "[test]", "check": "[dev]", "docs": "[docs]", "backends": "[backends,test]"}
 COMMANDS = {
     "demo": [["-m", "scquery_ae", "demo"]],
-    "test": [["-m", "pytest"]],
+    # Each file stays in one process, because its tests use the same fixtures. Files with slow tests come first, so the
+    # processes end at about the same time. A process with TensorFlow takes about a gigabyte of memory.
+    "test": [["-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]],
     "check": [
         ["lint/words.py"],
         ["-m", "ruff", "check", "."],
@@ -45,11 +48,11 @@ COMMANDS = {
         ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
     ],
     "docs": [["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]],
-    "backends": [["-m", "pytest", "-m", "contract"]],
-    # Old versions warn of things that are no longer so, and new ones of what old versions do.
+    "backends": [["-m", "pytest", "-m", "contract", "tests/nn"]],
+    # Old versions emit warnings that newer versions do not.
     "minimum": [["-m", "pytest", "-q", "-m", "not slow and not realdata", "-o", "filterwarnings=default"]],
 }
-#: What ``minimum`` runs: each part of the package once, nothing that needs an extra.
+#: Tests that ``minimum`` runs: every room of the package, nothing that needs an extra.
 QUICK = [
     "tests/test_encoder.py",
     "tests/test_genes.py",
@@ -66,18 +69,18 @@ QUICK = [
     "tests/stats",
     "tests/tl/test_build_reference.py",
 ]
-#: Tests in these for which the lowest versions are too low, through no fault of the package.
+#: Tests among these that fail with the lowest versions for reasons outside the package.
 NOT_QUICK = [
-    # Reads files with the extra `scale`.
+    # Needs the extra `scale`.
     "tests/pp/test_variable_genes.py::test_counts_on_disk_and_in_memory_choose_the_same",
-    # anndata 0.11 asks whether PyTorch is there, which the test takes for an import.
+    # anndata 0.11 looks for PyTorch, which the test counts as an import.
     "tests/reference/test_bundle.py::test_a_query_runs_where_keras_and_tensorflow_cannot_be_imported",
-    # click 8.2 names `-h` where later ones name `--help`.
+    # click 8.2 suggests `-h`, later versions `--help`.
     "tests/cli/test_help.py::test_a_misspelt_command_gets_the_right_one",
     "tests/cli/test_help.py::test_an_unknown_shell_is_refused",
 ]
-#: Values of an environment variable under which a command is run once each.
-UNDER = {"backends": ("KERAS_BACKEND", ("jax", "torch"))}
+#: Environment variable and its values. The command runs once with each value.
+VARIANTS = {"backends": ("KERAS_BACKEND", ("jax", "torch"))}
 
 
 def main() -> int:
@@ -93,13 +96,13 @@ def main() -> int:
         )
         return 2
     command, arguments = sys.argv[1], sys.argv[2:]
-    # TensorFlow prints a page about the processor before the first line of ours.
+    # Hides TensorFlow's messages about the processor.
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     if command == "wheel":
         return release(arguments, environment)
     if command == "minimum":
         if sys.version_info[:2] != low:
-            print(f"The lowest versions are there for Python {low[0]}.{low[1]}; this is {sys.version.split()[0]}.")
+            print(f"The lowest versions exist for Python {low[0]}.{low[1]} only; this is {sys.version.split()[0]}.")
             return 2
         python, installed = python_of(MINIMUM), install(MINIMUM, "", *lowest())
         arguments = arguments or [*QUICK, *(f"--deselect={test}" for test in NOT_QUICK)]
@@ -107,11 +110,11 @@ def main() -> int:
         python, installed = python_of(ENVIRONMENT), install(ENVIRONMENT, EXTRAS[command])
     if not installed:
         return 1
-    variable, values = UNDER.get(command, ("", ("",)))
+    variable, values = VARIANTS.get(command, ("", ("",)))
     for value in values:
         for step in COMMANDS[command]:
-            under = {variable: value} if variable else {}
-            code = subprocess.run([python, *step, *arguments], check=False, env=environment | under).returncode
+            variant = {variable: value} if variable else {}
+            code = subprocess.run([python, *step, *arguments], check=False, env=environment | variant).returncode
             if code:
                 return code
     return 0
@@ -123,17 +126,17 @@ def python_of(environment: Path) -> Path:
 
 
 def install(environment: Path, extra: str, *pins: str) -> bool:
-    """Make `environment` hold the package with `extra`, and versions `pins`; return whether it does."""
+    """Install the package with `extra` and the versions `pins` into an environment; return whether that worked."""
     if not python_of(environment).exists() or not (environment / "pyvenv.cfg").exists():
-        print(f"making a virtual environment in {environment}", flush=True)
+        print(f"creating a virtual environment in {environment}", flush=True)
         venv.create(environment, with_pip=True, clear=True)
     stamp = environment / f"installed{extra.strip('[]') and '-' + extra.strip('[]')}"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return True
-    print("installing scquery_ae and what it needs (TensorFlow is about 600 MB; some minutes)", flush=True)
+    print("installing scquery_ae and its dependencies (TensorFlow is about 600 MB; this takes minutes)", flush=True)
     if pip(python_of(environment), "--editable", f"{ROOT}{extra}", *pins):
-        print("The installation failed; the lines above say why. Check the network and call this again.")
+        print("The installation failed for the reason above. Check the network and run the command again.")
         return False
     stamp.write_text(wanted)
     return True
@@ -146,20 +149,20 @@ def pip(python: Path, *arguments: str | Path) -> int:
 
 
 def project() -> dict[str, Any]:
-    """Return what pyproject.toml says of the project."""
-    import tomllib  # older Pythons, which have none, are told so by `main`
+    """Return the table ``project`` of pyproject.toml."""
+    import tomllib  # missing before Python 3.11, which `main` refuses
 
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def lowest() -> list[str]:
-    """Return the lowest version allowed of each dependency, and of what the quick tests need."""
+    """Return pins of each dependency, and of pytest and Hypothesis, to the lowest allowed version."""
     tools = [tool for tool in project()["optional-dependencies"]["test"] if tool.startswith(("hypothesis>", "pytest>"))]
     return [requirement.replace(">=", "==") for requirement in (*project()["dependencies"], *tools)]
 
 
 def release(arguments: list[str], environment: dict[str, str]) -> int:
-    """Build the wheel and the sdist, look into them, and run the demo from the wheel; return 0 if all is well."""
+    """Build the sdist and the wheel, check their content, run the demo from the wheel; return the exit code."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         tools, clean, empty = work / "tools", work / "clean", work / "empty"
@@ -175,15 +178,15 @@ def release(arguments: list[str], environment: dict[str, str]) -> int:
         (wheel,) = (work / "dist").glob("*.whl")
         (direct,) = (work / "direct").glob("*.whl")
         if found := faults(wheel, direct):
-            print("The wheel is not as it should be:", *found, sep="\n  ")
+            print("The content of the wheel is wrong:", *found, sep="\n  ")
             return 1
 
-        print("installing the wheel into an environment of its own", flush=True)
+        print("installing the wheel into a new environment", flush=True)
         venv.create(clean, with_pip=True)
         if pip(python_of(clean), wheel):
             return 1
         empty.mkdir()
-        # Nothing may lead back to this folder.
+        # The demo must not import the package from this folder.
         environment = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
         look = f"import {PACKAGE}; print({PACKAGE}.__file__, {PACKAGE}.__version__)"
         seen = subprocess.run(
@@ -191,7 +194,7 @@ def release(arguments: list[str], environment: dict[str, str]) -> int:
         )
         path, _, version = seen.stdout.strip().rpartition(" ")
         if seen.returncode or clean.resolve() not in Path(path).resolve().parents or version != project()["version"]:
-            print(f"The installed wheel is not what is imported: {seen.stdout}{seen.stderr}")
+            print(f"Python does not import the installed wheel: {seen.stdout}{seen.stderr}")
             return 1
         program = clean / PROGRAMS / project()["name"]
         code = subprocess.run([program, "demo", *arguments], check=False, cwd=empty, env=environment).returncode
@@ -206,7 +209,7 @@ def release(arguments: list[str], environment: dict[str, str]) -> int:
 
 
 def faults(wheel: Path, direct: Path) -> list[str]:
-    """Say what is wrong with a wheel made from the sdist; `direct` was made from this folder."""
+    """Return the faults of a wheel that was built from the sdist. `direct` is the wheel built from this folder."""
     built, expected = contents(wheel), contents(direct)
     about = f"{PACKAGE}-{project()['version']}.dist-info/"
     here = {

@@ -1,4 +1,4 @@
-"""Made-up cells, a small trained reference and the folder of real data, shared by all tests."""
+"""Fixtures for all tests: synthetic cells, a small trained reference, and the folder of real data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-# Before TensorFlow is imported by anything: its start-up notes are no test output.
+# Set before anything imports TensorFlow, whose messages would appear among the test output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -27,9 +27,16 @@ from scquery_ae.encoder import Encoder
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
 
-# Two shared cores: how long one example takes says nothing.
+# No deadline: other processes run on the same cores.
 settings.register_profile("scquery_ae", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("scquery_ae")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move files with slow tests to the front, so that parallel processes end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
 
 FORMATS: dict[str, Callable[[np.ndarray], object]] = {
     "dense": np.asarray,
@@ -40,7 +47,7 @@ FORMATS: dict[str, Callable[[np.ndarray], object]] = {
 
 @dataclass(frozen=True)
 class Trained:
-    """One small training run. Shared by all tests: copy `adata` before changing it."""
+    """One small training run. All tests use the same: copy `adata` before changing it."""
 
     adata: anndata.AnnData
     encoder: Encoder
@@ -57,12 +64,12 @@ def build_adata(
     n_batches: int = 2,
     seed: int = 0,
 ) -> anndata.AnnData:
-    """Return cells with negative-binomial counts; each type has marker genes, each batch small shifts of all genes.
+    """Return cells with negative-binomial counts. Each type has marker genes, and each batch shifts all genes a little.
 
-    ``obs`` has ``cell_type`` and ``batch`` (categorical); ``var`` has ``ensembl``, with version suffixes. Cells of all
-    types and batches are mixed, and no cell is empty.
+    ``obs`` has ``cell_type`` and ``batch`` (categorical). ``var`` has ``ensembl``, with version suffixes. Types and
+    batches alternate, and no cell is empty.
     """
-    # Genes and batches come from one stream and cells from another: two seeds give other cells of the same biology.
+    # Genes and batches do not depend on the seed: two seeds give different cells of the same biology.
     biology = np.random.default_rng(n_vars)
     rng = np.random.default_rng([seed, n_obs])
     base = biology.gamma(1.0, 2.0, n_vars) + 0.3
@@ -101,7 +108,7 @@ def make_adata() -> Callable[..., anndata.AnnData]:
 
 @pytest.fixture
 def eager(monkeypatch):
-    """Run short training without compiling: for a handful of steps that is several times faster."""
+    """Train for few epochs without compiling, which is several times faster."""
     from scquery_ae.nn import fitting
 
     run = fitting.run_epochs
@@ -115,7 +122,7 @@ def eager(monkeypatch):
 
 @pytest.fixture(scope="session")
 def make_encoder() -> Callable[..., Encoder]:
-    """``make_encoder(adata, layer_sizes=(7, 4), seed=0)``: fitted normalisation, random weights, no Keras."""
+    """``make_encoder(adata, layer_sizes=(7, 4), seed=0)``: fitted normalisation and random weights, without Keras."""
 
     def make(adata: anndata.AnnData, layer_sizes: tuple[int, ...] = (7, 4), seed: int = 0) -> Encoder:
         from scquery_ae.loaders import GeneColumns
@@ -147,7 +154,7 @@ def make_encoder() -> Callable[..., Encoder]:
 
 @pytest.fixture(scope="session")
 def genes_by_hand() -> Callable[[Encoder, np.ndarray], np.ndarray]:
-    """``genes_by_hand(encoder, counts)``: what genes say of the head's types, by SciPy's normal distributions."""
+    """``genes_by_hand(encoder, counts)``: the discriminant's member probabilities, computed with SciPy."""
 
     def by_hand(encoder: Encoder, counts: np.ndarray) -> np.ndarray:
         known, target = encoder.fitted_discriminant, encoder.transform.target_sum
@@ -165,7 +172,7 @@ def trained() -> Trained:
     """A reference of 240 cells and 120 genes, 24 cells without a label, trained for a few epochs."""
     adata = build_adata(240, 120, seed=1)
     adata.obs["quality"] = np.linspace(0, 1, adata.n_obs)
-    # Positions that hit every type: types go round by three.
+    # Every tenth cell: the types alternate with period three, so this includes each type.
     adata.obs.iloc[np.arange(0, 240, 10), adata.obs.columns.get_loc("cell_type")] = np.nan
     scq.pp.normalize(adata, n_top_genes=100)
     encoder = scq.tl.pretrain(adata, layer_sizes=(16, 8), epochs=3, batch_size=32, progress=False)
@@ -187,19 +194,19 @@ def trained() -> Trained:
 
 @pytest.fixture
 def reference(trained: Trained) -> scq.Reference:
-    """The small trained reference. Shared by all tests: do not change it."""
+    """The small trained reference. All tests use the same: do not change it."""
     return trained.reference
 
 
 @pytest.fixture
 def query_adata(trained: Trained) -> anndata.AnnData:
-    """Thirty counts of new cells of the reference's types, a fresh AnnData for each test."""
+    """Counts of thirty new cells of the reference's types, a new AnnData for each test."""
     return build_adata(30, 120, seed=2)
 
 
 @pytest.fixture(scope="session")
 def saved_reference(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Path of the small reference on disk. Shared by all tests: copy it before changing it."""
+    """Path of the small reference on disk. All tests use the same: copy it before changing it."""
     path = tmp_path_factory.mktemp("saved") / "small.scq"
     trained.reference.save(path)
     return path
@@ -207,8 +214,8 @@ def saved_reference(trained: Trained, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the labelled real data, beside the repository."""
+    """Folder of the labelled real data beside the repository."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not (folder / "pancreas_baron_human1.h5ad").is_file():
-        pytest.skip(f"the labelled real data are not in {folder.parent.name}/{folder.name} beside the repository")
+        pytest.skip(f"the labelled real data are not in ../{folder.parent.name}/{folder.name}")
     return folder

@@ -14,7 +14,7 @@ from scquery_ae.ontology import CellOntology
 #:  T cell    B cell |   /
 #:     |             dendritic (of two kinds)
 #:  CD4 T cell
-#: Monocytes are myeloid cells, and progenitors are cells. T cells develop from progenitors, which is no "is a" relation.
+#: Monocytes are myeloid cells, and progenitors are cells. T cells develop from progenitors; this is no "is a" relation.
 OBO = """format-version: 1.2
 ontology: small
 
@@ -238,7 +238,8 @@ def test_the_closest_common_ancestor_has_the_fewest_descendants(tmp_path):
 
 
 def test_similarity_by_hand(ontology):
-    # Twelve terms: T:0 to T:7, T:9, T:10, X:0, X:1. With n descendants, the information content is 1 - log(n + 1) / log(12).
+    # Twelve terms: T:0 to T:7, T:9, T:10, X:0, X:1. A term with n descendants has the information content
+    # 1 - log(n + 1) / log(12).
     def information(n_below):
         return 1 - np.log(n_below + 1) / np.log(12)
 
