@@ -1,13 +1,13 @@
-"""Would other defaults have been better? Asked of the references alone; no query of the benchmark is read.
+"""Compare the default settings with others by cross-validation within references. No query of the benchmark is used.
 
     python benchmarks/defaults.py --data ../shared/data
 
-Two of the eight donors of Kang et al. are left out at a time, and a third of the cells of the islets (one donor) and of
-the cell lines (one protocol) by turns. What is left is the reference, and what was left out is asked as it is, with a
-quarter of its genes, and with a fifth of its counts, which stand for another protocol. Settings are changed one at a
-time, and everything is trained anew for each. Writes ``results/defaults.csv``, a row for each setting, part left out
-and question; what is there is not run again. ``results/defaults.md`` is made of it: macro-F1, and its difference from
-that of the defaults, paired by part, with 95 % intervals over the ten parts.
+Two of the eight donors of Kang et al. are left out at a time, and a third of the islet cells (one donor) and of the
+cell lines (one protocol). The remaining cells are the reference. The cells left out are the query: unchanged, with a
+quarter of the genes, and with a fifth of the counts. One setting is changed at a time, and everything is trained
+again. Writes ``results/defaults.csv``, one row for each setting, part and query; rows that exist are not computed
+again. Writes ``results/defaults.md``: macro-F1 and its difference from the defaults, paired by part, with 95 %
+intervals over the ten parts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from methods import N_GENES, batches
 from scores import macro_f1
 from sklearn.model_selection import StratifiedKFold
 from tables import interval
-from tasks import BATCH_KEY, LABEL_KEY, Task, cut, thinned, whole_reference
+from tasks import BATCH_KEY, LABEL_KEY, Task, downsample_counts, subset_genes, whole_reference
 
 import scquery_ae as scq
 from scquery_ae.loaders import open_cells
@@ -37,7 +37,7 @@ from scquery_ae.reference.members import member_probabilities
 from scquery_ae.stats import centroid_probabilities, discriminant
 
 RESULTS = Path(__file__).parent / "results"
-#: Tasks whose references are asked about, and how many parts of each are left out by turns.
+#: Tasks whose references are used, and the number of parts of each that are left out in turn.
 REFERENCES = {"pbmc_donor": 4, "pancreas_protocol": 3, "celllines_protocol": 3}
 DEFAULTS = "defaults"
 #: Arguments of ``tl.pretrain`` and of ``tl.finetune``.
@@ -49,36 +49,36 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pretraining: half of the values masked": ({"corruption_level": 0.5}, {}),
     "fine-tuning: a tenth of the values masked": ({}, {"corruption_level": 0.1}),
     "fine-tuning: half of the values masked": ({}, {"corruption_level": 0.5}),
-    "no genes masked": ({}, {"gene_masking": 0.0}),
-    "up to .9 of the genes masked": ({}, {"gene_masking": 0.9}),
-    "labels not smoothed": ({}, {"label_smoothing": 0.0}),
-    "labels smoothed by .2": ({}, {"label_smoothing": 0.2}),
+    "no gene-panel dropout": ({}, {"gene_masking": 0.0}),
+    "gene-panel dropout up to 0.9": ({}, {"gene_masking": 0.9}),
+    "no label smoothing": ({}, {"label_smoothing": 0.0}),
+    "label smoothing 0.2": ({}, {"label_smoothing": 0.2}),
     "types weighted by frequency": ({}, {"class_weight_power": 0.0}),
     "types weighted equally": ({}, {"class_weight_power": 1.0}),
-    "dropout of .2": ({}, {"dropout": 0.2}),
-    "a third of the rate, 60 epochs": ({}, {"learning_rate": 3e-4, "epochs": 60}),
+    "dropout 0.2": ({}, {"dropout": 0.2}),
+    "a third of the learning rate, 60 epochs": ({}, {"learning_rate": 3e-4, "epochs": 60}),
     "batches of 128": ({"batch_size": 128}, {"batch_size": 128}),
     "triplet loss": ({}, {"metric_loss": "triplet"}),
-    "batches unlearnt (donors alone)": ({}, {"adversarial_weight": 0.3}),
-    "genes: none of the covariance believed": ({}, {}),
-    "genes: all of the covariance believed": ({}, {}),
-    "genes: hardly seen ones not held back": ({}, {}),
+    "adversarial batch classifier (donors only)": ({}, {"adversarial_weight": 0.3}),
+    "discriminant: diagonal covariance": ({}, {}),
+    "discriminant: full covariance": ({}, {}),
+    "discriminant: minimum spread 0.05": ({}, {}),
 }
-#: Constants of the discriminant, where not as they are.
+#: Changed constants of the discriminant.
 CONSTANTS = {
-    "genes: none of the covariance believed": {"BELIEVED": 0.0},
-    "genes: all of the covariance believed": {"BELIEVED": 1.0},
-    "genes: hardly seen ones not held back": {"LEAST_SPREAD": 0.05},
+    "discriminant: diagonal covariance": {"BELIEVED": 0.0},
+    "discriminant: full covariance": {"BELIEVED": 1.0},
+    "discriminant: minimum spread 0.05": {"LEAST_SPREAD": 0.05},
 }
-#: What classifier, neighborhood and genes count, on what the defaults have trained; by default 1, 1 and 1.6.
-OPINIONS = {
-    "without the genes' opinion": (1, 1, 0),
-    "genes count .8": (1, 1, 0.8),
-    "genes count 2": (1, 1, 2),
-    "genes count 4": (1, 1, 4),
-    "genes alone": (0, 0, 1),
+#: Weights of classifier, neighbors and discriminant, evaluated on the default reference; by default 1, 1 and 1.6.
+MEMBER_WEIGHTS = {
+    "without the discriminant": (1, 1, 0),
+    "discriminant weight 0.8": (1, 1, 0.8),
+    "discriminant weight 2": (1, 1, 2),
+    "discriminant weight 4": (1, 1, 4),
+    "discriminant alone": (0, 0, 1),
     "without the classifier": (0, 2, DISCRIMINANT_WEIGHT),
-    "without the neighborhood": (2, 0, DISCRIMINANT_WEIGHT),
+    "without the neighbors": (2, 0, DISCRIMINANT_WEIGHT),
 }
 
 
@@ -92,11 +92,11 @@ def main() -> None:
     for setting in arguments.settings:
         for name in REFERENCES:
             for part, task in enumerate(parts(arguments.data, name)):
-                there = (done["setting"] == setting) & (done["reference"] == name) & (done["part"] == part)
+                present = (done["setting"] == setting) & (done["reference"] == name) & (done["part"] == part)
                 several = batches(task.reference) is not None
-                if there.any() or ("adversarial_weight" in SETTINGS[setting][1] and not several):
+                if present.any() or ("adversarial_weight" in SETTINGS[setting][1] and not several):
                     continue
-                rows = [{**row, "reference": name, "part": part} for row in judged(task, setting, part)]
+                rows = [{**row, "reference": name, "part": part} for row in evaluated(task, setting, part)]
                 print(*rows, sep="\n", flush=True)
                 done = pd.concat([done, pd.DataFrame(rows)], ignore_index=True) if len(done) else pd.DataFrame(rows)
                 done.to_csv(csv, index=False, float_format="%.5g")
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def parts(folder: Path, name: str) -> Iterator[Task]:
-    """Yield a task for each part of a reference that is left out of it."""
+    """Yield a task for each part of a reference that is left out."""
     reference = whole_reference(folder, name)
     labels = reference.obs[LABEL_KEY].to_numpy(dtype=str)
     n_parts = REFERENCES[name]
@@ -117,19 +117,19 @@ def parts(folder: Path, name: str) -> Iterator[Task]:
         for part, (_, rows) in enumerate(splits):
             left_out[rows] = part
     for part in range(n_parts):
-        asked = left_out == part
-        known = np.isin(labels[asked], labels[~asked])
-        yield Task(name, reference[~asked].copy(), reference[asked].copy(), known, logged=False)
+        in_query = left_out == part
+        known = np.isin(labels[in_query], labels[~in_query])
+        yield Task(name, reference[~in_query].copy(), reference[in_query].copy(), known, logged=False)
 
 
-def judged(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Train on a task's reference and yield the macro-F1 of each question."""
+def evaluated(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
+    """Train on the reference of a task with a setting and yield the macro-F1 of each query."""
     changed = CONSTANTS.get(setting)
     with patch.multiple(discriminant, **changed) if changed else nullcontext():
-        yield from answers(task, setting, seed)
+        yield from rows_of(task, setting, seed)
 
 
-def answers(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
+def rows_of(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
     pretraining, finetuning = SETTINGS[setting]
     reference, batch_key = task.reference.copy(), batches(task.reference)
     scq.pp.normalize(reference, n_top_genes=N_GENES)
@@ -145,29 +145,33 @@ def answers(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
     )
     built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY, progress=False)
     truth = task.query.obs[LABEL_KEY].to_numpy(dtype=str)[task.known]
-    questions = {
+    queries = {
         "whole": task.query,
-        "a quarter of the genes": cut(task.query, 0.25, seed),
-        "a fifth of the depth": thinned(task.query, 0.2, seed),
+        "a quarter of the genes": subset_genes(task.query, 0.25, seed),
+        "a fifth of the counts": downsample_counts(task.query, 0.2, seed),
     }
     kinds = np.array(built.types)
-    for question, query in questions.items():
+    for name_of_query, query in queries.items():
         if setting == DEFAULTS:
-            share, members = asked_of(built, query)
-            counted = {setting: weights(), **OPINIONS}
+            fraction, members = members_of(built, query)
+            counted = {setting: weights(), **MEMBER_WEIGHTS}
             given = {
-                name: kinds[np.average(members, axis=0, weights=(*(share * np.array(own)), genes)).argmax(axis=1)]
-                for name, (*own, genes) in counted.items()
+                name: kinds[
+                    np.average(members, axis=0, weights=(*(fraction * np.array(own)), discriminant_weight)).argmax(
+                        axis=1
+                    )
+                ]
+                for name, (*own, discriminant_weight) in counted.items()
             }
         else:
             scq.tl.query(query, built, min_gene_overlap=0.0)
             given = {setting: query.obs["scquery_label"].to_numpy(dtype=str)}
         for name, labels in given.items():
-            yield {"setting": name, "question": question, "macro_f1": macro_f1(truth, labels[task.known])}
+            yield {"setting": name, "query": name_of_query, "macro_f1": macro_f1(truth, labels[task.known])}
 
 
-def asked_of(built: Any, query: Any) -> tuple[float, tuple[np.ndarray, ...]]:
-    """Return the share of the model genes that cells have, and what classifier, neighborhood and genes say of them."""
+def members_of(built: Any, query: Any) -> tuple[float, tuple[np.ndarray, ...]]:
+    """Return the fraction of the model genes that the cells have, and the member probabilities of each predictor."""
     cells = open_cells(query, built.encoder.genes, function="the benchmark", min_gene_overlap=0.0).cells
     embedded = built.embed(cells)
     neighbors = built.search_index.search(embedded.latent, 15)
@@ -176,16 +180,16 @@ def asked_of(built: Any, query: Any) -> tuple[float, tuple[np.ndarray, ...]]:
 
 
 def markdown(done: pd.DataFrame) -> str:
-    """Return the mean of each setting by reference, and its difference from the defaults over all parts."""
-    questions = list(dict.fromkeys(done["question"]))
-    parts_of = done.pivot_table(index=["reference", "part"], columns=["setting", "question"], values="macro_f1")
-    lines = ["| setting | " + " | ".join(questions) + " | difference, over all three |"]
-    lines.append("|---|" + "---|" * (len(questions) + 1))
+    """Return the mean macro-F1 of each setting over references, and its difference from the defaults over all parts."""
+    queries = list(dict.fromkeys(done["query"]))
+    parts_of = done.pivot_table(index=["reference", "part"], columns=["setting", "query"], values="macro_f1")
+    lines = ["| setting | " + " | ".join(queries) + " | difference, over all three |"]
+    lines.append("|---|" + "---|" * (len(queries) + 1))
     names = list(dict.fromkeys(done["setting"]))
     for name in names:
         cells, gains = [], []
-        for question in questions:
-            own, usual = parts_of[name, question], parts_of[DEFAULTS, question]
+        for query in queries:
+            own, usual = parts_of[name, query], parts_of[DEFAULTS, query]
             gain = (own - usual).dropna()
             gains.append(gain)
             text = f"{own.groupby('reference').mean().mean():.3f}"

@@ -1,10 +1,11 @@
-"""The figures of ``docs/benchmarks.md``, from ``results/accuracy.csv`` and ``results/times.csv``.
+"""Draw the figures of ``docs/benchmarks.md`` from ``results/accuracy.csv`` and ``results/times.csv``.
 
 python benchmarks/figures.py
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from tables import OURS
 HERE = Path(__file__).resolve().parent
 IMAGES = HERE.parent / "docs" / "images"
 OUR_COLOR, OTHER = "#b2182b", "#4d4d4d"
-#: Okabe and Ito's colours but red, which is ours.
+#: Okabe and Ito's colours without red, which stands for scquery_ae.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#999999", "#f0e442", "#000000", "#8c510a")
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 9}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     rows = pd.read_csv(HERE / "results" / "accuracy.csv")
     rows = rows[rows["failed"].isna()]
     with plt.rc_context(STYLE):
@@ -36,7 +39,7 @@ def main() -> None:
 
 
 def by_task(rows: pd.DataFrame) -> plt.Figure:
-    """Draw the macro-F1 of each method in each task, best first, with intervals over seeds."""
+    """Draw the macro-F1 of each method and task, best first, with intervals over seeds."""
     whole = rows[rows["variant"] == "whole"]
     tasks = list(dict.fromkeys(whole["task"]))
     figure, axes = plt.subplots(2, int(np.ceil(len(tasks) / 2)), figsize=(11, 6), layout="constrained")
@@ -58,7 +61,7 @@ def by_task(rows: pd.DataFrame) -> plt.Figure:
 def by_time(rows: pd.DataFrame, times: pd.DataFrame) -> plt.Figure:
     """Draw the mean macro-F1 over tasks against the mean time of training and query."""
     whole = rows[rows["variant"] == "whole"]
-    seconds = (times["fit_s"] + times["ask_s"]).groupby([times["method"], times["task"]]).sum(min_count=1).unstack()
+    seconds = (times["fit_s"] + times["query_s"]).groupby([times["method"], times["task"]]).sum(min_count=1).unstack()
     f1 = whole.groupby(["method", "task"])["macro_f1"].mean().unstack()
     complete = f1.index[f1.notna().all(axis=1)].intersection(seconds.index[seconds.notna().all(axis=1)])
     complete = complete.drop("majority class", errors="ignore")
@@ -79,17 +82,17 @@ def by_time(rows: pd.DataFrame, times: pd.DataFrame) -> plt.Figure:
 
 
 def palette(rows: pd.DataFrame) -> dict[str, str]:
-    """Return a colour for each method, the same in all figures; ours stands out."""
+    """Return a colour for each method, the same in all figures."""
     others = sorted(set(rows["method"]) - {OURS, "majority class"})
     return dict(zip(others, COLORS, strict=False)) | {OURS: OUR_COLOR}
 
 
 def curves(rows: pd.DataFrame) -> plt.Figure:
-    """Draw macro-F1 by the share of the genes, of the depth, and by labels a type."""
+    """Draw macro-F1 by the fraction of the genes, the fraction of the counts and the labels per type."""
     kinds = {
-        "share of the genes": r"(\d+)% of the genes",
-        "share of the depth": r"(\d+)% of the depth",
-        "labels a type": r"(\d+) labels a type",
+        "fraction of the genes": r"(\d+)% of the genes",
+        "fraction of the counts": r"(\d+)% of the counts",
+        "labels per type": r"(\d+) labels per type",
     }
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharey=True)
     methods = [m for m in dict.fromkeys(rows["method"]) if m != "majority class"]
@@ -98,10 +101,10 @@ def curves(rows: pd.DataFrame) -> plt.Figure:
         own = rows.assign(x=rows["variant"].str.extract(pattern, expand=False).astype(float))
         own = own[own["x"].notna()]
         whole = rows[(rows["variant"] == "whole") & rows["task"].isin(set(own["task"]))]
-        if "share" in label:
+        if "fraction" in label:
             own = pd.concat([own, whole.assign(x=100.0)])
         means = own.groupby(["method", "x", "task"])["macro_f1"].mean().unstack()
-        # A mean over other tasks than the others' would mislead.
+        # Means over different tasks cannot be compared.
         means = means[means.notna().all(axis=1)].mean(axis=1)
         for method in methods:
             if method in means.index.get_level_values(0):
@@ -109,7 +112,7 @@ def curves(rows: pd.DataFrame) -> plt.Figure:
                 width, order = (2.2, 3) if method == OURS else (1.2, 2)
                 ax.plot(line.index, line, "o-", ms=3.5, lw=width, zorder=order, color=colors[method], label=method)
         ticks = sorted(own["x"].unique())
-        ax.set(xscale="log", xlabel=label + (" (%)" if "share" in label else ""))
+        ax.set(xscale="log", xlabel=label + (" (%)" if "fraction" in label else ""))
         ax.set_xticks(ticks, [re.sub(r"\.0$", "", str(tick)) for tick in ticks])
         ax.minorticks_off()
     axes[0].set(ylabel="macro-F1, mean over tasks", ylim=(0, 1))

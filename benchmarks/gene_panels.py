@@ -1,10 +1,10 @@
-"""What whole-gene masking in fine-tuning is worth when the query has few of the genes.
+"""Measure gene-panel dropout in fine-tuning, for queries with few of the genes.
 
-    python benchmarks/panels.py --data ../shared/data --seeds 5
+    python benchmarks/gene_panels.py --data ../shared/data --seeds 5
 
-For each task and seed one encoder is pretrained, then fine-tuned without and with gene masking, and queried with all
-genes and with random panels of 25, 10 and 5 % of them. Writes ``benchmarks/results/panels.md``: macro-F1, means and
-95 % intervals over seeds, and the difference to training without, paired by seed.
+For each task and seed, one encoder is pretrained, fine-tuned without and with gene-panel dropout, and queried with all
+genes and with random panels of 25, 10 and 5 % of them. Writes ``results/gene_panels.md``: macro-F1, means and 95 %
+intervals over seeds, and the difference from fine-tuning without, paired by seed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pandas as pd
 from scores import macro_f1
 from tables import interval
-from tasks import LABEL_KEY, cut, load
+from tasks import LABEL_KEY, load, subset_genes
 
 import scquery_ae as scq
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("pancreas_protocol", "pancreas_species")
-MASKING = {"none": 0.0, "up to .5": 0.5, "up to .9": 0.9}
+DROPOUT = {"none": 0.0, "up to 0.5": 0.5, "up to 0.9": 0.9}
 PANELS = (1.0, 0.25, 0.1, 0.05)
 
 
@@ -41,42 +41,43 @@ def main() -> None:
             reference = task.reference.copy()
             scq.pp.normalize(reference, n_top_genes=2000)
             pretrained = scq.tl.pretrain(reference, random_state=seed, progress=False)
-            panels = {share: cut(task.query, share, seed) for share in PANELS}
-            for masking, highest in MASKING.items():
+            panels = {fraction: subset_genes(task.query, fraction, seed) for fraction in PANELS}
+            for dropout, highest in DROPOUT.items():
                 encoder = copy.deepcopy(pretrained)
                 scq.tl.finetune(
                     reference, encoder, label_key=LABEL_KEY, gene_masking=highest, random_state=seed, progress=False
                 )
                 built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
-                for share, query in panels.items():
-                    asked = query.copy()
-                    scq.tl.query(asked, built, min_gene_overlap=0.0)
-                    predicted = asked.obs["scquery_label"].astype(str).to_numpy()
-                    rows.append({"task": name, "masking": masking, "panel": share, "seed": seed})
+                for fraction, panel in panels.items():
+                    query = panel.copy()
+                    scq.tl.query(query, built, min_gene_overlap=0.0)
+                    predicted = query.obs["scquery_label"].astype(str).to_numpy()
+                    rows.append({"task": name, "dropout": dropout, "panel": fraction, "seed": seed})
                     truth = task.query.obs[LABEL_KEY].to_numpy()[task.known]
                     rows[-1]["macro-F1"] = macro_f1(truth, predicted[task.known])
                     print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
-    text = markdown(table)
-    (RESULTS / "panels.md").write_text(text)
+    text = markdown(pd.DataFrame(rows))
+    (RESULTS / "gene_panels.md").write_text(text)
     print(text)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    lines = ["| task | masking | " + " | ".join(f"{share:.0%} of the genes" for share in PANELS) + " |"]
+    lines = [
+        "| task | gene-panel dropout | " + " | ".join(f"{fraction:.0%} of the genes" for fraction in PANELS) + " |"
+    ]
     lines.append("|---|---|" + "---|" * len(PANELS))
     for task, rows in table.groupby("task", sort=False):
-        base = rows[rows["masking"] == "none"]
-        for masking in MASKING:
+        base = rows[rows["dropout"] == "none"]
+        for dropout in DROPOUT:
             cells = []
-            for share in PANELS:
-                values = rows[(rows["masking"] == masking) & (rows["panel"] == share)]["macro-F1"].to_numpy()
+            for fraction in PANELS:
+                values = rows[(rows["dropout"] == dropout) & (rows["panel"] == fraction)]["macro-F1"].to_numpy()
                 text = interval(values)
-                if masking != "none":
-                    gain = values - base[base["panel"] == share]["macro-F1"].to_numpy()
+                if dropout != "none":
+                    gain = values - base[base["panel"] == fraction]["macro-F1"].to_numpy()
                     text += f" ({interval(gain)})"
                 cells.append(text)
-            lines.append(f"| {task} | {masking} | " + " | ".join(cells) + " |")
+            lines.append(f"| {task} | {dropout} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Ways to name query cells by a reference: this package, and what takes only scanpy and scikit-learn."""
+"""Methods that transfer labels from a reference to a query: scquery_ae, and baselines of scanpy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,18 +16,26 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
-from tasks import ASKED_KEY, BATCH_KEY, LABEL_KEY
+from tasks import BATCH_KEY, LABEL_KEY, QUERY_KEY
 
 N_GENES = 2000
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a method says of query cells.
+class Prediction:
+    """Predictions of a method for query cells.
 
-    `confidence` is the probability of the label, `novelty` what tells cells of unknown types (less confidence,
-    where a method has nothing else), `latent` those of the labelled reference and of the query, for a method with an
-    embedding.
+    Attributes
+    ----------
+    labels
+        Predicted types, ``(n_query,)``.
+    confidence
+        Probability of the label, ``(n_query,)``.
+    novelty
+        Score by which cells of unknown types are ranked first, ``(n_query,)``. Without one, ``scores.py`` takes the
+        negative confidence.
+    latent
+        Embeddings of the labelled reference cells and of the query cells.
     """
 
     labels: np.ndarray
@@ -37,10 +45,14 @@ class Answer:
 
 
 class Method(Protocol):
-    """Trained once on a reference, then asked about queries.
+    """A method that is trained on a reference and then labels queries.
 
-    A method for which `same_genes` holds is trained anew on the genes that a query has. `modules` are imported before
-    its time counts.
+    Attributes
+    ----------
+    same_genes
+        Whether the method cannot leave out a gene and is trained again on the genes of each query.
+    modules
+        Modules that are imported before times are measured.
     """
 
     same_genes: bool
@@ -48,11 +60,11 @@ class Method(Protocol):
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None: ...
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer: ...
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction: ...
 
 
 class Scquery:
-    """scquery_ae, as its README has it."""
+    """scquery_ae with default settings."""
 
     same_genes = False
     modules = ("scquery_ae", "keras")
@@ -67,42 +79,42 @@ class Scquery:
         scq.tl.finetune(
             self.reference, encoder, label_key=LABEL_KEY, batch_key=batch_key, random_state=seed, progress=False
         )
-        if ASKED_KEY in self.reference.obs:
-            # They take part in pretraining, and are no neighbors.
-            self.reference = self.reference[~self.reference.obs[ASKED_KEY].to_numpy()].copy()
+        if QUERY_KEY in self.reference.obs:
+            # Query cells take part in pretraining only.
+            self.reference = self.reference[~self.reference.obs[QUERY_KEY].to_numpy()].copy()
         self.built = scq.tl.build_reference(self.reference, encoder, label_key=LABEL_KEY, progress=False)
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction:
         import scquery_ae as scq
 
-        asked = query.copy()
-        scq.tl.query(asked, self.built, min_gene_overlap=0.0)
+        query = query.copy()
+        scq.tl.query(query, self.built, min_gene_overlap=0.0)
         labelled = self.reference.obs[LABEL_KEY].notna().to_numpy()
-        return Answer(
-            asked.obs["scquery_label"].astype(str).to_numpy(),
-            asked.obs["scquery_confidence"].to_numpy(),
-            # Cells without a count in the model genes are unknown and have none.
-            asked.obs["scquery_novelty"].fillna(np.finfo(np.float32).max).to_numpy(),
-            (np.asarray(self.built.embedding)[labelled], asked.obsm["X_scquery"]),
+        return Prediction(
+            query.obs["scquery_label"].astype(str).to_numpy(),
+            query.obs["scquery_confidence"].to_numpy(),
+            # Cells without a count in the model genes are unknown and have no score.
+            query.obs["scquery_novelty"].fillna(np.finfo(np.float32).max).to_numpy(),
+            (np.asarray(self.built.embedding)[labelled], query.obsm["X_scquery"]),
         )
 
 
 class Majority:
-    """The reference's most frequent type for every cell."""
+    """Predict the most frequent type of the reference for every cell."""
 
     same_genes = False
     modules = ()
 
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
-        shares = reference.obs[LABEL_KEY].value_counts(normalize=True)
-        self.kind, self.share = shares.index[0], shares.iloc[0]
+        fractions = reference.obs[LABEL_KEY].value_counts(normalize=True)
+        self.kind, self.fraction = fractions.index[0], fractions.iloc[0]
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
-        return Answer(np.full(query.n_obs, self.kind, dtype=object), np.full(query.n_obs, self.share))
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction:
+        return Prediction(np.full(query.n_obs, self.kind, dtype=object), np.full(query.n_obs, self.fraction))
 
 
 class Scaled:
-    """Log-normalised variable genes, scaled by the reference and cut at 10, as in scanpy's tutorials."""
+    """Log-normalised variable genes, scaled by the reference and clipped at 10, as in the tutorials of scanpy."""
 
     same_genes = True
     modules = ()
@@ -114,48 +126,48 @@ class Scaled:
             reference = reference[:, reference.var["highly_variable"]]
         self.genes = reference.var_names
         self.scaler = StandardScaler().fit(reference.X.toarray())
-        self.learn(self.values(reference), reference.obs[LABEL_KEY].astype(str).to_numpy(), seed)
+        self.train(self.values(reference), reference.obs[LABEL_KEY].astype(str).to_numpy(), seed)
 
     def values(self, adata: anndata.AnnData) -> np.ndarray:
         return np.clip(self.scaler.transform(adata[:, self.genes].X.toarray()), -10, 10)
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
-        return self.answer(self.values(normalized(query, logged=logged)))
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction:
+        return self.classify(self.values(normalized(query, logged=logged)))
 
-    def learn(self, values: np.ndarray, labels: np.ndarray, seed: int) -> None:
+    def train(self, values: np.ndarray, labels: np.ndarray, seed: int) -> None:
         raise NotImplementedError
 
-    def answer(self, values: np.ndarray) -> Answer:
+    def classify(self, values: np.ndarray) -> Prediction:
         raise NotImplementedError
 
 
 class Logistic(Scaled):
     """Logistic regression on scaled genes."""
 
-    def learn(self, values: np.ndarray, labels: np.ndarray, seed: int) -> None:
+    def train(self, values: np.ndarray, labels: np.ndarray, seed: int) -> None:
         self.model = LogisticRegression(max_iter=300, random_state=seed).fit(values, labels)
 
-    def answer(self, values: np.ndarray) -> Answer:
+    def classify(self, values: np.ndarray) -> Prediction:
         return most_probable(self.model.predict_proba(values), self.model.classes_)
 
 
 class Components(Scaled):
-    """A classifier on 50 principal components."""
+    """A classifier on 50 principal components of the scaled genes."""
 
     classifier: Any
 
-    def learn(self, values: np.ndarray, labels: np.ndarray, seed: int) -> None:
+    def train(self, values: np.ndarray, labels: np.ndarray, seed: int) -> None:
         self.pca = PCA(n_components=min(50, *values.shape), random_state=seed).fit(values)
         self.latent = self.pca.transform(values)
         self.model = self.classifier.fit(self.latent, labels)
 
-    def answer(self, values: np.ndarray) -> Answer:
+    def classify(self, values: np.ndarray) -> Prediction:
         latent = self.pca.transform(values)
         return most_probable(self.model.predict_proba(latent), self.model.classes_, (self.latent, latent))
 
 
 class ComponentsNeighbors(Components):
-    """The 15 nearest neighbors in principal components."""
+    """Fifteen nearest neighbors in principal components."""
 
     classifier = KNeighborsClassifier(n_neighbors=15)
 
@@ -176,17 +188,17 @@ METHODS: dict[str, type[Method]] = {
 
 
 def labelled(reference: anndata.AnnData) -> anndata.AnnData:
-    """Return the cells with a label."""
+    """Return the cells that have a label."""
     return reference[reference.obs[LABEL_KEY].notna().to_numpy()].copy()
 
 
 def batches(reference: anndata.AnnData) -> str | None:
-    """Return the column of the batches where there are several."""
+    """Return the name of the batch column, or None if there is only one batch."""
     return BATCH_KEY if reference.obs[BATCH_KEY].nunique() > 1 else None
 
 
 def normalized(adata: anndata.AnnData, *, logged: bool = False, target: float = 1e4) -> anndata.AnnData:
-    """Return log-normalised cells; those that came so, by another target and over other genes, are done again."""
+    """Return log-normalised cells. Logged values are brought back to a linear scale first: their target differs."""
     adata = adata.copy()
     if logged:
         adata.X = adata.X.expm1()
@@ -196,7 +208,7 @@ def normalized(adata: anndata.AnnData, *, logged: bool = False, target: float = 
 
 
 def counts(query: anndata.AnnData, *, logged: bool) -> anndata.AnnData:
-    """Return whole numbers for a method that needs counts."""
+    """Return the query as integer counts."""
     query = query.copy()
     if logged:
         query.X = query.X.expm1()
@@ -206,8 +218,8 @@ def counts(query: anndata.AnnData, *, logged: bool) -> anndata.AnnData:
 
 def most_probable(
     probabilities: np.ndarray, kinds: np.ndarray, latent: tuple[np.ndarray, np.ndarray] | None = None
-) -> Answer:
-    """Return the answer that probabilities ``(n, n_types)`` make."""
+) -> Prediction:
+    """Return the most probable type of each row of probabilities ``(n_query, n_types)``."""
     probabilities = np.asarray(probabilities)
     labels = np.asarray(pd.Index(kinds).astype(str))[probabilities.argmax(axis=1)]
-    return Answer(labels, probabilities.max(axis=1), latent=latent)
+    return Prediction(labels, probabilities.max(axis=1), latent=latent)

@@ -1,6 +1,6 @@
-"""Other packages that name query cells by a reference, each at its documented settings.
+"""Other packages that transfer labels from a reference to a query, each at its documented settings.
 
-They run in an environment of their own (``peers.txt``); see ``accuracy.py``.
+They run in a separate environment (``peers.txt``), which ``accuracy.py`` creates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from methods import N_GENES, Answer, Method, batches, counts, labelled, most_probable, normalized
+from methods import N_GENES, Method, Prediction, batches, counts, labelled, most_probable, normalized
 from sklearn.neighbors import KNeighborsClassifier
 from tasks import BATCH_KEY, LABEL_KEY
 
@@ -23,7 +23,7 @@ UNLABELLED = "Unknown"
 
 
 class Ingest:
-    """``sc.tl.ingest``, as scanpy's tutorial on it: PCA, neighbors and UMAP of the reference, then labels."""
+    """``sc.tl.ingest`` as in its tutorial: PCA, neighbors and UMAP of the reference, then label transfer."""
 
     same_genes = True
     modules = ("umap", "pynndescent")
@@ -40,16 +40,16 @@ class Ingest:
         sc.pp.neighbors(self.reference, random_state=seed)
         sc.tl.umap(self.reference, random_state=seed)
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction:
         query = normalized(query, logged=logged)[:, self.genes].copy()
         del query.obs[LABEL_KEY]
         sc.tl.ingest(query, self.reference, obs=LABEL_KEY)
         latent = self.reference.obsm["X_pca"], query.obsm["X_pca"]
-        return Answer(query.obs[LABEL_KEY].astype(str).to_numpy(), latent=latent)
+        return Prediction(query.obs[LABEL_KEY].astype(str).to_numpy(), latent=latent)
 
 
 class CellTypist:
-    """Logistic regression of CellTypist 1.7, trained as its documentation has it: all genes, 10,000 counts a cell."""
+    """CellTypist 1.7 (logistic regression), trained as documented: all genes, 10,000 counts per cell."""
 
     same_genes = False
     modules = ("celltypist",)
@@ -57,25 +57,27 @@ class CellTypist:
     def fit(self, reference: anndata.AnnData, seed: int) -> None:
         import celltypist
 
-        np.random.seed(seed)  # noqa: NPY002 (what it draws from)
+        np.random.seed(seed)  # noqa: NPY002 (CellTypist uses the global generator)
         reference = normalized(labelled(reference))
         with quiet():
             self.model = celltypist.train(
                 reference, labels=LABEL_KEY, n_jobs=-1, check_expression=False, with_mean=True
             )
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction:
         import celltypist
 
         query = normalized(query, logged=logged)
         with quiet():
             found = celltypist.annotate(query, model=self.model)
         table = found.probability_matrix
-        return Answer(found.predicted_labels["predicted_labels"].astype(str).to_numpy(), table.to_numpy().max(axis=1))
+        return Prediction(
+            found.predicted_labels["predicted_labels"].astype(str).to_numpy(), table.to_numpy().max(axis=1)
+        )
 
 
 class Scanvi:
-    """scVI, then scANVI, then surgery by scArches, as the tutorial of scvi-tools on reference mapping."""
+    """scVI, scANVI and scArches, as in the scvi-tools tutorial on reference mapping."""
 
     same_genes = False
     modules = ("scvi",)
@@ -95,7 +97,7 @@ class Scanvi:
                 sc.pp.highly_variable_genes(
                     reference, n_top_genes=N_GENES, flavor="seurat_v3", layer="counts", batch_key=several, subset=True
                 )
-            except ValueError:  # its regression fails on genes without spread
+            except ValueError:  # its regression fails on genes without variance
                 sc.pp.filter_genes(reference, min_cells=3)
                 sc.pp.highly_variable_genes(
                     reference, n_top_genes=N_GENES, flavor="seurat_v3", layer="counts", span=1.0, subset=True
@@ -117,7 +119,7 @@ class Scanvi:
         known = (reference.obs[LABEL_KEY] != UNLABELLED).to_numpy()
         self.latent = self.model.get_latent_representation()[known]
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction:
         import scvi
 
         query = counts(query, logged=logged)
@@ -127,20 +129,20 @@ class Scanvi:
         with quiet(), tempfile.TemporaryDirectory() as folder:
             self.model.save(folder, overwrite=True, save_anndata=True)
             scvi.model.SCANVI.prepare_query_anndata(query, folder)
-            asked = scvi.model.SCANVI.load_query_data(query, folder)
-            asked.train(
+            mapped = scvi.model.SCANVI.load_query_data(query, folder)
+            mapped.train(
                 max_epochs=100,
                 plan_kwargs={"weight_decay": 0.0},
                 check_val_every_n_epoch=10,
                 enable_progress_bar=False,
             )
-            table = asked.predict(query, soft=True)
-            latent = asked.get_latent_representation(query)
+            table = mapped.predict(query, soft=True)
+            latent = mapped.get_latent_representation(query)
         return most_probable(table.to_numpy(), table.columns.to_numpy(), (self.latent, latent))
 
 
 class Symphony:
-    """symphonypy: Harmony where the reference has several batches, then Symphony's mapping and neighbors' labels."""
+    """symphonypy: Harmony if the reference has several batches, then Symphony's mapping and nearest neighbors."""
 
     same_genes = False
     modules = ("symphonypy",)
@@ -165,7 +167,7 @@ class Symphony:
             self.basis = "X_pca_harmony"
         self.reference = reference
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction:
         import symphonypy as sp
 
         query = normalized(query, logged=logged, target=1e5)
@@ -174,14 +176,16 @@ class Symphony:
             sp.tl.map_embedding(query, self.reference, key=BATCH_KEY)
             sp.tl.per_cell_confidence(query, self.reference, ref_basis_adjusted=self.basis)
         latent = self.reference.obsm[self.basis], query.obsm["X_pca_harmony"]
-        # Its own label transfer is this classifier, and gives no probabilities.
+        # The label transfer of symphonypy is this classifier, but returns no probabilities.
         neighbors = KNeighborsClassifier(n_neighbors=5).fit(latent[0], self.reference.obs[LABEL_KEY].astype(str))
-        answer = most_probable(neighbors.predict_proba(latent[1]), neighbors.classes_, latent)
-        return Answer(answer.labels, answer.confidence, query.obs["symphony_per_cell_dist"].to_numpy(), latent)
+        predicted = most_probable(neighbors.predict_proba(latent[1]), neighbors.classes_, latent)
+        return Prediction(
+            predicted.labels, predicted.confidence, query.obs["symphony_per_cell_dist"].to_numpy(), latent
+        )
 
 
 class Actinn:
-    """actinn-jax, as its README has it for one's own reference."""
+    """actinn-jax, as its README describes for a custom reference."""
 
     same_genes = False
     modules = ("actinn_jax",)
@@ -192,11 +196,14 @@ class Actinn:
         reference = labelled(reference)
         self.model = actinn_jax.train_reference(reference, train_label_name=LABEL_KEY, seed=seed, print_cost=False)
 
-    def ask(self, query: anndata.AnnData, *, logged: bool) -> Answer:
+    def predict(self, query: anndata.AnnData, *, logged: bool) -> Prediction:
         import actinn_jax
 
-        asked, _ = actinn_jax.predict(counts(query, logged=logged), self.model, output_label_name="given")
-        return Answer(asked.obs["given"].astype(str).to_numpy(), asked.obs["given_probability"].to_numpy(dtype=float))
+        labelled_query, _ = actinn_jax.predict(counts(query, logged=logged), self.model, output_label_name="predicted")
+        return Prediction(
+            labelled_query.obs["predicted"].astype(str).to_numpy(),
+            labelled_query.obs["predicted_probability"].to_numpy(dtype=float),
+        )
 
 
 PEERS: dict[str, type[Method]] = {
@@ -209,14 +216,14 @@ PEERS: dict[str, type[Method]] = {
 
 
 def batch_names(query: anndata.AnnData) -> pd.Series:
-    """Return the batch of each query cell, which these packages correct for."""
+    """Return the batch of each query cell, for packages that correct for it."""
     names = query.obs.get(BATCH_KEY, pd.Series("all", index=query.obs_names))
     return names.astype(str)
 
 
 @contextlib.contextmanager
 def quiet():
-    """Keep what a package says of its progress off the output."""
+    """Suppress the progress output of a package."""
     with (
         warnings.catch_warnings(),
         Path(os.devnull).open("w") as nowhere,

@@ -1,14 +1,14 @@
-"""What greedy denoising pretraining is worth, by data, labels, depth and noise.
+"""Measure the gain from greedy layer-wise pretraining by dataset, number of labels, depth and corruption.
 
     KERAS_BACKEND=jax python benchmarks/pretraining.py --data ../shared/data --seeds 5
 
-One network, one budget of supervised steps, different starting weights: random, principal components, stacks of plain
-and of denoising autoencoders, of Boltzmann machines, and of untied autoencoders; beside them random weights with
-the same noise in supervised training alone. Pretraining sees all training cells, supervised training only those that
-are labelled. Test cells are seen by neither.
+One network is trained with the same number of supervised steps from different initial weights: random weights,
+principal components, and stacks of plain, denoising or untied autoencoders or of Boltzmann machines. A further run
+starts from random weights and has the same noise in supervised training. Pretraining uses all training cells;
+supervised training uses only the labelled ones. Neither uses test cells.
 
-Writes ``benchmarks/results/pretraining.csv`` (one row a run; runs that are there are not repeated), ``pretraining.md``
-(accuracy, means and 95 % intervals over seeds, and the gain over random weights, paired by seed) and the figure
+Writes ``results/pretraining.csv`` (one row for each run; runs that exist are not repeated), ``pretraining.md`` (means
+and 95 % intervals over seeds of macro-F1 and of the gain over random weights, paired by seed) and the figure
 ``docs/images/pretraining.png``.
 """
 
@@ -39,12 +39,12 @@ RESULTS = Path(__file__).parent / "results"
 FIGURE = Path(__file__).parents[1] / "docs" / "images" / "pretraining.png"
 FILES = {"Kang": "pbmc_kang_ctrl_8donor", "Paul15": "paul15_mouse_bm", "Baron": "pancreas_baron_human1"}
 DATASETS = (*FILES, "digits")
-LABELS = (5, 10, 25, 100, 0)  # labelled cells a type; 0 for all
+LABELS = (5, 10, 25, 100, 0)  # labelled cells per type; 0 for all
 WIDTHS = {"cells": {1: (64,), 2: (256, 64), 3: (256, 128, 64)}, "digits": {1: (32,), 2: (48, 32), 3: (60, 48, 32)}}
 STEPS, BATCH, EPOCHS = 600, 64, 15
 KEY = ["dataset", "start", "depth", "labels", "seed"]
 
-#: Starting weights: settings of `pretrain_stack`, and the share of inputs masked in supervised training.
+#: Initial weights: settings of `pretrain_stack`, and the fraction of inputs masked in supervised training.
 STARTS: dict[str, tuple[dict[str, Any], float]] = {
     "random": ({"module": "random"}, 0.0),
     "random, noise in training": ({"module": "random"}, 0.25),
@@ -61,7 +61,7 @@ DEPTH_STARTS = ("random", "plain", "denoising 0.25")
 
 @dataclass
 class Data:
-    """Training and test rows as the network sees them, with types as numbers."""
+    """Network inputs of training and test cells, and their types as integer codes."""
 
     name: str
     train: np.ndarray
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=DATASETS)
-    parser.add_argument("--report", action="store_true", help="only write table and figure of the runs that are there")
+    parser.add_argument("--report", action="store_true", help="only write table and figure of existing runs")
     arguments = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "pretraining.csv"
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def plan() -> Iterator[tuple[str, int, tuple[int, ...]]]:
-    """Every start at depth 2; some of them at other depths, with fewer numbers of labels."""
+    """Yield start, depth and numbers of labels: all starts at depth 2, some at other depths."""
     for start in STARTS:
         yield start, 2, LABELS
     for depth in (1, 3):
@@ -118,7 +118,7 @@ def is_done(done: pd.DataFrame, *values: Any) -> bool:
 
 
 def load(folder: Path, name: str, seed: int) -> Data:
-    """Hold out a quarter of the cells, and normalise both parts by the rest."""
+    """Hold out a quarter of the cells, and normalise both parts as fitted on the training cells."""
     if name == "digits":
         digits = load_digits()
         x, types = (digits.data / 16).astype(np.float32), digits.target
@@ -146,7 +146,7 @@ def split(types: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(data: Data, start: str, depth: int, label_counts: list[int], seed: int) -> list[dict[str, Any]]:
-    """Pretrain once, then train from there with each number of labels."""
+    """Pretrain once, then train from these weights with each number of labels."""
     settings, noise = STARTS[start]
     settings = {"corruption": "masking", "corruption_level": 0.0, **settings}
     stack = scq.nn.pretrain_stack(
@@ -173,7 +173,7 @@ def run(data: Data, start: str, depth: int, label_counts: list[int], seed: int) 
         order = order[: STEPS * BATCH]
         inputs = data.train[order]
         if noise:
-            centre = data.train.min(axis=0)  # what a zero count, or a white pixel, looks like to the network
+            centre = data.train.min(axis=0)  # the input of a zero count or an empty pixel
             inputs = np.where(rng.random(inputs.shape, dtype=np.float32) < noise, centre, inputs)
         model.fit(inputs, data.train_types[order], batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
         predicted = model.predict(data.test, batch_size=1024, verbose=0).argmax(axis=1)
@@ -193,7 +193,7 @@ def run(data: Data, start: str, depth: int, label_counts: list[int], seed: int) 
 
 
 def labelled(types: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Choose `n` cells of each type, or all that there are; 0 for all cells."""
+    """Choose at most `n` cells of each type; 0 for all cells."""
     if n == 0:
         return np.arange(len(types))
     rng = np.random.default_rng([seed, n])
@@ -201,19 +201,19 @@ def labelled(types: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def gains(table: pd.DataFrame, column: str = "macro_f1") -> pd.DataFrame:
-    """Return each run's gain over random weights with the same data, labels and depth."""
+    """Return the gain of each run over random weights with the same data, labels, depth and seed."""
     keys = ["dataset", "depth", "labels", "seed"]
     base = table[table["start"] == "random"].set_index(keys)[column]
     return table.assign(gain=table[column].to_numpy() - base.reindex(pd.MultiIndex.from_frame(table[keys])).to_numpy())
 
 
 def interval(values: pd.Series) -> float:
-    """Return half of the 95 % t interval of the mean."""
+    """Return half the width of the 95 % t interval of the mean."""
     return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return macro-F1 of random weights, and every start's gain over them."""
+    """Return macro-F1 of random weights, and the gain of every start over them."""
     table = gains(table)
     parts = []
     for depth, rows in table.groupby("depth"):
@@ -239,7 +239,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame) -> None:
-    """Draw the gain over random weights: by labels for each dataset, by noise and by depth."""
+    """Draw the gain over random weights by labels for each dataset, by noise and by depth."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -254,7 +254,7 @@ def draw(table: pd.DataFrame) -> None:
             rows = table[(table["dataset"] == dataset) & (table["depth"] == 2) & (table["start"] == start)]
             points(ax, [rows[rows["labels"] == n]["gain"] for n in LABELS], start, colours[start], 0.1 * (i - 2.5))
         ax.set_xticks(range(len(LABELS)), [str(n) if n else "all" for n in LABELS])
-        ax.set(title=dataset, xlabel="labelled cells a type")
+        ax.set(title=dataset, xlabel="labelled cells per type")
     for ax, dataset in zip(axes[1], DATASETS, strict=True):
         rows = table[(table["dataset"] == dataset) & (table["labels"] == 5)]
         levels = ("plain", "denoising 0.1", "denoising 0.25", "denoising 0.4")
@@ -264,14 +264,14 @@ def draw(table: pd.DataFrame) -> None:
             series = [rows[(rows["depth"] == d) & (rows["start"] == start)]["gain"] for d in (1, 2, 3)]
             points(ax, series, f"{start} at depth 1, 2, 3", colour, offset)
         ax.set_xticks([0, 1, 2, 3, 4.5, 5.5, 6.5], ["0", ".1", ".25", ".4", "1", "2", "3"])
-        ax.set(xlabel="share masked in pretraining   |   depth", title=f"{dataset}, 5 labels a type")
+        ax.set(xlabel="fraction masked in pretraining   |   depth", title=f"{dataset}, 5 labels per type")
     for ax in axes.flat:
         ax.axhline(0, color="black", linewidth=0.8)
         ax.spines[["top", "right"]].set_visible(False)
     for row in axes:
         row[0].set_ylabel("gain in macro-F1 over random weights")
         row[0].legend(fontsize=7, frameon=False)
-    figure.suptitle("What starting weights bring, beside random ones (mean and 95 % interval over seeds)")
+    figure.suptitle("Gain of initial weights over random ones (mean and 95 % interval over seeds)")
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, dpi=110)
     plt.close(figure)

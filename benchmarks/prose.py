@@ -4,11 +4,13 @@
 
 A measured number in a page is a substitution or stands between the markers of ``values.py``. A setting is written as
 code (`` `0.05` ``) or mathematics (``$0.05$``). This module finds decimals, percentages, multiples ("21 times"),
-durations, rates and amounts of memory in what is left of the prose. ``tests/test_benchmarks.py`` fails where it finds one.
+durations, rates and amounts of memory in what is left of the prose. ``tests/test_benchmarks.py`` fails where it finds
+one.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -52,9 +54,11 @@ def unquoted(text: str) -> Iterator[tuple[int, str]]:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="+", type=Path)
     found = 0
-    for page in sys.argv[1:]:
-        for line, number in unquoted(Path(page).read_text(encoding="utf-8")):
+    for page in parser.parse_args().pages:
+        for line, number in unquoted(page.read_text(encoding="utf-8")):
             print(f"{page}:{line}: {number}")
             found += 1
     return int(found > 0)

@@ -1,15 +1,15 @@
-"""Time, peak memory and disk of the whole path over cells in a file, by the number of cells.
+"""Measure time and peak memory of all steps on cells in a file, by the number of cells.
 
     python benchmarks/scale.py --cells 10000 20000 50000 100000 --genes 20000
 
-Makes files of counts (``synthetic.py``; CSR, about 5 % filled) in ``--folder``, one a size, and runs each size in a
-process of its own: ``read_lazy``, ``pp.normalize``, ``tl.pretrain`` (one epoch a layer), ``tl.finetune`` (one epoch),
-``tl.build_reference``, and ``tl.query`` of the same file. Writes ``results/scale.csv``, a row for each size and
-step; sizes that are there already are run again only with ``--again``. ``results/scale.md`` is made of it: the ladder,
-and cost models fitted to it, ``seconds = a * cells ** b`` and ``bytes = a + b * cells``.
+Writes one file of counts per size to ``--folder`` (``synthetic.py``; CSR, about 5 % of the values not zero) and runs
+each size in a process of its own: ``read_lazy``, ``pp.normalize``, ``tl.pretrain`` (one epoch per layer),
+``tl.finetune`` (one epoch), ``tl.build_reference``, and ``tl.query`` of the same file. Writes ``results/scale.csv``,
+one row for each size and step; sizes that exist are run again only with ``--again``. Writes ``results/scale.md``: the
+measurements, linear models of time and memory fitted to them, and an extrapolation.
 
-Memory is what the process held at its peak (VmHWM, reset before each step, Linux) above what it held after its imports;
-pages of files that the system keeps for later count where they are mapped.
+Memory is the peak of the process (VmHWM, reset before each step, Linux) above its memory after imports. Mapped pages
+of files count.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ import pandas as pd
 from synthetic import write_h5ad
 
 RESULTS = Path(__file__).parent / "results"
+#: Millions of cells.
+EXTRAPOLATED = (1, 10, 100)
 STEPS = ("normalize", "pretrain", "finetune", "build", "query")
 
 
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, nargs="+", default=[10_000, 20_000, 50_000, 100_000])
     parser.add_argument("--genes", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, default=Path("scale_data"))
-    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--again", action="store_true", help="measure sizes that exist again")
     parser.add_argument("--keep", action="store_true", help="do not delete the files")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -66,12 +68,12 @@ def main() -> None:
 
 
 def measure(file: Path) -> None:
-    """Run all steps over one file and print a line of JSON for each."""
+    """Run all steps on one file and print a line of JSON for each."""
     import keras
 
     import scquery_ae as scq
 
-    scq.nn, scq.tl, scq.pp  # noqa: B018 (imported when first named)
+    scq.nn, scq.tl, scq.pp  # noqa: B018 (attribute access imports them)
     keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2))
     adata = scq.read_lazy(file)
     with h5py.File(file) as stored:
@@ -110,8 +112,9 @@ def markdown(table: pd.DataFrame) -> str:
         seconds = rows.pivot_table(index="cells", columns="step", values="seconds")[list(STEPS)]
         peak = rows.groupby("cells")["peak_mib"].max()
         lines += [
-            f"{genes} genes, {rows['filled'].mean():.1%} filled; Keras on {backend}, {os.cpu_count()} cores. "
-            "Seconds of each step (one epoch a layer; `query` asks for all cells), and the peak of memory.",
+            f"{genes:,} genes, {rows['filled'].mean():.1%} of the values not zero; Keras on {backend}, "
+            f"{os.cpu_count()} cores. Seconds of each step (one epoch per layer; `query` labels all cells), and peak "
+            "memory.",
             "",
             "| cells | " + " | ".join(STEPS) + " | all | peak above imports (MiB) |",
             "|---|" + "---|" * (len(STEPS) + 2),
@@ -126,16 +129,30 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def models(seconds: pd.DataFrame, peak: pd.Series) -> list[str]:
-    """Return the fitted cost models as lines."""
+    """Return linear models of time and memory fitted to the sizes, and what they predict for larger collections."""
     cells = seconds.index.to_numpy(dtype=float)
-    all_steps = seconds.sum(axis=1).to_numpy()
-    lines = ["| cost | model | exponent |", "|---|---|---|"]
-    for name, values in [*seconds.items(), ("all", all_steps)]:
+    lines = ["| cost | constant | slope | exponent |", "|---|---|---|---|"]
+    fits = {}
+    for name, values in [*seconds.items(), ("all", seconds.sum(axis=1))]:
         exponent = np.polyfit(np.log(cells), np.log(np.asarray(values, dtype=float)), 1)[0]
         slope, start = np.polyfit(cells, np.asarray(values, dtype=float), 1)
-        lines.append(f"| {name} | {start:.1f} s + {slope * 1e6:.1f} s per million cells | {exponent:.2f} |")
+        fits[name] = slope, start
+        lines.append(f"| {name} | {start:.1f} s | {slope * 1e6:.1f} s per million cells | {exponent:.2f} |")
     slope, start = np.polyfit(cells, peak.to_numpy(), 1)
-    lines.append(f"| peak memory | {start:,.0f} MiB + {slope * 2**20:,.0f} bytes per cell | |")
+    lines.append(f"| peak memory | {start:,.0f} MiB | {slope * 2**20:,.0f} bytes per cell | |")
+    lines += [
+        "",
+        "| cells (extrapolated) | normalize, pretrain, finetune (hours) | build, query (hours) | peak memory (GiB) |",
+    ]
+    lines.append("|---|---|---|---|")
+    for millions in EXTRAPOLATED:
+        n = millions * 1e6
+
+        def hours(*steps: str, n: float = n) -> float:
+            return sum(fits[step][0] * n + fits[step][1] for step in steps) / 3600
+
+        training, rest = hours("normalize", "pretrain", "finetune"), hours("build", "query")
+        lines.append(f"| {millions} million | {training:.1f} | {rest:.1f} | {(slope * n + start) / 2**10:,.0f} |")
     return lines
 
 

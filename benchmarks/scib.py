@@ -1,10 +1,11 @@
-"""Bio-conservation and batch-correction scores of scib-metrics for the embeddings that ``accuracy.py`` kept.
+"""Compute bio-conservation and batch-correction scores of scib-metrics for the embeddings that ``accuracy.py`` saved.
 
     build/peers/bin/python benchmarks/scib.py --data ../shared/data
 
-Reference and query cells of known types together, at most 4,000 of them, with reference and query as the batches. Runs
-in the peers' environment, after ``accuracy.py``. Writes ``results/scib.csv``, one row a task, method and seed; what is
-there is not done again, and ``results/scib.md``, means and 95 % intervals over seeds.
+The scores are computed over at most 4,000 reference and query cells of known types, with reference and query as
+batches. The script runs in the environment of the peers, after ``accuracy.py``. Writes ``results/scib.csv``, one row
+for each task, method and seed; rows that exist are not computed again. Writes ``results/scib.md``: means and 95 %
+intervals over seeds.
 
 References
 ----------
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import anndata
 import numpy as np
 import pandas as pd
-from accuracy import CODES, RESULTS, TASKS
+from accuracy import EMBEDDINGS, RESULTS, TASKS
 from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
 from tables import interval
 from tasks import LABEL_KEY, Task, load
@@ -36,16 +37,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files and tasks.json")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--again", action="store_true", help="compute rows that exist again")
     arguments = parser.parse_args()
     csv = RESULTS / "scib.csv"
     done = pd.read_csv(csv) if csv.exists() and not arguments.again else pd.DataFrame(columns=COLUMNS)
     for name in TASKS:
         for seed in range(arguments.seeds):
             task = load(arguments.data, name, seed)
-            there = set(done.loc[(done["task"] == name) & (done["seed"] == seed), "method"])
-            files = {file.stem.split("-", 1)[1].rsplit("-", 1)[0]: file for file in CODES.glob(f"{name}-*-{seed}.npz")}
-            files = {method: file for method, file in sorted(files.items()) if method not in there}
+            present = set(done.loc[(done["task"] == name) & (done["seed"] == seed), "method"])
+            files = {
+                file.stem.split("-", 1)[1].rsplit("-", 1)[0]: file for file in EMBEDDINGS.glob(f"{name}-*-{seed}.npz")
+            }
+            files = {method: file for method, file in sorted(files.items()) if method not in present}
             if not files:
                 continue
             rows = scores(task, files, seed)
@@ -56,7 +59,7 @@ def main() -> None:
 
 
 def markdown(done: pd.DataFrame) -> str:
-    """Return the mean scores over tasks of the methods that have them all, best first, then all by task."""
+    """Return mean scores over tasks of the methods that have all tasks, best first, and then all scores by task."""
     over_all = done.groupby("method").filter(lambda own: own["task"].nunique() == done["task"].nunique())
     means = over_all.groupby(["method", "task"])[["bio", "batch", "total"]].mean().groupby("method").mean()
     lines = ["| method | bio-conservation | batch correction | total |", "|---|---|---|---|"]
@@ -79,21 +82,21 @@ def scores(task: Task, files: dict[str, Path], seed: int) -> pd.DataFrame:
     for method, file in files.items():
         with np.load(file) as latent:
             both.obsm[method] = np.concatenate([latent["reference"], latent["query"][task.known]])[kept]
-    judge = Benchmarker(
+    benchmarker = Benchmarker(
         both,
         batch_key="side",
         label_key="label",
         embedding_obsm_keys=list(files),
         bio_conservation_metrics=BioConservation(),
-        # It compares with the cells before integration, of which there are none here.
+        # This score compares with the cells before integration, of which there are none here.
         batch_correction_metrics=BatchCorrection(pcr_comparison=False),
-        pre_integrated_embedding_obsm_key=next(iter(files)),  # which it asks for all the same
+        pre_integrated_embedding_obsm_key=next(iter(files)),  # required all the same
         progress_bar=False,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        judge.benchmark()
-    table = judge.get_results(min_max_scale=False).loc[list(files)]
+        benchmarker.benchmark()
+    table = benchmarker.get_results(min_max_scale=False).loc[list(files)]
     names = {"Bio conservation": "bio", "Batch correction": "batch", "Total": "total"}
     return table[list(names)].astype(float).rename(columns=names).rename_axis("method").reset_index()
 

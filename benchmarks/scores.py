@@ -1,10 +1,10 @@
-"""Figures of an answer to a task."""
+"""Measures of predictions for a task."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from methods import Answer
+from methods import Prediction
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from tasks import LABEL_KEY, Task
@@ -14,38 +14,40 @@ from scquery_ae.stats import average_precision, expected_calibration_error
 K = 100
 
 
-def score(task: Task, answer: Answer) -> dict[str, float]:
-    """Return the figures, over the query cells of known types but for rejection; NaN where there is nothing to go by.
+def score(task: Task, prediction: Prediction) -> dict[str, float]:
+    """Return all measures; NaN where a method or task does not define one.
+
+    All but `auroc` are computed over the query cells whose type the reference has.
 
     accuracy, macro_f1
-        Of the labels, all types that the query has weighing alike.
+        Accuracy, and the mean F1 score over the types that the query has.
     map
-        Mean average precision of the 100 nearest reference cells in the embedding.
+        Mean average precision at 100 of the nearest reference cells in the embedding.
     ece, aurc
-        Expected calibration error, and the area under the curve of risk over coverage, of the confidence.
+        Expected calibration error of the confidence, and the area under its risk-coverage curve.
     auroc
-        For telling query cells of types that the reference lacks.
+        Area under the ROC curve for detecting query cells of types that the reference lacks.
     """
     truth, known = task.query.obs[LABEL_KEY].to_numpy(), task.known
-    right = (answer.labels == truth)[known]
-    figures = {
-        "accuracy": float(accuracy_score(truth[known], answer.labels[known])),
-        "macro_f1": macro_f1(truth[known], answer.labels[known]),
-        "map": np.nan if answer.latent is None else retrieval(task, *answer.latent),
+    right = (prediction.labels == truth)[known]
+    measures = {
+        "accuracy": float(accuracy_score(truth[known], prediction.labels[known])),
+        "macro_f1": macro_f1(truth[known], prediction.labels[known]),
+        "map": np.nan if prediction.latent is None else retrieval(task, *prediction.latent),
         "ece": np.nan,
         "aurc": np.nan,
         "auroc": np.nan,
     }
-    if answer.confidence is not None:
-        confidence = np.asarray(answer.confidence, dtype=float)
-        figures["ece"] = float(expected_calibration_error(np.clip(confidence[known], 0, 1), right))
-        figures["aurc"] = risk_coverage_area(confidence[known], right)
-    novelty = answer.novelty
-    if novelty is None and answer.confidence is not None:
-        novelty = -np.asarray(answer.confidence)
+    if prediction.confidence is not None:
+        confidence = np.asarray(prediction.confidence, dtype=float)
+        measures["ece"] = float(expected_calibration_error(np.clip(confidence[known], 0, 1), right))
+        measures["aurc"] = risk_coverage_area(confidence[known], right)
+    novelty = prediction.novelty
+    if novelty is None and prediction.confidence is not None:
+        novelty = -np.asarray(prediction.confidence)
     if novelty is not None and not known.all():
-        figures["auroc"] = float(roc_auc_score(~known, novelty))
-    return figures
+        measures["auroc"] = float(roc_auc_score(~known, novelty))
+    return measures
 
 
 def macro_f1(truth: np.ndarray, labels: np.ndarray) -> float:
@@ -53,7 +55,7 @@ def macro_f1(truth: np.ndarray, labels: np.ndarray) -> float:
 
 
 def risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the mean error among the most confident cells, over how many are taken; cells that tie share theirs."""
+    """Return the error rate among the most confident cells, averaged over their number. Ties share their mean error."""
     wrong = pd.Series(1.0 - right).groupby(confidence).transform("mean").to_numpy()
     order = np.argsort(-confidence, kind="stable")
     return float(np.mean(np.cumsum(wrong[order]) / np.arange(1, len(wrong) + 1)))

@@ -1,28 +1,32 @@
-"""How much of what the machine can do training, embedding and searching use.
+"""Measure the speed of training, embedding and search relative to the machine's limits.
 
     python benchmarks/speed.py                                   # TensorFlow, float32
     python benchmarks/speed.py --precision mixed_bfloat16        # where the processor has bfloat16
     KERAS_BACKEND=jax python benchmarks/speed.py
     python benchmarks/speed.py --genes 8000
-    python benchmarks/speed.py --data ../shared/data             # the cells of Kang et al. in place of made-up ones
+    python benchmarks/speed.py --data ../shared/data             # cells of Kang et al. instead of simulated ones
 
-Each part runs beside the limit that it is compared with, in turns, and medians are taken, so that what else the machine
-does falls on both. Writes ``results/speed.csv``, the rows of a backend, precision and dataset replacing those of the
-run before, and ``results/speed.md``.
+Each measurement alternates with its limit, and medians are compared, so that other load affects both. Writes
+``results/speed.csv``, where rows of the same backend, precision and dataset are replaced, and ``results/speed.md``.
 
 pretraining
-    One tied layer of 512 units, a whole ``pretrain_stack``, at the batch size and the learning rate of ``tl.pretrain``.
-    Five dense products a batch (two forward, three backward), over the rate of a bare float32 product of their shapes.
+    ``pretrain_stack`` with one tied layer of 512 units, at the batch size and learning rate of ``tl.pretrain``. The
+    limit is the rate of NumPy's float32 product of the same shapes; a batch takes five products (two forward, three
+    backward).
 fine-tuning
-    A whole ``tl.finetune`` of the default network, 512-64; three products a layer, but two for the first, over the same
-    rate.
+    ``tl.finetune`` of the default network, 512-64. The limit is the same; a batch takes three products per layer, and
+    two for the first.
 embedding
-    ``Encoder.embed`` from CSR counts, over one product with the first kernel (sparse or dense, whichever is faster) and
-    one with the second, and nothing else.
+    ``Encoder.embed`` from CSR counts. The limit is one product with the first kernel (sparse or dense, whichever is
+    faster) and one with the second.
 search
-    10,000 cells among all through the reference's index, over ``faiss.knn``.
+    Search of 10,000 cells through the index of a reference. The limit is ``faiss.knn``.
 import, cold start
-    ``import scquery_ae``, and a process that loads a saved reference and names 1,000 cells, over ``import tensorflow``.
+    ``import scquery_ae``, and a process that loads a saved reference and labels 1,000 cells, relative to ``import
+    tensorflow``.
+
+The kernels that OpenBLAS chooses for the processor, or that ``OPENBLAS_CORETYPE`` sets, determine the limit of
+training; they are recorded.
 """
 
 from __future__ import annotations
@@ -44,10 +48,11 @@ import keras
 import numpy as np
 import pandas as pd
 from synthetic import cells
+from threadpoolctl import threadpool_info
 
 import scquery_ae as scq
 from scquery_ae.loaders import CellRows, GeneColumns, open_training
-from scquery_ae.training import MOST_FINETUNING, MOST_PRETRAINING, default_batch_size
+from scquery_ae.training import MOST_PRETRAINING, FinetuneSettings, default_batch_size
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (512, 64)
@@ -83,6 +88,7 @@ def main() -> None:
         "filled": round(rows.logged.nnz / np.prod(rows.shape), 3),
         "backend": keras.backend.backend(),
         "precision": arguments.precision,
+        "kernels": ", ".join(sorted({library["architecture"] for library in blas()})),
     }
     table = pd.DataFrame([{**facts, **row} for row in measured])
     csv = RESULTS / "speed.csv"
@@ -95,6 +101,11 @@ def main() -> None:
     print(markdown(table))
 
 
+def blas() -> list[dict]:
+    """Return the loaded OpenBLAS libraries."""
+    return [library for library in threadpool_info() if library["internal_api"] == "openblas"]
+
+
 def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
@@ -102,14 +113,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def compared(*works: Callable[[], object]) -> np.ndarray:
-    """Return the median seconds of each, taken in turns after one warm-up."""
+    """Return the median seconds of each function, measured in turns after one warm-up."""
     for work in works:
         work()
     return np.median([[seconds(work) for work in works] for _ in range(TURNS)], axis=0)
 
 
 def product(n: int, d: int, units: int) -> tuple[Callable[[], object], float]:
-    """Return a bare product that takes some tenths of a second, and its floating-point operations."""
+    """Return a function that multiplies matrices for some tenths of a second, and its number of operations."""
     rng = np.random.default_rng(0)
     a, b = rng.random((n, d), dtype=np.float32), rng.random((d, units), dtype=np.float32)
     repeats = max(int(1e10 / (n * d * units)), 1)
@@ -122,14 +133,19 @@ def product(n: int, d: int, units: int) -> tuple[Callable[[], object], float]:
 
 
 def trained(name: str, n: int, flops: float, train: Callable[[int], object], shape: tuple[int, int, int]) -> dict:
-    """Return the cells a second of an epoch, what a longer run takes more than a short one, beside a bare product."""
-    limit, flops_of_limit = product(*shape)
+    """Return the rate of an epoch in cells per second, from a longer and a shorter run, relative to a bare product."""
+    limit, limit_flops = product(*shape)
     train(1), limit()
     turns = [(seconds(lambda: train(6)) - seconds(lambda: train(2)), seconds(limit)) for _ in range(3)]
     longer, bare = np.median(turns, axis=0)
-    rate = flops_of_limit / bare
-    share = flops * 4 / longer / rate
-    return {"what": name, "rate": n * 4 / longer, "share": share, "limit": f"bare product, {rate / 1e9:.0f} GFLOP/s"}
+    rate = limit_flops / bare
+    fraction = flops * 4 / longer / rate
+    return {
+        "what": name,
+        "rate": n * 4 / longer,
+        "fraction": fraction,
+        "limit": f"bare product, {rate / 1e9:.0f} GFLOP/s",
+    }
 
 
 def pretraining(rows: CellRows, precision: str) -> dict:
@@ -160,7 +176,7 @@ def finetuning(adata, encoder, precision: str) -> dict:
         )
 
     flops = 2.0 * n * (2 * d * SIZES[0] + 3 * SIZES[0] * SIZES[1])
-    size = default_batch_size(n, MOST_FINETUNING)
+    size = FinetuneSettings().cells_per_step(n)
     return trained(f"fine-tuning, {precision}, batch {size}", n, flops, train, (size, d, SIZES[0]))
 
 
@@ -176,7 +192,7 @@ def embedding(rows: CellRows, encoder) -> dict:
         lambda: [(block @ kernels[0]) @ kernels[1] for block in dense],
     )
     limit = "sparse product" if bare[0] < bare[1] else "dense product"
-    return {"what": "embedding", "rate": counts.shape[0] / ours, "share": min(bare) / ours, "limit": limit}
+    return {"what": "embedding", "rate": counts.shape[0] / ours, "fraction": min(bare) / ours, "limit": limit}
 
 
 def search(reference) -> dict:
@@ -186,11 +202,11 @@ def search(reference) -> dict:
         lambda: reference.search_index.search(latent, 15),
         lambda: faiss.knn(latent, vectors, 15, metric=faiss.METRIC_INNER_PRODUCT),
     )
-    return {"what": "search", "rate": len(latent) / ours, "share": bare / ours, "limit": "faiss.knn"}
+    return {"what": "search", "rate": len(latent) / ours, "fraction": bare / ours, "limit": "faiss.knn"}
 
 
 def starts(reference, adata) -> list[dict]:
-    """Return the seconds of an import and of a first query, in fresh processes, over those of importing TensorFlow."""
+    """Return the seconds of an import and of a first query in new processes, relative to importing TensorFlow."""
     with tempfile.TemporaryDirectory() as folder:
         reference.save(Path(folder) / "r.scq")
         query = adata[:1000].copy()
@@ -203,7 +219,7 @@ def starts(reference, adata) -> list[dict]:
         )
         taken = compared(lambda: fresh("import tensorflow"), lambda: fresh("import scquery_ae"), lambda: fresh(first))
     return [
-        {"what": name, "seconds": own, "share": own / taken[0], "limit": "import tensorflow"}
+        {"what": name, "seconds": own, "fraction": own / taken[0], "limit": "import tensorflow"}
         for name, own in (("import", taken[1]), ("cold start and 1,000 queries", taken[2]))
     ]
 
@@ -216,12 +232,13 @@ def markdown(table: pd.DataFrame) -> str:
     lines = []
     for (n, genes, filled), rows in table.groupby(["cells", "genes", "filled"], sort=False):
         lines += [f"## {n:,} cells, {genes:,} genes", ""]
-        lines += [f"{filled:.1%} of the values are not zero; {os.cpu_count()} cores.", ""]
+        kernels = ", ".join(rows["kernels"].unique())
+        lines += [f"{filled:.1%} of the values are not zero; {os.cpu_count()} cores; OpenBLAS kernels: {kernels}.", ""]
         lines += ["| | Keras on | cells/s | fraction of the limit | limit |", "|---|---|---|---|---|"]
         for row in rows.itertuples():
             rate = f"{row.rate:,.0f}" if row.rate == row.rate else f"({row.seconds:.2f} s)"
             backend = row.backend if "training" in row.what or "tuning" in row.what else ""
-            lines.append(f"| {row.what} | {backend} | {rate} | {row.share:.0%} | {row.limit} |")
+            lines.append(f"| {row.what} | {backend} | {rate} | {row.fraction:.0%} | {row.limit} |")
         lines.append("")
     return "\n".join(lines)
 

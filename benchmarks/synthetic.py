@@ -1,4 +1,4 @@
-"""Made-up counts with the sparsity, depth and type structure of real ones, as many cells as asked for."""
+"""Simulated counts with the sparsity, depth and cell-type structure of real data."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scipy import sparse
 def blocks(
     n_obs: int, n_vars: int, *, n_types: int = 20, depth: float = 600.0, seed: int = 0, size: int = 20_000
 ) -> Iterator[tuple[sparse.csr_matrix, np.ndarray]]:
-    """Yield counts, CSR float32 ``(size, n_vars)``, and types of cells, in no order.
+    """Yield blocks of counts, CSR float32 ``(size, n_vars)``, and the types of their cells, in random order.
 
-    Genes have log-normal means; a twentieth of them are up to thirty times higher in each type. A cell has a log-normal
-    number of counts, drawn one by one from its type's distribution: with the default depth about a tenth of 2,000 genes
-    is seen.
+    Genes have log-normal means. In each type a twentieth of the genes has a mean up to thirty times higher. The number
+    of counts of a cell is log-normal, and the counts are multinomial. With the default depth, about a tenth of 2,000
+    genes is detected in a cell.
     """
     biology = np.random.default_rng([seed, n_vars])
     base = np.exp(1.5 * biology.standard_normal(n_vars))
@@ -26,11 +26,11 @@ def blocks(
     for profile in profiles:
         profile[biology.permutation(n_vars)[: n_vars // 20]] *= biology.uniform(3, 30, n_vars // 20)
     profiles /= profiles.sum(axis=1, keepdims=True)
-    shares = biology.dirichlet(np.full(n_types, 2.0))
+    fractions = biology.dirichlet(np.full(n_types, 2.0))
     for start in range(0, n_obs, size):
         rng = np.random.default_rng([seed, n_vars, start])
         n = min(size, n_obs - start)
-        types = rng.choice(n_types, n, p=shares)
+        types = rng.choice(n_types, n, p=fractions)
         totals = np.maximum(rng.lognormal(np.log(depth), 0.5, n), 20).astype(int)
         order = np.argsort(types, kind="stable")
         genes = np.empty(totals.sum(), dtype=np.int32)
@@ -38,18 +38,18 @@ def blocks(
         done = 0
         for kind in range(n_types):
             count = int(totals[order][types[order] == kind].sum())
-            # How often each gene is drawn, and then by which cells: the same as one draw after the other.
+            # Draw how often each gene occurs in the type, then distribute the draws over its cells.
             drawn = np.repeat(np.arange(n_vars, dtype=np.int32), rng.multinomial(count, profiles[kind]))
             genes[done : done + count] = rng.permutation(drawn)
             done += count
         ones = np.ones(len(genes), dtype=np.float32)
-        # Repeated entries are added up.
+        # tocsr adds repeated entries.
         counts = sparse.coo_matrix((ones, (cells, genes)), shape=(n, n_vars)).tocsr()
         yield counts, types
 
 
 def cells(n_obs: int, n_vars: int, *, seed: int = 0, **settings: float) -> anndata.AnnData:
-    """Return such cells in memory, with ``obs["cell_type"]``."""
+    """Return simulated cells with ``obs["cell_type"]``."""
     counts, types = zip(*blocks(n_obs, n_vars, seed=seed, **settings), strict=True)
     names = [f"type {kind}" for kind in np.concatenate(types)]
     return anndata.AnnData(
@@ -60,7 +60,7 @@ def cells(n_obs: int, n_vars: int, *, seed: int = 0, **settings: float) -> annda
 
 
 def write_h5ad(path: Path, n_obs: int, n_vars: int, *, seed: int = 0, **settings: float) -> None:
-    """Write such cells to a file, a block at a time: only one is ever in memory."""
+    """Write simulated cells to a file block by block, so that only one block is in memory."""
     import h5py
 
     labels = []

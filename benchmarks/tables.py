@@ -36,8 +36,8 @@ def markdown(rows: pd.DataFrame) -> str:
     parts = [("All measures", all_measures(good[good["variant"] == "whole"]))]
     for title, text, measure in (
         ("Fraction of the genes, macro-F1", "of the genes", "macro_f1"),
-        ("Fraction of the counts, macro-F1", "of the depth", "macro_f1"),
-        ("Few labels, macro-F1", "labels a type", "macro_f1"),
+        ("Fraction of the counts, macro-F1", "of the counts", "macro_f1"),
+        ("Few labels, macro-F1", "labels per type", "macro_f1"),
         ("Wrong labels, macro-F1", "wrong labels", "macro_f1"),
         ("Type removed from the reference, AUROC of its cells", "without", "auroc"),
     ):
@@ -78,8 +78,8 @@ def by_task(whole: pd.DataFrame, measure: str) -> list[str]:
 def comparison(whole: pd.DataFrame) -> dict[str, tuple[str, np.ndarray, np.ndarray, float]]:
     """Return, for each task, the best peer, its macro-F1, ours on the same seeds, and the p-value of a paired t test.
 
-    The best peer is the one with the smallest mean difference on the seeds that both ran: methods ran different numbers
-    of seeds, and a seed may choose another query. The p-value is NaN where there is no spread over seeds.
+    The best peer is the one with the smallest mean difference on the seeds that both ran: methods ran different
+    numbers of seeds, and a seed may choose another query. The p-value is NaN where there is no spread over seeds.
     """
     found = {}
     for task, own in whole.groupby("task", sort=False):

@@ -1,11 +1,11 @@
-"""Time and memory of every method of ``accuracy.py``, one after the other on an idle machine.
+"""Measure time and memory of every method of ``accuracy.py``, one after the other on an idle machine.
 
     python benchmarks/times.py --data ../shared/data --peers build/peers
 
-Each method learns each task's reference and answers its query once, in a process of its own, with all cores and nothing
-beside it. Seconds are those of training and of the query, imports and reading of files not counted; memory is what the
-process held at its peak, imports and data included. Writes ``results/times.csv``; what is there is not run again.
-``results/times.md`` is made of it.
+Each method trains on the reference of each task and labels its query once, in a process of its own, with all cores.
+Times are those of training and of the query, without imports and reading of files. Memory is the peak of the process,
+with imports and data. Writes ``results/times.csv`` and, from it, ``results/times.md``; rows that exist are not run
+again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 from accuracy import OWN, PEERS, RESULTS, TASKS, make_environment, rows_of
 from tables import OURS
 
-COLUMNS = ["task", "method", "fit_s", "ask_s", "peak_mib", "failed"]
+COLUMNS = ["task", "method", "fit_s", "query_s", "peak_mib", "failed"]
 
 
 def main() -> None:
@@ -48,18 +48,19 @@ def main() -> None:
 
 
 def markdown(done: pd.DataFrame) -> str:
-    """Return seconds of training and one query by method and task, how many times ours the mean is, and memory."""
+    """Return seconds of training and one query by method and task, the mean relative to scquery_ae, and peak memory."""
     good = done[done["failed"].isna()]
-    seconds = (good["fit_s"] + good["ask_s"]).groupby([good["method"], good["task"]]).sum().unstack()
+    seconds = (good["fit_s"] + good["query_s"]).groupby([good["method"], good["task"]]).sum().unstack()
     seconds = seconds[[task for task in TASKS if task in seconds]]
     mean = seconds.mean(axis=1).where(seconds.notna().all(axis=1))
     peak = good.groupby("method")["peak_mib"].max()
-    lines = ["| method | " + " | ".join(seconds.columns) + " | mean (s) | of ours | peak (MiB) |"]
+    headers = [task.replace("_", " ") for task in seconds.columns]
+    lines = [f"| method | mean (s) | relative to {OURS} | peak (MiB) | " + " | ".join(headers) + " |"]
     lines.append("|---|" + "---|" * (seconds.shape[1] + 3))
     for method in mean.sort_values(na_position="last").index:
-        cells = ["" if pd.isna(value) else f"{value:,.1f}" for value in [*seconds.loc[method], mean[method]]]
+        mean_s, *cells = ["" if pd.isna(value) else f"{value:,.1f}" for value in [mean[method], *seconds.loc[method]]]
         ratio = mean[method] / mean.get(OURS, float("nan"))
-        cells += ["" if pd.isna(ratio) else f"{ratio:.2f}", f"{peak[method]:,.0f}"]
+        cells = [mean_s, "" if pd.isna(ratio) else f"{ratio:.2f}", f"{peak[method]:,.0f}", *cells]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -1,25 +1,26 @@
-"""When to believe the answer: rejection, calibration, coverage, wrong labels, expected_accuracy and cold start.
+"""Measure calibration, detection of unknown types, coverage, expected accuracy, wrong labels and cold start.
 
     KERAS_BACKEND=jax python benchmarks/trust.py --data ../shared/data --seeds 5
 
-Each part appends rows to ``benchmarks/results/trust.csv``, one figure a row, and takes up where it was interrupted;
-then ``trust.md`` is written with means and 95 % intervals over seeds.
+Each part appends rows to ``results/trust.csv``, one measure per row, and skips rows that exist. ``trust.md`` is then
+written with means and 95 % intervals over seeds.
 
 rejection
-    Each type, and each lineage of Kang's, is taken from the reference in turn; AUROC of the p-value, and of the
-    novelty that it is made of, for telling its cells from those of known types. Baron: a quarter of each type is
-    the query. Kang: two donors are.
+    Each type, and each lineage of Kang's cells, is removed from the reference in turn: AUROC of the p-value and of the
+    novelty score for detecting its cells in the query. The query is a quarter of each type of Baron's cells, or two of
+    Kang's donors.
 donors
-    Each of Kang's donors in turn is the query, at most 500 cells of each other the reference: calibration error, and
-    coverage of prediction sets, with calibration on held-out cells and, for the first seed, leave-one-batch-out.
+    Each of Kang's donors is the query in turn; the reference has at most 500 cells of each other donor. Calibration
+    error and coverage of prediction sets, calibrated on held-out cells and, for the first seed, by
+    leave-one-batch-out.
 tasks
     The tasks of ``tasks.json``, with random panels of the query's genes: the expected accuracy of ``pp.check`` beside
     the observed one; with all genes also calibration error and coverage.
 labels
-    A fifth of the labels replaced at random: macro-F1 lost, and what ``tl.audit`` finds. Kang's reference: at most
-    500 cells a donor.
+    A fifth of the labels is replaced at random: loss of macro-F1, and precision and recall of ``tl.audit``. Kang's
+    reference has at most 500 cells per donor.
 start
-    Opening a saved reference and querying 1,000 cells in a fresh process, beside ``import tensorflow`` in another.
+    Time to load a saved reference and query 1,000 cells in a new process, relative to ``import tensorflow``.
 """
 
 from __future__ import annotations
@@ -41,10 +42,9 @@ import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, roc_auc_score
 from tables import interval
-from tasks import LABEL_KEY, cut, load
+from tasks import LABEL_KEY, load, subset_genes
 
 import scquery_ae as scq
-from scquery_ae.loaders import open_cells
 
 RESULTS = Path(__file__).parent / "results"
 FILES = {"baron": "pancreas_baron_human1", "kang": "pbmc_kang_ctrl_8donor"}
@@ -73,7 +73,7 @@ def main() -> None:
             for job in jobs(arguments.data):
                 if ((done["part"] == part) & (done["job"] == job) & (done["seed"] == seed)).any():
                     continue
-                rows = [(part, job, seed, figure, value) for figure, value in run(arguments.data, job, seed).items()]
+                rows = [(part, job, seed, measure, value) for measure, value in run(arguments.data, job, seed).items()]
                 new = pd.DataFrame(rows, columns=list(done.columns))
                 done = pd.concat([done, new], ignore_index=True) if len(done) else new
                 done.round(5).to_csv(path, index=False)
@@ -90,7 +90,7 @@ def read(folder: Path, name: str) -> anndata.AnnData:
 
 
 def split(adata: anndata.AnnData, name: str, seed: int) -> np.ndarray:
-    """Return which cells are the query: a quarter of each of Baron's types, or two of Kang's donors."""
+    """Return the query cells, bool ``(n_obs,)``: a quarter of each of Baron's types, or two of Kang's donors."""
     rng = np.random.default_rng(seed)
     labels = adata.obs[LABEL_KEY].to_numpy()
     if name == "kang":
@@ -103,14 +103,14 @@ def split(adata: anndata.AnnData, name: str, seed: int) -> np.ndarray:
     return query
 
 
-def thinned(adata: anndata.AnnData, rng: np.random.Generator) -> np.ndarray:
-    """Return at most 500 cells a donor: what is trained a hundred times over need not take hours."""
+def at_most_500_per_donor(adata: anndata.AnnData, rng: np.random.Generator) -> np.ndarray:
+    """Return at most 500 cells per donor, bool ``(n_obs,)``, to limit the time of a hundred trainings."""
     order = pd.Series(rng.random(adata.n_obs)).groupby(adata.obs["batch"].astype(str).to_numpy()).rank()
     return order.to_numpy() <= 500
 
 
 def train(reference: anndata.AnnData, seed: int, label_key: str = LABEL_KEY, **settings: object):
-    """Return the encoder of a normalised copy, and the copy."""
+    """Train on a normalised copy; return the encoder and the copy."""
     reference = reference.copy()
     scq.pp.normalize(reference, n_top_genes=2000)
     encoder = scq.tl.pretrain(reference, random_state=seed, progress=False)
@@ -121,23 +121,24 @@ def train(reference: anndata.AnnData, seed: int, label_key: str = LABEL_KEY, **s
     return encoder, reference
 
 
-def ask(query: anndata.AnnData, reference: scq.Reference, **settings: object) -> anndata.AnnData:
-    asked = query.copy()
-    scq.tl.query(asked, reference, coverage=COVERAGE, **settings)
-    return asked
+def queried(query: anndata.AnnData, reference: scq.Reference, **settings: object) -> anndata.AnnData:
+    """Return a copy of the query with predictions."""
+    query = query.copy()
+    scq.tl.query(query, reference, coverage=COVERAGE, **settings)
+    return query
 
 
-def believed(asked: anndata.AnnData, truth: np.ndarray) -> dict[str, float]:
-    """Return how far confidence, prediction sets and rejection of cells of known types are to be believed."""
-    right = asked.obs["scquery_label"].astype(str).to_numpy() == truth
-    sets = [set(str(names).split("|")) for names in asked.obs["scquery_prediction_set"]]
-    confidence = asked.obs["scquery_confidence"].to_numpy()
+def calibration_measures(query: anndata.AnnData, truth: np.ndarray) -> dict[str, float]:
+    """Return measures of confidence, prediction sets and rejection for cells of known types."""
+    right = query.obs["scquery_label"].astype(str).to_numpy() == truth
+    sets = [set(str(names).split("|")) for names in query.obs["scquery_prediction_set"]]
+    confidence = query.obs["scquery_confidence"].to_numpy()
     return {
         "accuracy": float(right.mean()),
         "ECE": scq.stats.expected_calibration_error(confidence, right),
         f"coverage at {COVERAGE}": float(np.mean([kind in kinds for kind, kinds in zip(truth, sets, strict=True)])),
         "types in a set": float(np.mean([len(kinds) for kinds in sets])),
-        "called unknown at .05": float(asked.obs["scquery_unknown"].mean()),
+        "called unknown at .05": float(query.obs["scquery_unknown"].mean()),
     }
 
 
@@ -154,23 +155,22 @@ def rejection(folder: Path, job: str, seed: int) -> dict[str, float]:
     name, removed = job.split(": ")
     kinds = LINEAGES.get(removed, (removed,)) if name == "kang" else (removed,)
     adata = read(folder, name)
-    query, gone = split(adata, name, seed), adata.obs[LABEL_KEY].isin(kinds).to_numpy()
-    if (query & gone).sum() < 3:
-        return {"unknown cells": float((query & gone).sum())}
-    encoder, reference = train(adata[~query & ~gone], seed)
-    built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
-    asked = adata[query].copy()
-    cells = built.embed(open_cells(asked, encoder.genes, function="the benchmark").cells)
-    found = built.annotate(cells)
-    unknown, labels = gone[query], np.asarray(built.types)[found.labels]
-    right = (labels == asked.obs[LABEL_KEY].to_numpy())[~unknown]
+    in_query, removed_cells = split(adata, name, seed), adata.obs[LABEL_KEY].isin(kinds).to_numpy()
+    unknown = removed_cells[in_query]
+    if unknown.sum() < 3:
+        return {"unknown cells": float(unknown.sum())}
+    encoder, reference = train(adata[~in_query & ~removed_cells], seed)
+    found = queried(adata[in_query], scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)).obs
+    pvalues, right = found["scquery_pvalue"].to_numpy(), (found["scquery_label"].astype(str) == found[LABEL_KEY])
     return {
         "unknown cells": float(unknown.sum()),
-        "AUROC, p-value": roc_auc_score(unknown, -found.pvalues),
-        "AUROC, novelty score": roc_auc_score(unknown, found.novelty),
-        "unknown found at .05": float((found.pvalues[unknown] <= 0.05).mean()),
-        "known called unknown at .05": float((found.pvalues[~unknown] <= 0.05).mean()),
-        "ECE": scq.stats.expected_calibration_error(found.probabilities.max(axis=1)[~unknown], right),
+        "AUROC, p-value": roc_auc_score(unknown, -pvalues),
+        "AUROC, novelty score": roc_auc_score(unknown, found["scquery_novelty"]),
+        "unknown found at .05": float((pvalues[unknown] <= 0.05).mean()),
+        "known called unknown at .05": float((pvalues[~unknown] <= 0.05).mean()),
+        "ECE": scq.stats.expected_calibration_error(
+            found["scquery_confidence"].to_numpy()[~unknown], right.to_numpy()[~unknown]
+        ),
     }
 
 
@@ -180,20 +180,19 @@ def donor_jobs(folder: Path) -> Iterator[str]:
 
 def donors(folder: Path, job: str, seed: int) -> dict[str, float]:
     adata = read(folder, "kang")
-    query = adata.obs["batch"].astype(str).to_numpy() == job
-    encoder, reference = train(adata[~query & thinned(adata, np.random.default_rng(seed))], seed)
-    asked = adata[query].copy()
-    figures = {}
+    in_query = adata.obs["batch"].astype(str).to_numpy() == job
+    encoder, reference = train(adata[~in_query & at_most_500_per_donor(adata, np.random.default_rng(seed))], seed)
+    query = adata[in_query].copy()
+    measures = {}
     for calibration in ("held_out", "leave_one_batch_out"):
         if calibration == "leave_one_batch_out" and seed:
-            continue  # takes training seven times over
+            continue  # trains seven times
         built = scq.tl.build_reference(
             reference, encoder, label_key=LABEL_KEY, batch_key="batch", calibration=calibration, progress=False
         )
-        answered = ask(asked, built)
-        values = believed(answered, asked.obs[LABEL_KEY].to_numpy())
-        figures |= {f"{calibration}: {figure}": value for figure, value in values.items()}
-    return figures
+        values = calibration_measures(queried(query, built), query.obs[LABEL_KEY].to_numpy())
+        measures |= {f"{calibration}: {measure}": value for measure, value in values.items()}
+    return measures
 
 
 def tasks(folder: Path, job: str, seed: int) -> dict[str, float]:
@@ -201,29 +200,31 @@ def tasks(folder: Path, job: str, seed: int) -> dict[str, float]:
     encoder, reference = train(task.reference, seed)
     built = scq.tl.build_reference(reference, encoder, label_key=LABEL_KEY)
     truth = task.query.obs[LABEL_KEY].astype(str).to_numpy()[task.known]
-    figures = {}
-    for share in PANELS:
-        query = cut(task.query, share, seed)
+    measures = {}
+    for fraction in PANELS:
+        query = subset_genes(task.query, fraction, seed)
         expected = scq.pp.check(query, built).expected_accuracy
-        asked = ask(query, built, min_gene_overlap=0.0)[task.known]
-        given = asked.obs["scquery_label"].astype(str).to_numpy()
-        # The expected_accuracy knows the reference's types; it is compared over those that the query has.
+        labelled = queried(query, built, min_gene_overlap=0.0)[task.known]
+        predicted = labelled.obs["scquery_label"].astype(str).to_numpy()
+        # Compare over the types that the query has.
         seen = [kind for kind in np.unique(truth) if kind in expected.f1]
-        figures[f"expected macro-F1, {share:.0%} of the genes"] = float(np.mean([expected.f1[kind] for kind in seen]))
-        figures[f"macro-F1, {share:.0%} of the genes"] = f1_score(
-            truth, given, labels=seen, average="macro", zero_division=0
+        measures[f"expected macro-F1, {fraction:.0%} of the genes"] = float(
+            np.mean([expected.f1[kind] for kind in seen])
         )
-        if share == 1:
-            figures |= believed(asked, truth)
-    return figures
+        measures[f"macro-F1, {fraction:.0%} of the genes"] = f1_score(
+            truth, predicted, labels=seen, average="macro", zero_division=0
+        )
+        if fraction == 1:
+            measures |= calibration_measures(labelled, truth)
+    return measures
 
 
 def labels(folder: Path, job: str, seed: int) -> dict[str, float]:
     adata = read(folder, job)
     rng = np.random.default_rng([seed, 7])
-    query = split(adata, job, seed)
-    few = thinned(adata, rng) if job == "kang" else np.ones(adata.n_obs, dtype=bool)
-    reference, asked = adata[~query & few].copy(), adata[query].copy()
+    in_query = split(adata, job, seed)
+    few = at_most_500_per_donor(adata, rng) if job == "kang" else np.ones(adata.n_obs, dtype=bool)
+    reference, query = adata[~in_query & few].copy(), adata[in_query].copy()
     given = reference.obs[LABEL_KEY].to_numpy()
     kinds = np.unique(given)
     wrong = np.zeros(len(given), dtype=bool)
@@ -232,8 +233,8 @@ def labels(folder: Path, job: str, seed: int) -> dict[str, float]:
         rng.choice(kinds[kinds != kind]) if swap else kind for kind, swap in zip(given, wrong, strict=True)
     ]
     reference.obs["right"] = reference.obs[LABEL_KEY].mask(wrong)
-    truth = asked.obs[LABEL_KEY].to_numpy()
-    figures = {}
+    truth = query.obs[LABEL_KEY].to_numpy()
+    measures = {}
     for name, key, settings in (
         ("clean", LABEL_KEY, {}),
         ("replaced", "replaced", {}),
@@ -241,19 +242,20 @@ def labels(folder: Path, job: str, seed: int) -> dict[str, float]:
         ("replaced, kept", "replaced", {"label_issues": "keep"}),
     ):
         encoder, trained = train(reference, seed, key, **settings)
-        answered = ask(asked, scq.tl.build_reference(trained, encoder, label_key=key))
-        predicted = answered.obs["scquery_label"].astype(str)
-        figures[f"macro-F1, {name}"] = f1_score(truth, predicted, labels=kinds, average="macro", zero_division=0)
+        predicted = (
+            queried(query, scq.tl.build_reference(trained, encoder, label_key=key)).obs["scquery_label"].astype(str)
+        )
+        measures[f"macro-F1, {name}"] = f1_score(truth, predicted, labels=kinds, average="macro", zero_division=0)
         if name == "clean":
-            figures["right labels dropped"] = float((trained.obs["scquery_split"] == "label_issue").mean())
+            measures["right labels dropped"] = float((trained.obs["scquery_split"] == "label_issue").mean())
     found = scq.tl.audit(trained, encoder, label_key="replaced", progress=False)
     label_issue = found["label_issue"].reindex(trained.obs_names).to_numpy()
-    figures["macro-F1 lost"] = figures["macro-F1, clean"] - figures["macro-F1, replaced"]
+    measures["macro-F1 lost"] = measures["macro-F1, clean"] - measures["macro-F1, replaced"]
     for name in ("kept", "left out by an oracle"):
-        figures[f"macro-F1 lost, {name}"] = figures["macro-F1, clean"] - figures[f"macro-F1, replaced, {name}"]
-    figures["wrong labels found"] = float(label_issue[wrong].mean())
-    figures["of those found, wrong"] = float(wrong[label_issue].mean())
-    return figures
+        measures[f"macro-F1 lost, {name}"] = measures["macro-F1, clean"] - measures[f"macro-F1, replaced, {name}"]
+    measures["wrong labels found"] = float(label_issue[wrong].mean())
+    measures["of those found, wrong"] = float(wrong[label_issue].mean())
+    return measures
 
 
 def start(folder: Path, job: str, seed: int) -> dict[str, float]:
@@ -268,7 +270,7 @@ def start(folder: Path, job: str, seed: int) -> dict[str, float]:
             "scq.tl.query(a, 'r.scq'); assert not {'tensorflow', 'keras'} & set(sys.modules)"
         )
         seconds = {"query 1,000 cells": [], "import tensorflow": []}
-        # In turns, so that what else the machine does falls on both.
+        # Measured in turns, so that other load affects both.
         for _ in range(5):
             for name, code in (("query 1,000 cells", ours), ("import tensorflow", "import tensorflow")):
                 began = time.perf_counter()

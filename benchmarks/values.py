@@ -3,10 +3,10 @@
     python benchmarks/values.py --names accuracy_summary     # list names and values
     python benchmarks/values.py --write                      # update the quoted values of README.md
 
-Every cell of every table in ``results/*.md`` has a name: the file, the heading above the table (if any), the row labels
-and the column, each as lower-case words joined by underscores. The macro-F1 of CellTypist in the first row of
-``accuracy.md`` is ``accuracy.all_measures.pancreas_protocol.celltypist.macro_f1``. For a cell such as
-``0.960 ± 0.003``, the name with ``_mean`` appended gives the mean alone.
+Every cell of every table in ``results/*.md`` has a name: the file, the heading above the table (if any), the row
+labels and the column, each as lower-case words joined by underscores. The macro-F1 of CellTypist in the first row of
+``accuracy.md`` is ``accuracy.all_measures.pancreas_protocol.celltypist.macro_f1``. For a cell such as ``0.960 ±
+0.003``, the name with ``_mean`` appended gives the mean alone.
 
 Pages under ``docs/`` quote a value as ``{{ name }}`` and a table as ``{{ table.file.heading }}`` (MyST substitutions;
 ``docs/conf.py`` passes `substitutions`). A name that does not exist fails the build. GitHub does not render
@@ -34,7 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 #: Headers of columns that label a row together with the first column. All other columns hold values.
-LABELS = frozenset(("method", "variant", "start", "masking", "search", "keras on"))
+LABELS = frozenset(("method", "variant", "start", "gene-panel dropout", "search", "keras on"))
 #: Names of the tables of a file that stand under no heading.
 ORDER = ("first", "second", "third", "fourth", "fifth")
 #: Jinja looks up attributes before keys.

@@ -40,14 +40,14 @@ def task():
 
 
 def test_a_query_is_cut_and_thinned_as_its_name_says(task):
-    from tasks import queries
+    from tasks import variants
 
-    found = dict(queries(task, "whole", 0))
+    found = dict(variants(task, "whole", 0))
     assert next(iter(found)) == "whole"
     assert found["25% of the genes"].query.n_vars == 10
     assert found["50% of the genes"].query.n_vars == 20
     for share in (0.1, 0.2, 0.5):
-        fewer = found[f"{share:.0%} of the depth"].query
+        fewer = found[f"{share:.0%} of the counts"].query
         assert fewer.X.sum() / task.query.X.sum() == pytest.approx(share, abs=0.02)
         assert (fewer.X > task.query.X).nnz == 0
         assert np.array_equal(fewer.X.data, np.rint(fewer.X.data))
@@ -55,15 +55,15 @@ def test_a_query_is_cut_and_thinned_as_its_name_says(task):
 
 
 def test_references_are_changed_as_their_name_says(task):
-    from tasks import queries
+    from tasks import variants
 
     before = task.reference.obs["cell_type"].to_numpy()
-    [(_, wrong)] = queries(task, "wrong labels", 0)
+    [(_, wrong)] = variants(task, "wrong labels", 0)
     assert (wrong.reference.obs["cell_type"].to_numpy() != before).sum() == 12
-    [(_, few)] = queries(task, "5 labels a type", 0)
+    [(_, few)] = variants(task, "5 labels per type", 0)
     assert few.reference.obs["cell_type"].value_counts().to_dict() == {"a": 5, "b": 5, "c": 5}
     assert few.reference.n_obs == 60
-    [(_, without)] = queries(task, "without a", 0)
+    [(_, without)] = variants(task, "without a", 0)
     assert set(without.reference.obs["cell_type"]) == {"b", "c"}
     assert without.known.sum() == 10
     assert (task.reference.obs["cell_type"].to_numpy() == before).all()
@@ -73,13 +73,13 @@ def test_references_are_changed_as_their_name_says(task):
 def test_query_cells_take_part_without_their_labels(task, logged):
     from dataclasses import replace
 
-    from tasks import ASKED_KEY, WITH_QUERY, queries
+    from tasks import QUERY_KEY, WITH_QUERY, variants
 
     asked = task.query.copy()
     if logged:
         asked.X = asked.X.log1p()
-    [(_, both)] = queries(replace(task, query=asked, logged=logged), WITH_QUERY, 0)
-    added = both.reference.obs[ASKED_KEY].to_numpy()
+    [(_, both)] = variants(replace(task, query=asked, logged=logged), WITH_QUERY, 0)
+    added = both.reference.obs[QUERY_KEY].to_numpy()
     assert added.dtype == bool
     assert added.tolist() == [False] * 60 + [True] * 30
     assert both.reference.obs["cell_type"].isna().to_numpy().tolist() == added.tolist()
@@ -113,7 +113,7 @@ def test_settings_are_compared_part_by_part():
     values = {DEFAULTS: [0.5, 0.7, 0.9, 0.8], "other": [0.6, 0.7, 1.0, 0.7]}
     rows = pd.DataFrame(
         [
-            {"setting": setting, "question": "whole", "macro_f1": value, "reference": "ab"[i // 2], "part": i % 2}
+            {"setting": setting, "query": "whole", "macro_f1": value, "reference": "ab"[i // 2], "part": i % 2}
             for setting, own in values.items()
             for i, value in enumerate(own)
         ]
@@ -135,7 +135,7 @@ def test_area_under_risk_and_coverage_by_hand():
 
 
 def test_figures_of_an_answer(task):
-    from methods import Answer
+    from methods import Prediction
     from scores import score
     from sklearn.metrics import f1_score
 
@@ -144,7 +144,7 @@ def test_figures_of_an_answer(task):
     labels[:3] = "b"  # an a, a b and a new one
     latent = np.eye(3)[[{"a": 0, "b": 1, "c": 2}[kind] for kind in task.reference.obs["cell_type"]]]
     asked = np.eye(3)[[{"a": 0, "b": 1, "new": 2}[kind] for kind in truth]]
-    found = score(task, Answer(labels, np.where(truth == "new", 0.2, 0.9), latent=(latent, asked)))
+    found = score(task, Prediction(labels, np.where(truth == "new", 0.2, 0.9), latent=(latent, asked)))
     known = truth != "new"
     assert found["accuracy"] == pytest.approx(19 / 20)
     assert found["macro_f1"] == pytest.approx(f1_score(truth[known], labels[known], average="macro"))
@@ -213,7 +213,7 @@ def test_what_is_there_is_not_run_again():
     from accuracy import BUDGET, missing
 
     def rows(seeds: list[int], seconds: float) -> pd.DataFrame:
-        same = {"task": "t", "method": "m", "variant": "whole", "ask_s": 0.0}
+        same = {"task": "t", "method": "m", "variant": "whole", "query_s": 0.0}
         return pd.DataFrame([{**same, "seed": seed, "fit_s": seconds + seed} for seed in seeds])
 
     assert missing(rows([0, 2], 1), "t", "m", "whole", 5) == [1, 3, 4]
@@ -228,8 +228,8 @@ def test_other_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
     import tasks
 
     made = {"reference": "one", "reference_labels": {"A": "a"}, "upper_case": ["reference"], "query": "two"}
-    monkeypatch.setattr(tasks, "OTHERS", {"development": tmp_path / "more.json"})
-    tasks.OTHERS["development"].write_text(
+    monkeypatch.setattr(tasks, "TASK_FILES", {"development": tmp_path / "more.json"})
+    tasks.TASK_FILES["development"].write_text(
         json.dumps({"_about": "", "turned": {**made, "query_labels": {"x": "a", "y": "b"}}})
     )
     sides = {"one": (["Ins", "Gcg", "Sst"], ["A", "b", "b"]), "two": (["GCG", "SST", "PPY"], ["x", "y", "z"])}
@@ -237,15 +237,15 @@ def test_other_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
         obs = pd.DataFrame({"cell_type": kinds}, index=[f"{name} {i}" for i in range(3)])
         counts = sparse.csr_matrix(np.eye(3, dtype=np.float32))
         ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(tmp_path / f"{name}.h5ad")
-    assert tasks.other_tasks("development") == ["turned"]
+    assert tasks.task_names("development") == ["turned"]
     task = tasks.load(tmp_path, "turned")
     assert task.reference.var_names.tolist() == task.query.var_names.tolist() == ["GCG", "SST"]
     # The cells that had only the gene that the other side lacks are gone.
     assert task.reference.obs["cell_type"].tolist() == ["b", "b"]
     assert task.query.obs["cell_type"].tolist() == ["a", "b"]
     assert task.known.tolist() == [False, True]
-    assert tasks.groups(task) == ["whole"]
-    assert [name for name, _ in tasks.queries(task, "whole", 0)] == ["whole"]
+    assert tasks.training_sets(task) == ["whole"]
+    assert [name for name, _ in tasks.variants(task, "whole", 0)] == ["whole"]
 
 
 def test_times_are_told_beside_ours():
@@ -253,7 +253,7 @@ def test_times_are_told_beside_ours():
 
     rows = pd.DataFrame(
         [
-            {"task": task, "method": method, "fit_s": fit, "ask_s": 1.0, "peak_mib": peak, "failed": failed}
+            {"task": task, "method": method, "fit_s": fit, "query_s": 1.0, "peak_mib": peak, "failed": failed}
             for method, fit, peak, failed in (
                 ("scquery_ae", 3.0, 90, None),
                 ("slow", 19.0, 70, None),
@@ -263,8 +263,8 @@ def test_times_are_told_beside_ours():
         ]
     )
     _, _, ours, slow = markdown(rows).splitlines()
-    assert ours == "| scquery_ae | 4.0 | 4.0 | 4.0 | 1.00 | 90 |"
-    assert slow == "| slow | 20.0 | 20.0 | 20.0 | 5.00 | 70 |"
+    assert ours == "| scquery_ae | 4.0 | 1.00 | 90 | 4.0 | 4.0 |"
+    assert slow == "| slow | 20.0 | 5.00 | 70 | 20.0 | 20.0 |"
 
 
 ROOT = BENCHMARKS.parent
