@@ -1,6 +1,6 @@
-"""What a type checker makes of the public calls: mypy reads this file with ``python dev.py check``, nothing runs it.
+"""Public calls for the type checker. ``python dev.py check`` runs mypy on this file; nothing runs the file itself.
 
-A line under ``type: ignore`` is wrong on purpose: mypy reports an ignore under which nothing is wrong.
+A line with ``type: ignore`` is wrong on purpose: mypy reports an ignore that suppresses no error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scquery_ae.pp import CheckReport
 
 
 def right(adata: AnnData) -> None:
-    """Calls as in the guides, with the types of what they return."""
+    """Calls as in the guides, with the types of their results."""
     assert_type(scq.__version__, str)
     assert_type(scq.settings.verbosity, int)
     scq.settings.verbosity = 2
@@ -38,7 +38,7 @@ def right(adata: AnnData) -> None:
 
 
 def wrong(adata: AnnData, encoder: scq.Encoder) -> None:
-    """Calls that a type checker has to refuse."""
+    """Calls that a type checker must refuse."""
     scq.qurey  # type: ignore[attr-defined]
     scq.settings.verbsoity = 2  # type: ignore[attr-defined]
     scq.settings.verbosity = 2.5  # type: ignore[assignment]
