@@ -31,10 +31,10 @@ from tables import interval
 from tasks import BATCH_KEY, LABEL_KEY, Task, downsample_counts, subset_genes, whole_reference
 
 import scquery_ae as scq
+from scquery_ae.annotate import CALIBRATION_NEIGHBORS, MemberProbabilities
+from scquery_ae.annotate.combination import DISCRIMINANT_WEIGHT, member_weights
 from scquery_ae.loaders import open_cells
-from scquery_ae.reference.calibration import DISCRIMINANT_WEIGHT, weights
-from scquery_ae.reference.members import member_probabilities
-from scquery_ae.stats import centroid_probabilities, discriminant
+from scquery_ae.stats import discriminant
 
 RESULTS = Path(__file__).parent / "results"
 #: Tasks whose references are used, and the number of parts of each that are left out in turn.
@@ -154,15 +154,11 @@ def rows_of(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
     for name_of_query, query in queries.items():
         if setting == DEFAULTS:
             fraction, members = members_of(built, query)
-            counted = {setting: weights(), **MEMBER_WEIGHTS}
-            given = {
-                name: kinds[
-                    np.average(members, axis=0, weights=(*(fraction * np.array(own)), discriminant_weight)).argmax(
-                        axis=1
-                    )
-                ]
-                for name, (*own, discriminant_weight) in counted.items()
-            }
+            counted = {setting: member_weights(), **MEMBER_WEIGHTS}
+            given = {}
+            for name, (*network, discriminant_weight) in counted.items():
+                of_members = (*(fraction * np.array(network)), discriminant_weight)
+                given[name] = kinds[np.average(members, axis=0, weights=of_members).argmax(axis=1)]
         else:
             scq.tl.query(query, built, min_gene_overlap=0.0)
             given = {setting: query.obs["scquery_label"].to_numpy(dtype=str)}
@@ -170,13 +166,12 @@ def rows_of(task: Task, setting: str, seed: int) -> Iterator[dict[str, Any]]:
             yield {"setting": name, "query": name_of_query, "macro_f1": macro_f1(truth, labels[task.known])}
 
 
-def members_of(built: Any, query: Any) -> tuple[float, tuple[np.ndarray, ...]]:
+def members_of(built: scq.Reference, query: Any) -> tuple[float, MemberProbabilities]:
     """Return the fraction of the model genes that the cells have, and the member probabilities of each predictor."""
     cells = open_cells(query, built.encoder.genes, function="the benchmark", min_gene_overlap=0.0).cells
     embedded = built.embed(cells)
-    neighbors = built.search_index.search(embedded.latent, 15)
-    near = centroid_probabilities(embedded.latent, built.centroids)
-    return cells.share, member_probabilities(built, embedded, neighbors, near)
+    neighbors = built.search_index.search(embedded.embedding, CALIBRATION_NEIGHBORS)
+    return cells.gene_fraction, built.predictors.members(embedded, neighbors)
 
 
 def markdown(done: pd.DataFrame) -> str:
