@@ -7,10 +7,16 @@ same functions.
 from scquery_ae.annotate.annotation import Annotation, annotate
 from scquery_ae.annotate.calibration import Calibration
 from scquery_ae.annotate.cells import EmbeddedCells, PerCell
-from scquery_ae.annotate.combination import combine, fit_members
 from scquery_ae.annotate.leave_one_out import calibrate_held_out, leave_one_out_members
 from scquery_ae.annotate.novelty import N_MEASURES, TypeDensities
-from scquery_ae.annotate.predictors import CALIBRATION_NEIGHBORS, MemberProbabilities, Predictors, latent_types
+from scquery_ae.annotate.predictors import (
+    CALIBRATION_NEIGHBORS,
+    MemberProbabilities,
+    Predictors,
+    combine,
+    fit_members,
+    latent_types,
+)
 
 __all__ = [
     "CALIBRATION_NEIGHBORS",

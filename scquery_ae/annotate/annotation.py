@@ -8,9 +8,8 @@ import numpy as np
 
 from scquery_ae.annotate.calibration import Calibration
 from scquery_ae.annotate.cells import EmbeddedCells
-from scquery_ae.annotate.combination import combine
 from scquery_ae.annotate.novelty import TypeDensities
-from scquery_ae.annotate.predictors import Predictors, latent_types
+from scquery_ae.annotate.predictors import Predictors, combine, latent_types
 from scquery_ae.index import Neighbors
 
 

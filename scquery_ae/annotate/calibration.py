@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scquery_ae.annotate.combination import combine, fit_members
 from scquery_ae.annotate.novelty import N_MEASURES
-from scquery_ae.annotate.predictors import MemberProbabilities, latent_types
+from scquery_ae.annotate.predictors import MemberProbabilities, combine, fit_members, latent_types
 from scquery_ae.stats import Combination, Standardization, conformal_pvalues, set_threshold
 
 #: Weights of the nonconformity measures in the novelty score: classifier, embedding, principal components.
@@ -46,7 +45,7 @@ class Calibration:
 
     @classmethod
     def empty(cls, n_types: int) -> Calibration:
-        """Return the calibration without held-out cells: temperature 1, every p-value 1, prediction sets of all types."""
+        """Return the calibration without held-out cells: temperature 1, p-values of 1, prediction sets of all types."""
         nothing = np.zeros(0)
         scales = tuple(Standardization.fit(nothing, nothing, n_types) for _ in range(N_MEASURES + 1))
         return cls(Combination(), scales, nothing, nothing.astype(np.int64), nothing, "none")

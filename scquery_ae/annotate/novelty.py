@@ -38,9 +38,10 @@ class TypeDensities:
         return cls(*(TypeGaussians.fit(x, labels, n_types) for x in (cells.embedding, cells.projected)))
 
     def measures(self, classifier: Classifier, cells: EmbeddedCells, types: np.ndarray) -> np.ndarray:
-        """Return the nonconformity measures of cells with respect to a type each, float64 ``(n, 3)``; larger is farther.
+        """Return the nonconformity measures of cells with respect to one type each, float64 ``(n, 3)``.
 
-        Minus the classifier's largest probability, and the Mahalanobis distances to the type in both spaces.
+        Minus the classifier's largest probability, and the Mahalanobis distances to the type in both spaces; larger is
+        farther from the type.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The three predictors of a cell's type: classifier, neighbors and discriminant."""
+"""The three predictors of a cell's type, classifier, neighbors and discriminant, and their combination."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ import numpy as np
 from scquery_ae.annotate.cells import EmbeddedCells
 from scquery_ae.dense import Classifier
 from scquery_ae.index import Neighbors
-from scquery_ae.stats import GeneDiscriminant, centroid_probabilities, vote_probabilities
+from scquery_ae.stats import (
+    Combination,
+    GeneDiscriminant,
+    centroid_probabilities,
+    fit_combination,
+    vote_probabilities,
+)
 
 #: Neighbors of a held-out cell in calibration; the default of ``tl.query``.
 CALIBRATION_NEIGHBORS = 15
+
+#: Weight of the discriminant, where classifier and neighbors have weight 1 each: less than both together, because the
+#: discriminant is seldom unsure and would otherwise decide alone.
+DISCRIMINANT_WEIGHT = 1.6
 
 
 class MemberProbabilities(NamedTuple):
@@ -122,3 +132,32 @@ def latent_types(members: MemberProbabilities) -> np.ndarray:
     tell the type better, but not whether the cell lies among the cells of that type in these spaces.
     """
     return np.asarray((members.classifier + members.neighbors).argmax(axis=1))
+
+
+def member_weights(gene_fraction: float = 1.0) -> tuple[float, float, float]:
+    """Return the weights of classifier, neighbors and discriminant.
+
+    Classifier and neighbors depend on a network that was trained on all genes; their weight is the fraction of the
+    model genes that the cells have.
+    """
+    return (gene_fraction, gene_fraction, DISCRIMINANT_WEIGHT)
+
+
+def fit_members(members: MemberProbabilities, truth: np.ndarray) -> Combination:
+    """Fit the temperature of the combined probability to held-out cells of known types, int ``(m,)``."""
+    return fit_combination(members, truth, member_weights())
+
+
+def combine(combination: Combination, members: MemberProbabilities, gene_fraction: float = 1.0) -> np.ndarray:
+    """Return the calibrated probability of each type, float64 ``(n, n_types)``.
+
+    Parameters
+    ----------
+    combination
+        Fitted by :func:`fit_members`.
+    members
+        Member probabilities.
+    gene_fraction
+        Fraction of the model genes that the cells have, 0 to 1.
+    """
+    return combination(members, member_weights(gene_fraction))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scquery_ae.annotate import Calibration, MemberProbabilities, combine, latent_types
-from scquery_ae.annotate.combination import member_weights
+from scquery_ae.annotate.predictors import member_weights
 from scquery_ae.stats import Combination, Standardization, fit_combination
 
 PLAIN = Standardization(np.zeros(2), np.ones(2))
