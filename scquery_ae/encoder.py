@@ -17,8 +17,8 @@ from scquery_ae.loaders.dask_blocks import map_blocks
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
 
-#: Fraction of nonzero entries above which a dense product takes less time than a sparse one: it needs far more operations,
-#: each of them much faster.
+#: Fraction of nonzero entries above which a dense product takes less time than a sparse one: it needs far more
+#: operations, each of them much faster.
 DENSE_ABOVE = 0.08
 
 #: Rows made dense at once.
@@ -167,7 +167,7 @@ class Encoder:
         return latent
 
     def project(self, logged: Any, present: np.ndarray | None = None) -> np.ndarray:
-        """Return the principal component scores of log-normalised rows, float32; missing genes are set to their mean."""
+        """Return the principal component scores of log-normalised rows, float32, with missing genes at their mean."""
         components = self.fitted_components
         shift = self._mean(present) @ components
         projected = np.empty((logged.shape[0], components.shape[1]), dtype=np.float32)
@@ -176,7 +176,7 @@ class Encoder:
         return projected
 
     def decision(self, logged: Any, totals: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
-        """Return the decision function of the discriminant for each of the classifier's types, float32 ``(n, n_types)``.
+        """Return the decision function of the discriminant for each type of the classifier, float32 ``(n, n_types)``.
 
         The values of a cell with fewer counts than the reference's median are scaled down in proportion, because the
         discriminant was fitted to deeper cells.
@@ -210,7 +210,7 @@ class Encoder:
         return mean if present is None else np.where(present, mean, np.float32(0))
 
     def embed(self, cells: GeneColumns) -> np.ndarray:
-        """Return the embedding of all cells, float32 ``(n_obs, n_latent)``, chunk by chunk; Dask embeds a Dask array."""
+        """Return the embedding of all cells, float32 ``(n_obs, n_latent)``, by chunks or by the blocks of a Dask array."""
         if is_lazy(cells.matrix):
             lean = Encoder(self.transform, self.layers)
             return map_blocks(_embed_block, cells, lean)["embedding"]

@@ -1,8 +1,8 @@
 """The ``.scq`` directory: a reference on disk.
 
 ``manifest.json`` names every other file with its length and SHA-256. Files are named after their content and written
-before the manifest, which one rename puts in place: a reader finds the old reference or the new one, whenever the writer
-stops. Nothing is pickled, and nothing is evaluated on reading.
+before the manifest, which one rename puts in place: a reader finds the old reference or the new one, whenever the
+writer stops. Nothing is pickled, and nothing is evaluated on reading.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class ReferenceCells(EmbeddedCells):
         )
 
     def validate(self, widths: Mapping[str, int]) -> None:
-        """Check that all arrays have one row per cell, and the widths given by name, such as ``{"n_latent": 64}``.
+        """Check dtypes and shapes of all arrays, with widths by name such as ``{"n_latent": 64}``.
 
         Raises
         ------
@@ -66,10 +66,11 @@ class ReferenceCells(EmbeddedCells):
             values = getattr(self, name)
             shape = (n,) if expected.width is None else (n, widths[expected.width])
             if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != expected.dtype:
-                received = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+                is_array = isinstance(values, np.ndarray)
+                received = f"{values.dtype} {values.shape}" if is_array else type(values).__name__
                 msg = (
-                    f"A reference needs {expected.dtype} `{name}` of shape {shape}, one row for each of its {n} cells in `obs`. "
-                    f"Received {received}."
+                    f"A reference needs {expected.dtype} `{name}` of shape {shape}, one row for each of its {n} cells in "
+                    f"`obs`. Received {received}."
                 )
                 raise ArgumentError(msg)
 

@@ -83,8 +83,8 @@ def remove_cells(contents: ReferenceContents, names: Iterable[str] | None, where
     """Remove cells by name, by the values of their annotation, or by both."""
     if names is None and not where:
         msg = (
-            "`Reference.remove` needs the cells to remove. Received neither names nor values; give `names` of cells, or "
-            '`where`, such as `{"study": "Baron"}`.'
+            "`Reference.remove` needs the cells to remove. Received neither names nor values; give `names` of cells, "
+            'or `where`, such as `{"study": "Baron"}`.'
         )
         raise ArgumentError(msg)
     obs = contents.cells.obs

@@ -280,8 +280,8 @@ class Reference(ReferenceContents):
         self.calibrate()
         if before in ("cross_validated", "leave_one_batch_out"):
             warn(
-                f"The calibration was {before.replace('_', ' ')}, which needs training. It is now fitted to the held-out "
-                "cells; build the reference again from all its cells for the former one."
+                f"The calibration was {before.replace('_', ' ')}, which needs training. It is now fitted to the "
+                "held-out cells; build the reference again from all its cells for the former one."
             )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"step": edit.step, "time": now, "scquery_ae": version("scquery-ae"), "n_obs": self.n_obs}
