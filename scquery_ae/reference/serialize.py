@@ -203,11 +203,10 @@ def _load_layer(model: dict[str, Any], weights: Arrays, i: int) -> DenseWeights:
 
 
 def _load_cells(files: dict[str, Path]) -> ReferenceCells:
-    arrays = {
-        # One value per cell is little; wider arrays stay on disk until they are used.
-        name: np.load(files[name], allow_pickle=False) if stored.width is None else open_memmap(files[name], mode="r")
-        for name, stored in ReferenceCells.per_cell().items()
-    }
+    # np.load would take a damaged file for a zip archive and leave it open.
+    mapped = {name: open_memmap(files[name], mode="r") for name in ReferenceCells.per_cell()}
+    # Wide arrays stay on disk until they are used. One value per cell takes little memory.
+    arrays = {name: np.array(a) if ReferenceCells.per_cell()[name].width is None else a for name, a in mapped.items()}
     # Threads of Arrow that still run when a short process ends can crash it.
     return ReferenceCells(**arrays, obs=pd.read_parquet(files["obs"], use_threads=False, pre_buffer=False))
 

@@ -1,7 +1,7 @@
-"""Makes the bundle that later versions must read, and writes down what it answers.
+"""Makes the golden bundle, which later versions must read, and records the answers of a query to it.
 
-Only for a new version of the format: ``python tests/reference/make_golden.py`` puts all into an empty folder ``golden``
-beside it. Answers that change without one are a defect.
+Run ``python tests/reference/make_golden.py`` only for a new version of the format, after deleting the contents of the
+folder ``golden`` beside it. Answers that change without a new version are a defect.
 """
 
 import json
@@ -24,8 +24,8 @@ from scquery_ae.transform import Transform
 N_GENES, TYPES = 32, ("B cell", "NK cell", "T cell", "γδ T cell")
 
 
-def made_up(n, rng, profiles):
-    """Counts of cells of four types, the last of them rare."""
+def make_cells(n, rng, profiles):
+    """Return counts of cells of four types, the last of them rare."""
     types = np.where(np.arange(n) % 12 == 0, 3, np.arange(n) % 3)
     counts = rng.poisson(rng.gamma(4.0, profiles[types] / 4)).astype(np.float32)
     return anndata.AnnData(
@@ -42,8 +42,8 @@ def made_up(n, rng, profiles):
     )
 
 
-def untrained(adata, rng):
-    """An encoder of random layers, whose classifier knows the types by their mean embeddings."""
+def make_encoder(adata, rng):
+    """Return an encoder of random layers with a classifier made of the mean embedding of each type."""
     transform = Transform.fit(GeneColumns(adata.X, np.arange(N_GENES)), adata.var_names.to_numpy())
     layers = tuple(
         DenseWeights(
@@ -63,15 +63,13 @@ def untrained(adata, rng):
 
 
 def answers(adata, reference):
-    """What a query finds, as lists."""
+    """Return the results of a query as lists."""
     adata = adata.copy()
     scq.tl.query(adata, reference, n_neighbors=5, alpha=0.1, coverage=0.9)
-    found = {
-        name: adata.obs[f"scquery_{name}"].tolist() for name in ("confidence", "pvalue", "unknown", "prediction_set")
-    }
-    found["label"] = adata.obs["scquery_label"].astype(str).tolist()
+    names = ("confidence", "pvalue", "novelty", "unknown", "prediction_set")
     return {
-        **found,
+        **{name: adata.obs[f"scquery_{name}"].tolist() for name in names},
+        "label": adata.obs["scquery_label"].astype(str).tolist(),
         "neighbors": adata.obsm["scquery_neighbors"].tolist(),
         "distances": adata.obsm["scquery_distances"].tolist(),
         "embedding": adata.obsm["X_scquery"].tolist(),
@@ -79,7 +77,7 @@ def answers(adata, reference):
 
 
 def queries(counts):
-    """The query as it is, and without some of the genes, by name."""
+    """Return the query cells, with all genes and with three quarters of them, by name."""
     adata = anndata.AnnData(
         np.asarray(counts, dtype=np.float32),
         obs=pd.DataFrame(index=[f"query{i}" for i in range(len(counts))]),
@@ -91,18 +89,19 @@ def queries(counts):
 def make(folder):
     """Write ``small.scq``, ``small.zip`` and ``answers.json`` to a folder that has none of them."""
     rng = np.random.default_rng(20_240_501)
-    profiles = rng.gamma(1.0, 3.0, (len(TYPES), N_GENES)) + 0.2
-    adata = made_up(100, rng, profiles)
+    # Types that overlap: otherwise every prediction set holds one type.
+    profiles = rng.gamma(1.0, 3.0, N_GENES) * np.exp(0.5 * rng.standard_normal((len(TYPES), N_GENES))) + 0.2
+    adata = make_cells(100, rng, profiles)
     scq.pp.normalize(adata, n_top_genes=N_GENES)
-    encoder = untrained(adata, rng)
-    # Some cells without a label, and one in five held out.
+    encoder = make_encoder(adata, rng)
+    # Some cells have no label, and one in five is held out.
     adata.obs.loc[adata.obs_names[5::17], "cell_type"] = np.nan
     adata.obs["scquery_split"] = pd.Categorical(np.where(np.arange(100) % 5 == 2, "validation", "train"))
     reference = scq.tl.build_reference(adata, encoder, label_key="cell_type", index="exact")
     reference.save(folder / "small.scq")
     reference.save(folder / "small.zip")
-    query = made_up(30, rng, profiles).X
-    # The last five are of no type that there is.
+    query = make_cells(30, rng, profiles).X
+    # The last five cells are of no type of the reference.
     query[25:] = rng.permuted(query[25:], axis=1)
     expected_accuracy = simulate_query(reference)
     written = {
@@ -118,20 +117,20 @@ def make(folder):
         "repr": repr(reference),
     }
 
-    def shortened(value):
+    def rounded(value):
         if isinstance(value, float):
             return round(value, 8)
         if isinstance(value, list):
-            return [shortened(one) for one in value]
-        return {name: shortened(one) for name, one in value.items()} if isinstance(value, dict) else value
+            return [rounded(one) for one in value]
+        return {name: rounded(one) for name, one in value.items()} if isinstance(value, dict) else value
 
-    text = json.dumps(shortened(written), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(rounded(written), ensure_ascii=False, separators=(",", ":"))
     (folder / "answers.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("golden")
     target.mkdir(exist_ok=True)
-    # Bytes are what their checksums say, on every system.
+    # Git must not convert line ends: the checksums are of bytes.
     (target / ".gitattributes").write_text("* -text\n", encoding="utf-8")
     make(target)

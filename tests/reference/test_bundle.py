@@ -1,4 +1,4 @@
-"""The ``.scq`` directory: what lies in it, that damage is noticed, and that writing is all or nothing."""
+"""The ``.scq`` directory: its files, the detection of damage, and that a save is complete or has no effect."""
 
 import dataclasses
 import hashlib
@@ -16,17 +16,21 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import scquery_ae as scq
 from scquery_ae.dense import Classifier, DenseWeights
-from scquery_ae.reference import bundle, digest, serialize
+from scquery_ae.labels import label_types
+from scquery_ae.reference import ReferenceCells, bundle, digest, serialize
 
-PARTS = ("model", "weights", "calibration", "obs", "embedding", "projected", "decision")
+PER_CELL = ReferenceCells.per_cell()
+PARTS = ("model", "weights", "calibration", "simulation", "obs", *PER_CELL)
+UNFIT = "is damaged: its parts do not fit together"
 
 
 @pytest.fixture
 def saved(saved_reference, tmp_path):
-    """A copy of the saved reference that may be damaged, alone in its folder."""
+    """A copy of the saved reference, alone in its folder. Tests may damage it."""
     folder = tmp_path / "here"
     folder.mkdir()
     return Path(shutil.copytree(saved_reference, folder / "small.scq"))
@@ -45,7 +49,7 @@ def file_of(path, part):
 
 
 def replace_part(path, part, content):
-    """Put other content in place of a part, with a manifest that agrees: what only a look inside can notice."""
+    """Replace the content of a part and its checksum, so that only reading the content shows the damage."""
     manifest = manifest_of(path)
     old = path / manifest["parts"][part]["file"]
     checksum = hashlib.sha256(content).hexdigest()
@@ -56,16 +60,12 @@ def replace_part(path, part, content):
     write_manifest(path, manifest)
 
 
-def changed_json(path, **changes):
-    model = json.loads(file_of(path, "model").read_text())
-    replace_part(path, "model", json.dumps(model | changes).encode())
-
-
-def changed_weights(path, **changes):
+def replace_array(path, part, name, value):
+    """Replace one array of a safetensors part; None removes it."""
     from safetensors.numpy import load_file, save
 
-    arrays = load_file(file_of(path, "weights")) | changes
-    replace_part(path, "weights", save({name: np.ascontiguousarray(a) for name, a in arrays.items() if a is not None}))
+    arrays = load_file(file_of(path, part)) | {name: value}
+    replace_part(path, part, save({key: np.ascontiguousarray(a) for key, a in arrays.items() if a is not None}))
 
 
 def npy(array):
@@ -84,7 +84,33 @@ def assert_readable(path, reference):
     np.testing.assert_array_equal(scq.Reference.load(path).embedding, reference.embedding)
 
 
-# What lies there, and what comes back.
+def assert_equal_contents(one, other, where=""):
+    """Compare all that two values hold, through dataclasses and containers."""
+    if isinstance(other, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, other)
+    elif isinstance(other, np.ndarray):
+        assert one.dtype == other.dtype, where
+        np.testing.assert_array_equal(one, other, err_msg=where)
+    elif sparse.issparse(other):
+        assert (one.format, one.shape, one.dtype) == (other.format, other.shape, other.dtype), where
+        assert (one != other).nnz == 0, where
+    elif dataclasses.is_dataclass(other):
+        assert type(one) is type(other), where
+        for field in dataclasses.fields(other):
+            assert_equal_contents(getattr(one, field.name), getattr(other, field.name), f"{where}.{field.name}")
+    elif isinstance(other, dict):
+        assert list(one) == list(other), where
+        for name, value in other.items():
+            assert_equal_contents(one[name], value, f"{where}[{name!r}]")
+    elif isinstance(other, list | tuple):
+        assert len(one) == len(other), where
+        for i, (mine, theirs) in enumerate(zip(one, other, strict=True)):
+            assert_equal_contents(mine, theirs, f"{where}[{i}]")
+    else:
+        assert one == other, where
+
+
+# The files, and a round trip.
 
 
 def test_files_and_manifest(saved_reference):
@@ -104,59 +130,28 @@ def test_files_and_manifest(saved_reference):
 
 def test_a_round_trip_gives_the_same_reference(reference, saved_reference):
     back = scq.Reference.load(saved_reference)
-    np.testing.assert_array_equal(back.embedding, reference.embedding)
-    assert isinstance(back.embedding, np.memmap)
-    assert not back.embedding.flags.writeable
-    pd.testing.assert_frame_equal(back.obs, reference.obs)
+    assert len(reference.simulation_cells.names) > 0
+    assert reference.encoder.discriminant.temperature > 1
+    assert reference.calibration.method == "held_out"
+    for field in dataclasses.fields(reference):
+        mine, expected = getattr(back, field.name), getattr(reference, field.name)
+        if field.name == "encoder":
+            # Only fine-tuning in the same session needs the layers of pretraining.
+            assert mine.pretrained is None
+            parameters = json.loads(json.dumps(expected.parameters))
+            expected = dataclasses.replace(expected, pretrained=None, parameters=parameters)
+        if field.name != "index":
+            assert_equal_contents(mine, expected, field.name)
     np.testing.assert_array_equal(back.label_codes, reference.label_codes)
     np.testing.assert_array_equal(back.predictors.centroids, reference.predictors.centroids)
-    assert back.label_key == reference.label_key
-    assert back.depth == reference.depth
-    assert back.provenance == reference.provenance
-    assert back.types == reference.types
-    np.testing.assert_array_equal(back.cells.projected, reference.cells.projected)
-    assert isinstance(back.cells.projected, np.memmap)
-    np.testing.assert_array_equal(back.cells.decision, reference.cells.decision)
-    assert isinstance(back.cells.decision, np.memmap)
-    assert not back.cells.decision.flags.writeable
-    np.testing.assert_array_equal(back.classifier_columns, reference.classifier_columns)
-    np.testing.assert_array_equal(back.cells.held_out, reference.cells.held_out)
-    assert back.cells.held_out.dtype == bool
-    np.testing.assert_array_equal(back.encoder.components, reference.encoder.components)
-    for space in ("embedding", "projected"):
-        one, other = getattr(back.densities, space), getattr(reference.densities, space)
-        np.testing.assert_array_equal(one.means, other.means)
-        np.testing.assert_array_equal(one.whitening, other.whitening)
-    np.testing.assert_array_equal(back.simulation_cells.names, reference.simulation_cells.names)
-    assert len(back.simulation_cells.names) > 0
-    np.testing.assert_array_equal(back.simulation_cells.counts.toarray(), reference.simulation_cells.counts.toarray())
-    assert back.index_kind == reference.index_kind
-    assert back.calibration.method == reference.calibration.method == "held_out"
-    for one, other in zip(back.calibration.scales, reference.calibration.scales, strict=True):
-        np.testing.assert_array_equal(one.location, other.location)
-        np.testing.assert_array_equal(one.spread, other.spread)
-    for name in ("scores", "groups", "true_probabilities"):
-        np.testing.assert_array_equal(getattr(back.calibration, name), getattr(reference.calibration, name))
-    assert back.calibration.combination == reference.calibration.combination
-    ours, theirs = back.encoder, reference.encoder
-    assert list(ours.genes) == list(theirs.genes)
-    assert ours.transform.target_sum == theirs.transform.target_sum
-    np.testing.assert_array_equal(ours.transform.mean, theirs.transform.mean)
-    np.testing.assert_array_equal(ours.transform.fraction, theirs.transform.fraction)
-    for one, other in zip(ours.layers, theirs.layers, strict=True):
-        np.testing.assert_array_equal(one.kernel, other.kernel)
-        np.testing.assert_array_equal(one.bias, other.bias)
-        assert one.activation == other.activation
-    np.testing.assert_array_equal(ours.classifier.kernel, theirs.classifier.kernel)
-    for name, array in vars(theirs.discriminant).items():
-        received = getattr(ours.discriminant, name)
-        np.testing.assert_array_equal(received, array, err_msg=name)
-        assert type(received) is type(array)
-        assert name == "temperature" or received.dtype == array.dtype
-    assert ours.discriminant.temperature > 1
-    assert ours.history == theirs.history
-    assert ours.parameters == json.loads(json.dumps(theirs.parameters))
     assert repr(back) == repr(reference)
+
+
+@pytest.mark.parametrize("name", PER_CELL)
+def test_wide_arrays_stay_on_disk(saved_reference, name):
+    values = getattr(scq.Reference.load(saved_reference).cells, name)
+    assert isinstance(values, np.memmap) == (PER_CELL[name].width is not None)
+    assert values.flags.writeable != isinstance(values, np.memmap)
 
 
 def test_a_round_trip_gives_identical_answers(query_adata, reference, saved_reference):
@@ -169,7 +164,7 @@ def test_a_round_trip_gives_identical_answers(query_adata, reference, saved_refe
 def test_the_same_reference_saved_twice_is_the_same_bundle(reference, saved_reference, tmp_path):
     reference.save(tmp_path / "again.scq")
     assert digest(tmp_path / "again.scq") == digest(saved_reference)
-    # And saved from what was loaded, too.
+    # A loaded reference too.
     scq.Reference.load(saved_reference).save(tmp_path / "third.scq")
     assert digest(tmp_path / "third.scq") == digest(saved_reference)
 
@@ -184,8 +179,7 @@ def test_nothing_is_pickled(saved_reference, query_adata, monkeypatch):
     import pyarrow.parquet as pq
 
     def refuse(*args, **kwargs):
-        msg = "something was unpickled"
-        raise AssertionError(msg)
+        pytest.fail("something was unpickled")
 
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, refuse)
@@ -202,7 +196,7 @@ def test_nothing_is_pickled(saved_reference, query_adata, monkeypatch):
             "I64",
             "U8",
         }
-    for part in ("embedding", "projected", "decision"):
+    for part in PER_CELL:
         assert b"|O" not in file_of(saved_reference, part).read_bytes()[:128]
     types = {str(field.type) for field in pq.read_schema(file_of(saved_reference, "obs"))}
     assert not any("binary" in name for name in types)
@@ -269,7 +263,7 @@ def small(make_adata, make_encoder):
     return adata, make
 
 
-def test_all_kinds_of_annotation_come_back(small, tmp_path):
+def test_columns_of_all_dtypes_survive_saving(small, tmp_path):
     adata, make = small
     n = adata.n_obs
     adata.obs["whole"] = np.arange(n)
@@ -291,7 +285,7 @@ def test_all_kinds_of_annotation_come_back(small, tmp_path):
         assert [None if pd.isna(v) else str(v) for v in back[name]] == expected
 
 
-def test_the_order_of_categories_comes_back(small, tmp_path):
+def test_the_order_of_categories_survives_saving(small, tmp_path):
     adata, make = small
     adata.obs["stage"] = pd.Categorical(["early", "late"] * 30, categories=["late", "early", "never"], ordered=True)
     make().save(tmp_path / "a.scq")
@@ -299,23 +293,21 @@ def test_the_order_of_categories_comes_back(small, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["int category", "float", "Int64", "bool", "object"])
-def test_labels_that_are_not_text_come_back_and_missing_ones_with_them(small, tmp_path, kind):
+def test_labels_that_are_not_text_survive_saving(small, tmp_path, kind):
     adata, make = small
-    latent = adata.obs["cell_type"].cat.codes.to_numpy().astype(int) % (2 if kind == "bool" else 3)
+    numbers = adata.obs["cell_type"].cat.codes.to_numpy().astype(int) % (2 if kind == "bool" else 3)
     labels = {
-        "int category": lambda: pd.Categorical(latent),
-        "float": lambda: latent.astype(float),
-        "Int64": lambda: pd.array(latent, dtype="Int64"),
-        "bool": lambda: pd.Categorical(latent.astype(bool)),
-        "object": lambda: latent.astype(object),
+        "int category": lambda: pd.Categorical(numbers),
+        "float": lambda: numbers.astype(float),
+        "Int64": lambda: pd.array(numbers, dtype="Int64"),
+        "bool": lambda: pd.Categorical(numbers.astype(bool)),
+        "object": lambda: numbers.astype(object),
     }[kind]()
     adata.obs["cluster"] = pd.Series(labels, adata.obs_names)
     adata.obs.loc[adata.obs_names[5:9], "cluster"] = None
-    from scquery_ae.labels import label_types
-
     types = label_types(adata.obs["cluster"])
     reference = make("cluster", types + ("other",) * (3 - len(types)))
-    expected = latent.copy()
+    expected = numbers.copy()
     expected[5:9] = -1
     np.testing.assert_array_equal(reference.label_codes, expected)
     reference.save(tmp_path / "a.scq")
@@ -360,7 +352,7 @@ def refused(path, match):
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("where", ["first", "middle", "last"])
-def test_a_flipped_bit_is_noticed(saved, part, where):
+def test_a_flipped_bit_is_detected(saved, part, where):
     file = file_of(saved, part)
     content = bytearray(file.read_bytes())
     content[{"first": 0, "middle": len(content) // 2, "last": -1}[where]] ^= 1
@@ -370,7 +362,7 @@ def test_a_flipped_bit_is_noticed(saved, part, where):
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("size", ["nothing", "all but one byte", "a byte more"])
-def test_another_length_is_noticed(saved, part, size):
+def test_another_length_is_detected(saved, part, size):
     file = file_of(saved, part)
     content = file.read_bytes()
     file.write_bytes({"nothing": b"", "all but one byte": content[:-1], "a byte more": content + b"\0"}[size])
@@ -378,23 +370,17 @@ def test_another_length_is_noticed(saved, part, size):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_missing_file_is_noticed(saved, part):
+def test_a_missing_file_is_detected(saved, part):
     file_of(saved, part).unlink()
     refused(saved, rf"is incomplete: {part}\.[0-9a-f]+\.\w+ is missing\. Copy it again from its source")
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_that_the_manifest_lacks_is_noticed(saved, part):
+def test_a_part_missing_in_the_manifest_is_detected(saved, part):
     manifest = manifest_of(saved)
     del manifest["parts"][part]
     write_manifest(saved, manifest)
-    # Those without a discriminant have no decision.
-    refused(
-        saved,
-        r"is damaged: its parts do not fit together .*decision must have shape \(240, 3\)\. Received \(240, 0\)"
-        if part == "decision"
-        else f"is damaged: its manifest has no part '{part}'",
-    )
+    refused(saved, f"is damaged: its manifest has no part '{part}'")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -405,14 +391,20 @@ def test_a_link_is_not_followed(saved, part, tmp_path):
     refused(saved, rf"is incomplete: {part}\..* is missing")
 
 
-@pytest.mark.parametrize("part", PARTS)
+NAMES_THAT_LEAD_ELSEWHERE = [
+    *("../{}", "/etc/passwd", "{}/../{}", "sub/{}", "..\\{}", "", ".", "manifest.json", "{}\n"),
+    *(7, None, ["{}"]),
+]
+
+
 @pytest.mark.parametrize(
-    "name", ["../{}", "/etc/passwd", "{}/../{}", "sub/{}", "..\\{}", "", ".", "manifest.json", "{}\n", 7, None, ["{}"]]
+    ("part", "name"),
+    [*(("weights", name) for name in NAMES_THAT_LEAD_ELSEWHERE), *((part, "../{}") for part in PARTS)],
 )
 def test_names_that_lead_elsewhere_are_refused(saved, part, name):
     manifest = manifest_of(saved)
     entry = manifest["parts"][part]
-    # A file of the right content lies where the name points: only the name is wrong.
+    # The file that the name leads to has the right content, so only the name is wrong.
     shutil.copy(saved / entry["file"], saved.parent / entry["file"])
     entry["file"] = name.replace("{}", entry["file"]) if isinstance(name, str) else name
     write_manifest(saved, manifest)
@@ -427,7 +419,7 @@ def test_a_part_under_another_name_is_refused(saved):
 
 
 @pytest.mark.parametrize("entry", [None, 3, "x", [], {}, {"file": "obs.0123456789abcdef.parquet"}])
-def test_entries_that_say_nothing_are_refused(saved, entry):
+def test_entries_without_file_or_checksum_are_refused(saved, entry):
     manifest = manifest_of(saved)
     manifest["parts"]["obs"] = entry
     write_manifest(saved, manifest)
@@ -452,15 +444,15 @@ def test_entries_that_say_nothing_are_refused(saved, entry):
         pytest.param(b"[" * 100_000, id="too deep"),
     ],
 )
-def test_a_manifest_that_is_none_is_refused(saved, content):
+def test_an_unreadable_manifest_is_refused(saved, content):
     (saved / "manifest.json").write_bytes(content)
     refused(saved, r"manifest\.json cannot be read as the manifest of a reference \(.*\)\. Copy the reference again")
 
 
 @pytest.mark.parametrize("version", [0, -1, True])
-def test_versions_that_never_were_are_refused(saved, version):
+def test_versions_that_never_existed_are_refused(saved, version):
     write_manifest(saved, manifest_of(saved) | {"format_version": version})
-    refused(saved, "format version|cannot be read as the manifest")
+    refused(saved, r"manifest\.json cannot be read as the manifest of a reference")
 
 
 @pytest.mark.parametrize("version", [2, 99])
@@ -472,13 +464,13 @@ def test_a_newer_format_asks_for_an_upgrade(saved, version):
     )
 
 
-def test_a_manifest_that_says_more_is_read(saved, reference):
-    # A later release of the same format may add what this one need not know.
+def test_additional_entries_of_a_manifest_are_ignored(saved, reference):
+    # A later release of the same format may add some.
     write_manifest(saved, manifest_of(saved) | {"comment": "made on a Tuesday"})
     assert_readable(saved, reference)
 
 
-def test_what_is_no_bundle_is_refused(tmp_path):
+def test_other_files_and_folders_are_refused(tmp_path):
     refused(
         tmp_path / "none.scq",
         r"There is no reference at .*none\.scq\. Expected a `\.scq` directory that `Reference\.save`",
@@ -488,7 +480,7 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     refused(tmp_path / "file.scq", r"file\.scq is not a reference: it has no manifest\.json")
 
 
-# Parts that agree with the manifest and not with each other.
+# Parts that agree with the manifest but not with each other.
 
 
 class Trap:
@@ -496,41 +488,41 @@ class Trap:
         return os.mkdir, ("the-pickle-was-run",)
 
 
-def test_a_pickled_embedding_is_refused_and_not_run(saved, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", PER_CELL)
+def test_a_pickled_array_is_refused_and_not_run(saved, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    replace_part(saved, "embedding", npy(np.array([Trap()], dtype=object)))
-    refused(saved, "is damaged: its parts do not fit together")
+    replace_part(saved, name, npy(np.array([Trap()], dtype=object)))
+    refused(saved, UNFIT)
     assert not (tmp_path / "the-pickle-was-run").exists()
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_parts_of_another_kind_are_refused(saved, part):
-    replace_part(saved, part, b"no such thing" * 20)
-    refused(saved, "is damaged: its parts do not fit together")
+@pytest.mark.parametrize("content", [b"no such thing" * 20, b""], ids=["text", "empty"])
+def test_parts_of_another_format_are_refused(saved, part, content):
+    replace_part(saved, part, content)
+    refused(saved, UNFIT)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_empty_parts_are_refused(saved, part):
-    replace_part(saved, part, b"")
-    refused(saved, "is damaged: its parts do not fit together")
+@pytest.mark.parametrize("name", PER_CELL)
+def test_an_array_that_looks_like_a_zip_is_refused_and_closed(saved, name):
+    # np.load takes it for an archive, fails, and leaves it open: a warning, which is an error here.
+    replace_part(saved, name, b"PK\x03\x04" + bytes(300))
+    refused(saved, UNFIT)
 
 
-@pytest.mark.parametrize("shape", [(239, 8), (240, 7), (240,)])
-def test_an_embedding_of_another_shape_is_refused(saved, shape):
-    replace_part(saved, "embedding", npy(np.zeros(shape, np.float32)))
-    refused(saved, "is damaged: its parts do not fit together")
-
-
-@pytest.mark.parametrize("shape", [(239, 3), (240, 2), (240, 0), (240,)])
-def test_evidence_of_another_shape_is_refused(saved, shape):
-    replace_part(saved, "decision", npy(np.zeros(shape, np.float32)))
-    refused(saved, "is damaged: its parts do not fit together")
-
-
-def test_an_embedding_that_looks_like_a_zip_is_refused_and_closed(saved):
-    # NumPy would take it for an archive, fail, and leave it open: a warning, which is an error here.
-    replace_part(saved, "embedding", b"PK\x03\x04" + bytes(300))
-    refused(saved, "is damaged: its parts do not fit together")
+@pytest.mark.parametrize("name", PER_CELL)
+@pytest.mark.parametrize("change", ["fewer cells", "more cells", "other width", "other dtype", "one axis more"])
+def test_an_array_of_another_shape_or_dtype_is_refused(saved, name, change):
+    values = np.load(file_of(saved, name))
+    changed = {
+        "fewer cells": lambda: values[:-1],
+        "more cells": lambda: np.concatenate([values, values[:1]]),
+        "other width": lambda: values[:, :-1] if values.ndim == 2 else np.stack([values, values], axis=1),
+        "other dtype": lambda: values.astype(np.uint8 if values.dtype == bool else np.float16),
+        "one axis more": lambda: values[..., None],
+    }[change]()
+    replace_part(saved, name, npy(changed))
+    refused(saved, rf"{UNFIT} \(A reference needs {PER_CELL[name].dtype} `{name}` of shape")
 
 
 @pytest.mark.parametrize(
@@ -544,92 +536,67 @@ def test_an_embedding_that_looks_like_a_zip_is_refused_and_closed(saved):
         {"target_sum": -1},
         {"target_sum": "many"},
         {"temperature": 0},
+        {"simulation_names": ["cell0"]},
     ],
     ids=str,
 )
 def test_a_model_that_does_not_fit_is_refused(saved, changes):
-    changed_json(saved, **changes)
-    refused(saved, "is damaged: its parts do not fit together")
+    model = json.loads(file_of(saved, "model").read_text())
+    replace_part(saved, "model", json.dumps(model | changes).encode())
+    refused(saved, UNFIT)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("part", "name", "value"),
     [
-        ("components", None),
-        ("components", np.zeros((99, 50), np.float32)),
-        ("components", np.zeros((100, 49), np.float32)),
-        ("components", np.zeros(100, np.float32)),
-        ("novelty.latent.means", None),
-        ("novelty.latent.means", np.zeros((2, 8), np.float32)),
-        ("novelty.latent.whitening", np.zeros((8, 7), np.float32)),
-        ("novelty.components.means", np.zeros((2, 50), np.float32)),
-        ("novelty.components.whitening", np.zeros((50, 49), np.float32)),
-        ("held_out", np.zeros(239, np.uint8)),
-        ("classifier.columns", np.array([0, 1])),
-        ("classifier.columns", np.array([0, 1, 3])),
-        ("classifier.columns", np.array([0, 1, -2])),
-        ("simulation.indptr", np.array([0, 1])),
-        ("simulation.indices", None),
-        ("classifier.kernel", np.zeros((8, 4), np.float32)),
-        ("classifier.bias", np.zeros(2, np.float32)),
-        ("layers.0.kernel", np.zeros((99, 16), np.float32)),
-        ("layers.1.kernel", np.zeros((15, 8), np.float32)),
-        ("layers.1.bias", None),
-        ("transform.mean", np.zeros(3, np.float32)),
-        ("discriminant.means", np.zeros((2, 100), np.float32)),
-        ("discriminant.means", np.zeros((3, 99), np.float32)),
-        ("discriminant.noise", None),
-        ("discriminant.seen", None),
-        ("discriminant.center", np.full(100, np.nan, np.float32)),
-        ("classifier.bias", np.full(3, np.nan, np.float32)),
-        ("novelty.latent.whitening", np.full((8, 8), np.inf, np.float32)),
+        ("weights", "components", None),
+        ("weights", "components", np.zeros((99, 50), np.float32)),
+        ("weights", "components", np.zeros((100, 49), np.float32)),
+        ("weights", "components", np.zeros(100, np.float32)),
+        ("weights", "densities.embedding.means", None),
+        ("weights", "densities.embedding.means", np.zeros((2, 8), np.float32)),
+        ("weights", "densities.embedding.whitening", np.zeros((8, 7), np.float32)),
+        ("weights", "densities.embedding.whitening", np.full((8, 8), np.inf, np.float32)),
+        ("weights", "densities.projected.means", np.zeros((2, 50), np.float32)),
+        ("weights", "densities.projected.whitening", np.zeros((50, 49), np.float32)),
+        ("weights", "classifier.columns", np.array([0, 1])),
+        ("weights", "classifier.columns", np.array([0, 1, 3])),
+        ("weights", "classifier.columns", np.array([0, 1, -2])),
+        ("weights", "classifier.kernel", np.zeros((8, 4), np.float32)),
+        ("weights", "classifier.bias", np.zeros(2, np.float32)),
+        ("weights", "classifier.bias", np.full(3, np.nan, np.float32)),
+        ("weights", "layers.0.kernel", np.zeros((99, 16), np.float32)),
+        ("weights", "layers.1.kernel", np.zeros((15, 8), np.float32)),
+        ("weights", "layers.1.bias", None),
+        ("weights", "transform.mean", np.zeros(3, np.float32)),
+        ("weights", "discriminant.means", np.zeros((2, 100), np.float32)),
+        ("weights", "discriminant.means", np.zeros((3, 99), np.float32)),
+        ("weights", "discriminant.noise", None),
+        ("weights", "discriminant.seen", None),
+        ("weights", "discriminant.center", np.full(100, np.nan, np.float32)),
+        ("simulation", "indptr", np.array([0, 1])),
+        ("simulation", "indices", None),
+        ("simulation", "indices", np.zeros(3, np.float32)),
+        ("simulation", "data", None),
+        ("calibration", "locations", np.zeros((2, 2))),
+        ("calibration", "spreads", np.ones((2, 4))),
+        ("calibration", "spreads", np.ones((1, 3))),
+        ("calibration", "scores", None),
+        ("calibration", "unknown", np.zeros(1)),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(saved, name, value):
-    changed_weights(saved, **{name: value})
-    refused(saved, "is damaged: its parts do not fit together")
+def test_arrays_that_do_not_fit_are_refused(saved, part, name, value):
+    replace_array(saved, part, name, value)
+    refused(saved, UNFIT)
 
 
-def test_negative_or_repeated_columns_of_replay_cells_are_refused(saved):
+def test_negative_columns_of_simulation_cells_are_refused(saved):
     from safetensors.numpy import load_file
 
-    indices = load_file(file_of(saved, "weights"))["simulation.indices"].copy()
+    indices = load_file(file_of(saved, "simulation"))["indices"].copy()
     indices[0] = -1
-    changed_weights(saved, **{"simulation.indices": indices})
-    refused(saved, "is damaged: its parts do not fit together")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("locations", np.zeros((2, 2))),
-        ("spreads", np.ones((2, 4))),
-        ("spreads", np.ones((1, 3))),
-        ("scores", None),
-        ("strangers", np.zeros(1)),
-    ],
-)
-def test_a_calibration_that_does_not_fit_is_refused(saved, name, value):
-    from safetensors.numpy import load_file, save
-
-    arrays = load_file(file_of(saved, "calibration")) | {name: value}
-    replace_part(saved, "calibration", save({key: array for key, array in arrays.items() if array is not None}))
-    refused(saved, "is damaged: its parts do not fit together")
-
-
-def test_a_calibration_of_before_ranks_by_the_type_s_own_unit(saved, reference, query_adata):
-    from safetensors.numpy import load_file, save
-
-    arrays = load_file(file_of(saved, "calibration"))
-    arrays |= {name: np.ascontiguousarray(arrays[name][:3]) for name in ("locations", "spreads")}
-    replace_part(saved, "calibration", save(arrays))
-    old = scq.Reference.load(saved)
-    assert old.calibration.scales[3] is old.calibration.scales[2]
-    before, after = query_adata.copy(), query_adata.copy()
-    scq.tl.query(before, reference)
-    scq.tl.query(after, old)
-    np.testing.assert_array_equal(after.obs["scquery_pvalue"], before.obs["scquery_pvalue"])
-    assert (after.obs["scquery_novelty"] != before.obs["scquery_novelty"]).any()
+    replace_array(saved, "simulation", "indices", indices)
+    refused(saved, UNFIT)
 
 
 # An index beside the embedding.
@@ -637,7 +604,7 @@ def test_a_calibration_of_before_ranks_by_the_type_s_own_unit(saved, reference, 
 
 @pytest.fixture(params=["hnsw", "int8"])
 def indexed(request, reference, tmp_path):
-    """A reference with an approximate index, and where it was saved."""
+    """A reference with an approximate index, and its path."""
     made = dataclasses.replace(reference, index_kind=request.param, index=None)
     made.save(tmp_path / "indexed.scq")
     return made, tmp_path / "indexed.scq"
@@ -654,13 +621,13 @@ def test_an_index_is_saved_loaded_and_searched(indexed, query_adata):
     one, other = answers(query_adata, made), answers(query_adata, back)
     np.testing.assert_array_equal(one.obsm["scquery_neighbors"], other.obsm["scquery_neighbors"])
     np.testing.assert_array_equal(one.obsm["scquery_distances"], other.obsm["scquery_distances"])
-    # Near enough to a search through all of them, by NumPy.
+    # Most neighbors are those of an exact search by NumPy.
     exact = np.argsort(-(one.obsm["X_scquery"] @ made.embedding.T), axis=1)[:, :15]
     shared = [len(set(a) & set(b)) for a, b in zip(exact, one.obsm["scquery_neighbors"], strict=True)]
     assert np.mean(shared) > 0.8 * 15
 
 
-def test_an_index_that_is_missing_from_the_manifest_is_built_again(indexed, query_adata):
+def test_an_index_missing_in_the_manifest_is_built_again(indexed, query_adata):
     made, path = indexed
     manifest = manifest_of(path)
     del manifest["parts"]["index"]
@@ -681,10 +648,10 @@ def test_a_damaged_index_is_refused(indexed):
 
 
 @pytest.mark.parametrize("content", [b"", b"no such thing" * 20])
-def test_an_index_that_is_none_is_refused(indexed, content):
+def test_an_unreadable_index_is_refused(indexed, content):
     _, path = indexed
     replace_part(path, "index", content)
-    refused(path, "is damaged: its parts do not fit together")
+    refused(path, UNFIT)
 
 
 def test_an_index_of_other_cells_is_refused(indexed, tmp_path):
@@ -693,7 +660,7 @@ def test_an_index_of_other_cells_is_refused(indexed, tmp_path):
     made, path = indexed
     ApproximateIndex.build(made.embedding[:200], made.index_kind).write(tmp_path / "other")
     replace_part(path, "index", (tmp_path / "other").read_bytes())
-    refused(path, r"is damaged: its parts do not fit together .*vectors of shape \(200, 8\) where \(240, 8\)")
+    refused(path, rf"{UNFIT} .*vectors of shape \(200, 8\), but \(240, 8\) is expected")
 
 
 def test_overwriting_an_indexed_reference_drops_its_index(indexed, reference):
@@ -711,7 +678,7 @@ def siblings(path):
 
 
 def other_reference(reference):
-    """A reference that differs in every part."""
+    """Return a reference that differs in every part."""
     encoder = dataclasses.replace(
         reference.encoder,
         layers=tuple(
@@ -719,19 +686,19 @@ def other_reference(reference):
         ),
         history={"note": "other"},
     )
-    calibration = dataclasses.replace(reference.calibration, scores=reference.calibration.scores / 2)
+    reversed_arrays = {name: np.ascontiguousarray(values[::-1]) for name, values in reference.cells.arrays.items()}
+    # Reversed, this array would stay what it is: all False.
+    reversed_arrays["added"] = ~reference.cells.added
     return dataclasses.replace(
         reference,
         encoder=encoder,
-        embedding=np.ascontiguousarray(reference.embedding[::-1]),
-        projected=np.ascontiguousarray(reference.cells.projected[::-1]),
-        decision=np.ascontiguousarray(reference.cells.decision[::-1]),
-        obs=reference.obs.assign(extra=1),
-        calibration=calibration,
+        cells=dataclasses.replace(reference.cells, **reversed_arrays, obs=reference.obs.assign(extra=1)),
+        calibration=dataclasses.replace(reference.calibration, scores=reference.calibration.scores / 2),
+        simulation_cells=reference.simulation_cells.without(reference.simulation_cells.names[:1]),
     )
 
 
-def test_folders_above_are_made(reference, tmp_path):
+def test_missing_parent_folders_are_made(reference, tmp_path):
     reference.save(str(tmp_path / "a" / "b" / "c.scq"))
     assert_readable(tmp_path / "a" / "b" / "c.scq", reference)
     assert siblings(tmp_path / "a" / "b" / "c.scq") == ["c.scq"]
@@ -744,7 +711,7 @@ def test_a_relative_path(reference, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_it_is_as_readable_as_any_file(reference, tmp_path):
+def test_file_modes_follow_the_umask(reference, tmp_path):
     old = os.umask(0o022)
     try:
         reference.save(tmp_path / "a.scq")
@@ -754,7 +721,7 @@ def test_it_is_as_readable_as_any_file(reference, tmp_path):
     assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "a.scq").iterdir()} == {0o644}
 
 
-def test_a_reference_that_is_there_is_not_replaced_unasked(reference, saved):
+def test_a_reference_is_not_replaced_without_overwrite(reference, saved):
     before = digest(saved)
     with pytest.raises(
         scq.BundleError, match=r"There is a reference at .* already\. Pass `overwrite=True` to replace it"
@@ -766,7 +733,7 @@ def test_a_reference_that_is_there_is_not_replaced_unasked(reference, saved):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("kind", ["folder", "empty folder", "file", "dangling link"])
-def test_what_is_no_reference_is_never_replaced(reference, tmp_path, overwrite, kind):
+def test_other_files_and_folders_are_never_replaced(reference, tmp_path, overwrite, kind):
     target = tmp_path / "precious"
     if kind == "file":
         target.write_text("data")
@@ -785,7 +752,7 @@ def test_what_is_no_reference_is_never_replaced(reference, tmp_path, overwrite, 
         assert [file.name for file in target.iterdir()] == ["data.csv"]
 
 
-def test_overwriting_leaves_no_stale_files_and_spares_others(reference, saved):
+def test_overwriting_removes_stale_files_only(reference, saved):
     old_files = {file.name for file in saved.iterdir()}
     (saved / "notes.txt").write_text("mine")
     other = other_reference(reference)
@@ -806,7 +773,7 @@ def test_overwriting_with_itself(reference, saved):
     np.testing.assert_array_equal(loaded.embedding, reference.embedding)
 
 
-def test_whoever_has_the_old_one_open_keeps_it(query_adata, reference, saved):
+def test_an_open_reference_stays_readable_after_overwriting(query_adata, reference, saved):
     opened = scq.Reference.load(saved)
     other_reference(reference).save(saved, overwrite=True)
     one, expected = answers(query_adata, opened), answers(query_adata, reference)
@@ -827,7 +794,7 @@ def failing_writers(monkeypatch, part, error):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_full_disk_while_writing_leaves_the_old_one_and_nothing_else(reference, saved, monkeypatch, part):
+def test_a_full_disk_leaves_the_old_reference_and_nothing_else(reference, saved, monkeypatch, part):
     before = {file.name: file.read_bytes() for file in saved.iterdir()}
     with monkeypatch.context() as patch:
         failing_writers(patch, part, OSError(28, "No space left on device"))
@@ -841,9 +808,12 @@ def test_a_full_disk_while_writing_leaves_the_old_one_and_nothing_else(reference
     assert_readable(saved, reference)
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), MemoryError()], ids=repr)
-def test_a_failure_while_writing_a_new_one_leaves_nothing(reference, tmp_path, monkeypatch, part, error):
+@pytest.mark.parametrize(
+    ("part", "error"),
+    [*((part, OSError("disk full")) for part in PARTS), ("obs", KeyboardInterrupt()), ("weights", MemoryError())],
+    ids=str,
+)
+def test_a_failure_in_a_first_save_leaves_nothing(reference, tmp_path, monkeypatch, part, error):
     failing_writers(monkeypatch, part, error)
     expected = (scq.BundleError, "Nothing was left behind") if isinstance(error, OSError) else (type(error), None)
     with pytest.raises(expected[0], match=expected[1]):
@@ -851,8 +821,8 @@ def test_a_failure_while_writing_a_new_one_leaves_nothing(reference, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("moved", range(8))
-def test_a_failure_while_putting_the_new_one_in_place(reference, saved, monkeypatch, moved):
+@pytest.mark.parametrize("moved", range(len(PARTS) + 1))
+def test_a_failure_while_moving_files_into_place(reference, saved, monkeypatch, moved):
     other, count, replace = other_reference(reference), 0, Path.replace
 
     def fail_later(self, target):
@@ -869,13 +839,13 @@ def test_a_failure_while_putting_the_new_one_in_place(reference, saved, monkeypa
             other.save(saved, overwrite=True)
     assert_readable(saved, reference)
     assert siblings(saved) == ["small.scq"]
-    # What was left in the folder is cleared away by the next one.
+    # The next save removes what this one left in the folder.
     other.save(saved, overwrite=True)
     assert_readable(saved, other)
-    assert len(list(saved.iterdir())) == 8
+    assert len(list(saved.iterdir())) == len(PARTS) + 1
 
 
-def test_a_place_that_cannot_be_written_to(reference, tmp_path):
+def test_a_path_below_a_file_is_refused(reference, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(scq.BundleError, match=r"could not be written to .*a\.scq"):
         reference.save(tmp_path / "file" / "a.scq")
@@ -883,5 +853,5 @@ def test_a_place_that_cannot_be_written_to(reference, tmp_path):
 
 def test_the_format_is_the_one_tested_here():
     assert bundle.FORMAT_VERSION == 1
-    assert tuple(part for part in PARTS if part != "decision") == serialize.REQUIRED
+    assert set(serialize.REQUIRED) == set(PARTS)
     assert set(serialize.SUFFIXES) == {*PARTS, "index"}
