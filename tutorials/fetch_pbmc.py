@@ -1,13 +1,13 @@
-"""Fetch the three public files that ``pbmc.ipynb`` reads, and write them as ``.h5ad`` into a folder.
+"""Download the public data of ``pbmc.ipynb`` and write it into a folder as three ``.h5ad`` files.
 
     pip install rdata
     python fetch_pbmc.py pbmc              # 8.6 MB, a minute
     export SCQUERY_AE_PBMC=$PWD/pbmc
 
-Two of them are data files of R packages, which rdata reads: no R is needed. What is fetched is known by its SHA-256 and
-kept in ``data`` (scanpy's folder of datasets). Without a network, bring the files there by other means, under the names
-below, and name their folder in the environment variable ``SCQUERY_AE_DATA``. Kang's genes have Ensembl ids in muscat;
-their symbols (GENCODE 44) are in ``kang_genes.csv``.
+Two of the originals are data files of R packages, which rdata reads without R. Each download is checked by its SHA-256
+and kept in ``data`` (scanpy's dataset folder). On a machine without a network, put the originals into a folder under
+the names below, and set the environment variable ``SCQUERY_AE_DATA`` to this folder. muscat names the genes of Kang by
+Ensembl ids; ``kang_genes.csv`` has their symbols (GENCODE 44).
 """
 
 from __future__ import annotations
@@ -46,22 +46,23 @@ MUDAN_TYPES = DataFile(
 )
 
 
-def controls() -> ad.AnnData:
-    """Return Kang's unstimulated cells of eight donors, ``(12261, 1287)``, as counts."""
-    # A SummarizedExperiment holds its matrix in an R environment beside code, so that only the parts wanted are read.
+def unstimulated() -> ad.AnnData:
+    """Return Kang's unstimulated cells of eight donors, ``(12261, 1287)``, with counts."""
+    # A SummarizedExperiment stores its matrix in an R environment together with code. Read the matrix only.
     parsed = rdata.parser.parse_file(fetch(MUSCAT))
     slots = named(dict(entries(parsed.object))["kang_se"].attributes)
     environment = named(slots["assays"].attributes)[".xData"].value
     held = {name: value for bucket in environment.hash_table.value for name, value in entries(bucket)}
     matrix = named(held[".->data"].attributes)["listData"].value[0]
     n_genes, n_cells = named(matrix.attributes)["dim"].value
-    # R keeps columns together, which are cells here.
+    # R stores matrices by columns, which are the cells here.
     counts = np.asarray(matrix.value).reshape(n_cells, n_genes)
 
-    about = named(slots["colData"].attributes)
-    columns = dict(zip(words(named(about["listData"].attributes)["names"]), about["listData"].value, strict=True))
-    levels = np.array(words(named(columns["cluster_id"].attributes)["levels"]))
-    ensembl = words(slots["NAMES"])
+    annotation = named(slots["colData"].attributes)
+    listed = annotation["listData"]
+    columns = dict(zip(strings(named(listed.attributes)["names"]), listed.value, strict=True))
+    levels = np.array(strings(named(columns["cluster_id"].attributes)["levels"]))
+    ensembl = strings(slots["NAMES"])
     symbols = pd.read_csv(Path(__file__).with_name("kang_genes.csv"), index_col="ensembl")["symbol"]
     return cells(
         counts,
@@ -69,30 +70,30 @@ def controls() -> ad.AnnData:
             "cell_type": levels[np.asarray(columns["cluster_id"].value) - 1],
             "batch": [f"donor{number}" for number in columns["sample_id"].value],
         },
-        words(about["rownames"]),
+        strings(annotation["rownames"]),
         symbols[ensembl].tolist(),
     )
 
 
 def purified() -> ad.AnnData:
-    """Return Zheng's bead-sorted cells, ``(2140, 8863)``, as counts."""
+    """Return Zheng's bead-sorted cells, ``(2140, 8863)``, with counts."""
     table = rdata.read_rda(fetch(MUDAN_COUNTS))["referenceCounts"]
     types = np.asarray(rdata.read_rda(fetch(MUDAN_TYPES))["referenceAnnot"]).astype(str)
     genes, barcodes = (table.coords[name].to_numpy().astype(str) for name in table.dims)
     return cells(table.to_numpy().T, {"cell_type": types}, barcodes, genes)
 
 
-def interferon() -> ad.AnnData:
+def stimulated() -> ad.AnnData:
     """Return Kang's cells with and without interferon, ``(1975, 6998)``, log-normalised as scgen has them."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the file is of an old AnnData format
+        warnings.simplefilter("ignore")  # the file has an old AnnData format
         source = ad.read_h5ad(fetch(kang.FILE))
     columns = {name: source.obs[name].astype(str) for name in ("cell_type", "condition")}
     return cells(source.X, columns, source.obs_names, source.var_names)
 
 
 def cells(values: Any, columns: dict[str, Any], names: Any, genes: Any) -> ad.AnnData:
-    """Return cells in rows, with categories in ``obs``."""
+    """Return an AnnData with cells in rows and categorical columns in ``obs``."""
     obs = pd.DataFrame({name: pd.Categorical(column) for name, column in columns.items()}, index=list(names))
     matrix = sparse.csr_matrix(values, dtype=np.float32)
     matrix.sort_indices()
@@ -100,31 +101,31 @@ def cells(values: Any, columns: dict[str, Any], names: Any, genes: Any) -> ad.An
 
 
 def entries(pairs: RObject | None) -> Iterator[tuple[str, RObject]]:
-    """Yield what an R pairlist holds, by name."""
+    """Yield the names and values of an R pairlist."""
     while pairs is not None and pairs.info.type is RObjectType.LIST:
         value, rest = pairs.value
-        yield word(followed(pairs.tag).value), followed(value)
+        yield string(resolved(pairs.tag).value), resolved(value)
         pairs = rest
 
 
 def named(pairs: RObject) -> dict[str, RObject]:
-    """Return attributes, which are a pairlist, by name."""
+    """Return the attributes of an R object, which are a pairlist, by name."""
     return dict(entries(pairs))
 
 
-def followed(found: RObject) -> RObject:
-    """Return what a reference points to, anything else as it is."""
+def resolved(found: RObject) -> RObject:
+    """Return the object that an R reference points to, or the object itself."""
     return found.referenced_object if found.info.type is RObjectType.REF else found
 
 
-def words(vector: RObject) -> list[str]:
-    """Return a vector of texts."""
-    return [word(text) for text in vector.value]
+def strings(vector: RObject) -> list[str]:
+    """Return the strings of an R character vector."""
+    return [string(element) for element in vector.value]
 
 
-def word(text: RObject) -> str:
-    """Return one text."""
-    return text.value.decode()
+def string(element: RObject) -> str:
+    """Return one R string."""
+    return element.value.decode()
 
 
 def main() -> None:
@@ -134,9 +135,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     made = {
-        "pbmc_kang_ctrl_8donor.h5ad": controls,
+        "pbmc_kang_ctrl_8donor.h5ad": unstimulated,
         "pbmc_zheng_sorted_mudan.h5ad": purified,
-        "pbmc_kang_stim_scgen_valid.h5ad": interferon,
+        "pbmc_kang_stim_scgen_valid.h5ad": stimulated,
     }
     for name, make in made.items():
         adata = make()
