@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 import scquery_ae as scq
 from scquery_ae.dense import Classifier
-from scquery_ae.reference import Calibration
+from scquery_ae.annotate import Calibration
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import make_folds
 

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.special import softmax
 
 import scquery_ae as scq
-from scquery_ae.reference import EmbeddedCells, digest
+from scquery_ae.reference import SearchFilter, digest
 from scquery_ae.stats import Combination, centroid_probabilities
 
 FORMATS = ["csr", "csc", "dense"]
