@@ -66,9 +66,9 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 #: Changed constants of the discriminant.
 CONSTANTS = {
-    "discriminant: diagonal covariance": {"BELIEVED": 0.0},
-    "discriminant: full covariance": {"BELIEVED": 1.0},
-    "discriminant: minimum spread 0.05": {"LEAST_SPREAD": 0.05},
+    "discriminant: diagonal covariance": {"FACTOR_FRACTION": 0.0},
+    "discriminant: full covariance": {"FACTOR_FRACTION": 1.0},
+    "discriminant: minimum spread 0.05": {"MIN_SCALE": 0.05},
 }
 #: Weights of classifier, neighbors and discriminant, evaluated on the default reference; by default 1, 1 and 1.6.
 MEMBER_WEIGHTS = {

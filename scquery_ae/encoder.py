@@ -199,10 +199,10 @@ class Encoder:
         # Without any of the genes the target is 0, and so are all decision values.
         usual = max(self.transform.target(present), np.finfo(np.float64).tiny)
         relative_depth = np.minimum(totals / usual, 1).astype(np.float32)[:, None]
-        scores = np.empty((logged.shape[0], len(discriminant.means)), dtype=np.float32)
+        decision = np.empty((logged.shape[0], len(discriminant.means)), dtype=np.float32)
         for rows, block in _blocks(logged):
-            scores[rows] = discriminant.scores(block, present) * relative_depth[rows]
-        return scores
+            decision[rows] = discriminant.decision(block, present) * relative_depth[rows]
+        return decision
 
     def _mean(self, present: np.ndarray | None) -> np.ndarray:
         """Return the mean of each present gene, and zero for missing ones, whose values are zero already."""

@@ -398,7 +398,7 @@ def test_evidence_is_scores_by_what_counts_are_worth(make_adata, make_encoder, m
     worth = np.minimum(totals / (encoder.transform.target_sum * share), 1)
     assert worth.min() < 0.8 < worth.max() == 1
     logged = encoder.transform.log_normalize(counts, present)
-    expected = encoder.discriminant.scores(logged, present) * worth[:, None]
+    expected = encoder.discriminant.decision(logged, present) * worth[:, None]
     received = encoder.decision(logged, totals, present)
     np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5)
     assert received.dtype == np.float32
@@ -459,7 +459,7 @@ def test_blocks_and_products_of_either_kind_give_the_same(make_adata, make_encod
     expected = recompute(encoder, counts)
     projected = (logged.toarray().astype(np.float64) - encoder.transform.mean) @ encoder.components
     totals = counts.sum(axis=1)
-    decision = encoder.discriminant.scores(logged) * np.minimum(totals / encoder.transform.target_sum, 1)[:, None]
+    decision = encoder.discriminant.decision(logged) * np.minimum(totals / encoder.transform.target_sum, 1)[:, None]
     monkeypatch.setattr(module, "CHUNK", chunk)
     for rows in (logged, ScratchRows([logged[:5], logged[5:]], 40)):
         latent = encoder.encode_logged(rows)

@@ -1,4 +1,4 @@
-"""Votes, calibration, conformal statistics and retrieval metrics; NumPy and SciPy only."""
+"""Votes, discriminant, calibration, conformal statistics and retrieval metrics on arrays, with NumPy and SciPy only."""
 
 from scquery_ae.stats.calibration import Combination, expected_calibration_error, fit_combination
 from scquery_ae.stats.centroids import centroid_probabilities, type_centroids, type_sums, unit_rows

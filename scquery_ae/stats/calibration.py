@@ -1,4 +1,4 @@
-"""From several predictors on a cell to one calibrated probability."""
+"""Combination of predictors into one calibrated probability, by temperature scaling."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from scquery_ae._array_checks import check_array
 from scquery_ae._checks import check_integer, check_number
 from scquery_ae._errors import ArgumentError
 
-#: Share of every mixed probability that is spread over all types: no type is ever impossible.
-FLOOR = 1e-3
+#: Weight of the uniform distribution in every mean probability, so that no type has probability 0.
+UNIFORM_WEIGHT = 1e-3
 
-#: Range of the temperature: what few held-out points ask for beyond it is not to be trusted.
-TEMPERATURES = (0.2, 5.0)
+#: Range of the temperature: a value outside it is more likely to come from few held-out points than from the
+#: predictors.
+TEMPERATURE_RANGE = (0.2, 5.0)
 
 
 @dataclass(frozen=True)
 class Combination:
-    """The mean of some predictors, sharpened or softened by a temperature.
+    """The weighted mean of member probabilities, with temperature scaling.
 
-    Weights are given and not fitted: held-out cells come from the reference's own batches and hold few of the rare
-    types, so what they would choose does not carry over to a query.
+    Only the temperature is fitted. The weights are given: held-out cells come from the reference's own batches and
+    include few cells of rare types, so weights fitted to them would not suit a query from another batch.
 
     Attributes
     ----------
     temperature
-        Mean probabilities are raised to ``1 / temperature`` and normalised: above 1 less certain, below 1 more.
+        Mean probabilities are raised to the power of ``1 / temperature`` and normalised: values above 1 make them less
+        certain, values below 1 more certain.
     """
 
     temperature: float = 1.0
@@ -43,13 +45,13 @@ class Combination:
         Parameters
         ----------
         members
-            Probabilities, each ``(n, n_types)``.
+            Probabilities of each predictor, each ``(n, n_types)``.
         weights
-            One for each opinion, not all zero; None for equal ones.
+            Weight of each predictor, at least 0 and not all 0; None for equal weights.
         """
         checked = _checked(members)
         mixed = np.average(checked, axis=0, weights=_checked_weights(weights, len(checked)))
-        mixed = (1 - FLOOR) * mixed + FLOOR / mixed.shape[1]
+        mixed = (1 - UNIFORM_WEIGHT) * mixed + UNIFORM_WEIGHT / mixed.shape[1]
         logits = np.log(mixed) / self.temperature
         logits -= logits.max(axis=1, keepdims=True)
         powered = np.exp(logits)
@@ -59,20 +61,20 @@ class Combination:
 def fit_combination(
     members: Sequence[np.ndarray], truth: np.ndarray, weights: Sequence[float] | None = None
 ) -> Combination:
-    """Choose the temperature that gives held-out points the least log loss.
+    """Fit the temperature that minimizes the log loss of held-out points.
 
     Parameters
     ----------
     members
-        Probabilities of held-out points, each ``(m, n_types)``.
+        Probabilities of the held-out points by each predictor, each ``(m, n_types)``.
     truth
-        Their types, int ``(m,)``.
+        True type of each point, int ``(m,)``.
     weights
         As for :class:`Combination`.
 
     Returns
     -------
-    The combination; temperature 1 where there is nothing to fit on.
+    The combination; its temperature is 1 if there are no held-out points.
 
     References
     ----------
@@ -84,7 +86,7 @@ def fit_combination(
         return Combination()
     if truth.min() < 0 or truth.max() >= checked[0].shape[1]:
         msg = (
-            f"`truth` must be positions among the {checked[0].shape[1]} types of the predictors. "
+            f"`truth` must be label codes of the {checked[0].shape[1]} types in `members`. "
             f"Received values from {truth.min()} to {truth.max()}."
         )
         raise ArgumentError(msg)
@@ -93,11 +95,11 @@ def fit_combination(
     def loss(temperature: float) -> float:
         return float(-np.log(Combination(temperature)(members, weights)[rows, truth]).mean())
 
-    return Combination(best_temperature(loss, TEMPERATURES))
+    return Combination(best_temperature(loss, TEMPERATURE_RANGE))
 
 
 def best_temperature(loss: Callable[[float], float], between: tuple[float, float]) -> float:
-    """Return the temperature with the least loss, sought over its logarithm."""
+    """Return the temperature with the smallest loss, by a bounded search on a logarithmic scale."""
     found = minimize_scalar(
         lambda log_temperature: loss(float(np.exp(log_temperature))), bounds=np.log(between), method="bounded"
     )
@@ -105,15 +107,15 @@ def best_temperature(loss: Callable[[float], float], between: tuple[float, float
 
 
 def _checked(members: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return predictors as probabilities of one shape, each ``(n, n_types)``."""
+    """Return member probabilities as arrays of one shape, each ``(n, n_types)``."""
     arrays: list[np.ndarray] = []
     if not isinstance(members, list | tuple | np.ndarray) or getattr(members, "ndim", 1) == 0:
         msg = f"`members` must be a sequence of arrays, each (n, n_types). Received {type(members).__name__}."
         raise ArgumentError(msg)
-    for opinion in members:
-        arrays.append(check_array("members", opinion, arrays[0].shape if arrays else (None, None)))
+    for member in members:
+        arrays.append(check_array("members", member, arrays[0].shape if arrays else (None, None)))
         if not ((arrays[-1] >= 0) & (arrays[-1] <= 1 + 1e-4)).all():
-            msg = "`members` must be probabilities, in [0, 1]. Received others, or missing ones."
+            msg = "`members` must be probabilities, in [0, 1]. Received values outside, or NaN."
             raise ArgumentError(msg)
     if not arrays or not arrays[0].shape[1]:
         msg = "`members` must hold at least one array (n, n_types), of at least one type. Received none."
@@ -132,14 +134,14 @@ def _checked_weights(weights: Sequence[float] | None, n: int) -> np.ndarray:
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, n_bins: int = 15) -> float:
-    """Return the mean gap between confidence and accuracy over equal-width bins, weighted by their points.
+    """Return the mean absolute difference of confidence and accuracy in bins of equal width, weighted by bin size.
 
     Parameters
     ----------
     confidence
         Probability of the predicted type, ``(n,)``.
     correct
-        Whether it was right, bool ``(n,)``.
+        Whether the prediction is correct, bool ``(n,)``.
     n_bins
         Number of bins in [0, 1].
 
@@ -151,7 +153,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, n_bi
     confidence = check_array("confidence", confidence, (None,))
     correct = check_array("correct", correct, confidence.shape).astype(float)
     if not len(confidence) or not ((confidence >= 0) & (confidence <= 1)).all():
-        msg = "`confidence` must hold at least one probability, and all in [0, 1]. Received others, or none."
+        msg = "`confidence` must hold at least one probability, all of them in [0, 1]. Received none, or others."
         raise ArgumentError(msg)
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
     gap = np.bincount(bins, weights=confidence - correct, minlength=n_bins)

@@ -1,4 +1,4 @@
-"""Labels from the mean embedding of each type."""
+"""Type probabilities from the centroid of each type in the embedding."""
 
 from __future__ import annotations
 
@@ -8,87 +8,90 @@ from scipy import sparse, special
 from scquery_ae._array_checks import check_array, check_labels
 from scquery_ae._errors import ArgumentError
 
-#: Cosine similarities are multiplied by this before the softmax: .1 of similarity is odds of about 50 to 1.
-SHARPNESS = 40.0
+#: Factor of the cosine similarities in the softmax: a difference of .1 in similarity gives odds of about 50 to 1.
+LOGIT_SCALE = 40.0
 
 
-def type_centroids(latent: np.ndarray, labels: np.ndarray, n_types: int) -> np.ndarray:
-    """Return the unit-length mean embedding of each type, float32 ``(n_types, n_latent)``; zeros for a type without cells.
+def type_centroids(embedding: np.ndarray, labels: np.ndarray, n_types: int) -> np.ndarray:
+    """Return the centroid of each type, float32 ``(n_types, n_latent)``; zeros for a type without cells.
 
-    See :func:`type_sums` for the parameters.
+    A centroid is the mean embedding of the type's cells, scaled to unit length. See :func:`type_sums` for the
+    parameters.
     """
-    return unit_rows(type_sums(latent, labels, n_types))
+    return unit_rows(type_sums(embedding, labels, n_types))
 
 
-def type_sums(latent: np.ndarray, labels: np.ndarray, n_types: int) -> np.ndarray:
-    """Return the sum of each type's embeddings, float32 ``(n_types, n_latent)``.
+def type_sums(embedding: np.ndarray, labels: np.ndarray, n_types: int) -> np.ndarray:
+    """Return the sum of the embeddings of each type's cells, float32 ``(n_types, n_latent)``.
 
     Parameters
     ----------
-    latent
-        Unit-length embeddings, ``(n, n_latent)``.
+    embedding
+        Unit-length embedding, ``(n, n_latent)``.
     labels
-        Type of each, int ``(n,)``; -1 for none.
+        Label code of each cell, int ``(n,)``; -1 for none.
     n_types
         Number of types.
     """
-    latent = check_array("latent", latent, (None, None), finite=True)
-    labels = check_labels("labels", labels, latent.shape[:1], n_types)
+    embedding = check_array("embedding", embedding, (None, None), finite=True)
+    labels = check_labels("labels", labels, embedding.shape[:1], n_types)
     labelled = np.flatnonzero(labels >= 0)
-    members = sparse.csr_matrix(
+    indicator = sparse.csr_matrix(
         (np.ones(len(labelled), np.float32), (labels[labelled], labelled)), shape=(n_types, len(labels))
     )
-    return np.asarray(members @ np.asarray(latent, dtype=np.float32), dtype=np.float32)
+    return np.asarray(indicator @ np.asarray(embedding, dtype=np.float32), dtype=np.float32)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return rows of length one, float32; zeros stay zeros."""
+    """Return the rows scaled to unit length, float32; rows of zeros stay zero."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    # What rounding leaves of a difference of two equal sums has no direction.
+    # A difference of two equal sums is not exactly zero, and its direction is rounding error.
     return np.asarray(np.where(norm > 1e-4, vectors / np.maximum(norm, 1e-4), 0), dtype=np.float32)
 
 
-def _checked_own(own: object, latent: np.ndarray, n_types: int) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(own, tuple) or len(own) != 2:
-        msg = (
-            f"`own` must be the types of the cells and the mean embeddings without them. Received {type(own).__name__}."
-        )
-        raise ArgumentError(msg)
-    labels, without = own
-    return check_labels("own", labels, latent.shape[:1], n_types), check_array(
-        "own", without, latent.shape, finite=True
-    )
-
-
 def centroid_probabilities(
-    latent: np.ndarray, centroids: np.ndarray, own: tuple[np.ndarray, np.ndarray] | None = None
+    embedding: np.ndarray, centroids: np.ndarray, left_out: tuple[np.ndarray, np.ndarray] | None = None
 ) -> np.ndarray:
-    """Return a softmax over the cosine similarities to the types' mean embeddings, ``(n, n_types)``.
+    """Return the softmax of the cosine similarities of each cell to the centroids, ``(n, n_types)``.
 
-    Each type has one say, however many cells it has: this is where a type with three cells can win.
+    Every type has one centroid, however many cells it has: a type with three cells can be the most probable one.
 
     Parameters
     ----------
-    latent
-        Unit-length embeddings, ``(n, n_latent)``.
+    embedding
+        Unit-length embedding, ``(n, n_latent)``.
     centroids
-        Of :func:`type_centroids`.
-    own
-        For cells that are themselves among those whose means were taken: the type of each, -1 for none, and the mean
-        embedding of that type without the cell, ``(n, n_latent)``.
+        Centroid of each type, from :func:`type_centroids`.
+    left_out
+        For leave-one-out prediction of cells from which the centroids were computed: the label code of each cell, int
+        ``(n,)``, -1 for none, and the centroid of its type without the cell, ``(n, n_latent)``.
 
     References
     ----------
     Snell, Swersky & Zemel, Prototypical networks for few-shot learning, NeurIPS (2017).
     """
-    latent = check_array("latent", latent, (None, None), finite=True)
-    centroids = check_array("centroids", centroids, (None, latent.shape[1]), finite=True)
+    embedding = check_array("embedding", embedding, (None, None), finite=True)
+    centroids = check_array("centroids", centroids, (None, embedding.shape[1]), finite=True)
     if not len(centroids):
-        msg = "`centroids` must hold the mean embedding of at least one type. Received none; see `type_centroids`."
+        msg = "`centroids` must hold the centroid of at least one type. Received none; see `type_centroids`."
         raise ArgumentError(msg)
-    similarity = np.asarray(latent @ centroids.T, dtype=np.float64)
-    if own is not None:
-        labels, without = _checked_own(own, latent, len(centroids))
+    similarity = np.asarray(embedding @ centroids.T, dtype=np.float64)
+    if left_out is not None:
+        labels, without = _checked_left_out(left_out, embedding, len(centroids))
         rows = np.flatnonzero(labels >= 0)
-        similarity[rows, labels[rows]] = np.einsum("ij,ij->i", latent[rows], without[rows])
-    return np.asarray(special.softmax(SHARPNESS * similarity, axis=1))
+        similarity[rows, labels[rows]] = np.einsum("ij,ij->i", embedding[rows], without[rows])
+    return np.asarray(special.softmax(LOGIT_SCALE * similarity, axis=1))
+
+
+def _checked_left_out(left_out: object, embedding: np.ndarray, n_types: int) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(left_out, tuple) or len(left_out) != 2:
+        msg = (
+            "`left_out` must be a pair: the label code of each cell, and the centroid of its type without the cell. "
+            f"Received {type(left_out).__name__}."
+        )
+        raise ArgumentError(msg)
+    labels, without = left_out
+    return (
+        check_labels("left_out", labels, embedding.shape[:1], n_types),
+        check_array("left_out", without, embedding.shape, finite=True),
+    )

@@ -1,4 +1,4 @@
-"""Conformal p-values and prediction sets: error rates that hold for exchangeable cells."""
+"""Conformal p-values and prediction sets, valid for cells exchangeable with the calibration cells."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from scquery_ae._errors import ArgumentError
 #: Corrections for testing many cells at once.
 CORR_METHODS = ("benjamini-hochberg",)
 
-#: Types with fewer calibration cells share one pool: p-values cannot fall below 1 / (n + 1).
+#: Smallest number of calibration scores for which a group has p-values of its own, which are at least 1 / (n + 1).
 MIN_GROUP = 20
 
 
 def conformal_pvalues(
     scores: np.ndarray, groups: np.ndarray, calibration_scores: np.ndarray, calibration_groups: np.ndarray
 ) -> np.ndarray:
-    """Return how unusual each score is among held-out scores of its group, ``(n,)`` in (0, 1].
+    """Return the class-conditional (Mondrian) conformal p-value of each point, ``(n,)`` in (0, 1].
 
-    ``p = (1 + #{calibration scores >= score}) / (1 + #calibration scores)``, group by group (Mondrian), so that
-    a rare type keeps its own error rate. A group with fewer than 20 calibration scores uses all of them.
+    ``p = (1 + #{calibration scores of the group >= score}) / (1 + #{calibration scores of the group})``. The error rate
+    therefore holds in each group, rare ones included. A group with fewer than 20 calibration scores uses those of all
+    groups.
 
     Parameters
     ----------
     scores, groups
-        Nonconformity (larger is stranger) and group of each test point, ``(n,)``.
+        Nonconformity score (larger is less typical) and group of each test point, ``(n,)``.
     calibration_scores, calibration_groups
-        The same of points that were held out, ``(m,)``.
+        Nonconformity score and group of each held-out point, ``(m,)``.
 
     References
     ----------
@@ -56,28 +57,28 @@ def conformal_pvalues(
 
 
 def reject(pvalues: np.ndarray, alpha: float, *, corr_method: str | None = None) -> np.ndarray:
-    """Return which points to call unknown, bool ``(n,)``.
+    """Return for which points the null hypothesis is rejected, that is which are unknown, bool ``(n,)``.
 
     Parameters
     ----------
     pvalues
-        Of belonging to the reference, ``(n,)``.
+        p-value of each point under the null hypothesis that it belongs to the reference, ``(n,)``.
     alpha
-        Level of the test. Without a correction, the expected fraction of known points that are called unknown; with
-        one, the expected fraction of known points among those called unknown (the false discovery rate).
+        Level of the test. Without correction: expected fraction of known points that are called unknown. With
+        correction: expected fraction of known points among those called unknown (false discovery rate).
     corr_method
-        Correction for multiple testing: None, or ``"benjamini-hochberg"`` over all points.
+        Correction for multiple testing over all points: None or ``"benjamini-hochberg"``.
 
     References
     ----------
     Benjamini & Hochberg, Journal of the Royal Statistical Society B 57, 289 (1995).
-    Bates et al., Annals of Statistics 51, 149 (2023): with conformal p-values it holds too.
+    Bates et al., Annals of Statistics 51, 149 (2023), on its validity for conformal p-values.
     """
     check_choice("corr_method", corr_method, CORR_METHODS, optional=True)
     check_number("alpha", alpha, 0, 1)
     pvalues = check_array("pvalues", pvalues, (None,))
     if not ((pvalues >= 0) & (pvalues <= 1)).all():
-        msg = "`pvalues` must be in [0, 1]. Received others, or missing ones; give those of `conformal_pvalues`."
+        msg = "`pvalues` must be in [0, 1]. Received values outside, or NaN; pass those of `conformal_pvalues`."
         raise ArgumentError(msg)
     if corr_method is None or not len(pvalues):
         return np.asarray(pvalues <= alpha)
@@ -85,18 +86,18 @@ def reject(pvalues: np.ndarray, alpha: float, *, corr_method: str | None = None)
 
 
 def set_threshold(true_probabilities: np.ndarray, coverage: float) -> float:
-    """Return the least probability at which a type enters a prediction set of the given coverage.
+    """Return the smallest probability with which a type is in a prediction set of the given coverage.
 
     Parameters
     ----------
     true_probabilities
-        Probability that held-out points got for their true type, ``(m,)``.
+        Predicted probability of the true type of each held-out point, ``(m,)``.
     coverage
-        Share of sets that are to hold the true type, in (0, 1).
+        Expected fraction of prediction sets that hold the true type, in (0, 1).
 
     Returns
     -------
-    The threshold; 0 (every type enters) where there are too few points for the coverage.
+    The threshold; 0 (every type is in the set) if there are too few points for the coverage.
 
     References
     ----------
@@ -105,6 +106,6 @@ def set_threshold(true_probabilities: np.ndarray, coverage: float) -> float:
     check_number("coverage", coverage, 0, 1, closed="neither")
     true_probabilities = check_array("true_probabilities", true_probabilities, (None,))
     m = len(true_probabilities)
-    # The nudge keeps 10 * (1 - 0.8) from being 1.
+    # In floating point, 10 * (1 - 0.8) is slightly below 2.
     rank = min(math.floor((m + 1) * (1 - coverage) + 1e-9), m)
     return float(np.sort(true_probabilities)[rank - 1]) if rank >= 1 else 0.0

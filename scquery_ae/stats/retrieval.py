@@ -1,4 +1,4 @@
-"""How well a search finds cells of the query's type."""
+"""Metrics of retrieval: whether a search finds cells of the query's type."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from scquery_ae._errors import ArgumentError
 def average_precision(relevant: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
     """Return the average precision of ranked lists of k neighbors, ``(n_queries,)``.
 
-    The precision at each relevant neighbor, averaged over the relevant neighbors that a perfect search would have shown:
-    ``sum_i precision_i * relevant_i / min(n_relevant, k)``. A query with nothing to find gets NaN.
+    The average precision is the sum of the precisions at the relevant neighbors, divided by the number of relevant
+    neighbors that a perfect search returns: ``sum_i precision_i * relevant_i / min(n_relevant, k)``. It is NaN for a
+    query without relevant cells.
 
     Parameters
     ----------
     relevant
-        Whether each neighbor has the query's type, ``(n_queries, k)``, nearest first.
+        Whether each neighbor has the query's type, bool ``(n_queries, k)``, nearest first.
     n_relevant
-        Reference cells of each query's type, ``(n_queries,)``.
+        Number of reference cells of each query's type, ``(n_queries,)``.
 
     References
     ----------
@@ -44,17 +45,18 @@ def average_precision(relevant: np.ndarray, n_relevant: np.ndarray) -> np.ndarra
 def average_flexible_precision(similarity: np.ndarray, best: np.ndarray) -> np.ndarray:
     """Return the average flexible precision of ranked lists of k neighbors, ``(n_queries,)`` in [0, 1].
 
-    As :func:`average_precision`, with neighbors that are right in part: a neighbor of a type close to the query's counts by how
-    close it is. ``sum_i p_i s_i / sum_i p*_i s*_i`` with ``s_i`` the similarity of hit i, ``p_i`` the mean of the first
-    i, and stars for the best list that the reference could have given. With similarities of 0 and 1 it is the
-    average precision.
+    It generalizes :func:`average_precision` to graded relevance: the similarity of a neighbor's type to the query's
+    type, instead of whether the two are equal. It is ``sum_i p_i s_i / sum_i p*_i s*_i``, where ``s_i`` is the
+    similarity of neighbor i, ``p_i`` the mean of the first i similarities, and a star marks the best possible list from
+    the reference. With similarities of 0 and 1 it equals the average precision. It is NaN if all of the best
+    similarities are 0.
 
     Parameters
     ----------
     similarity
-        How close the type of each neighbor is to the query's, in [0, 1], ``(n_queries, k)``, nearest first.
+        Similarity of each neighbor's type to the query's type, in [0, 1], ``(n_queries, k)``, nearest first.
     best
-        The k greatest similarities in the reference of each query's type, ``(n_queries, k)``, in any order.
+        The k largest similarities of reference cells to each query's type, ``(n_queries, k)``, in any order.
 
     Raises
     ------
@@ -79,16 +81,17 @@ def average_flexible_precision(similarity: np.ndarray, best: np.ndarray) -> np.n
 
 
 def mean_by_type(values: np.ndarray, types: np.ndarray) -> tuple[dict[str, float], float, float]:
-    """Return the mean value of each type's queries, the mean over queries, and the mean over types.
+    """Return the mean of the values of each type, the mean over queries, and the mean over types.
 
-    NaN values are passed over. The mean over queries weighs types by their cells, that over types equally.
+    NaN values are ignored. The mean over queries weights each type by its number of queries; the mean over types
+    weights all types equally.
 
     Parameters
     ----------
     values
-        One a query, ``(n_queries,)``.
+        Value of each query, ``(n_queries,)``.
     types
-        Type of each, ``(n_queries,)``.
+        Type of each query, ``(n_queries,)``.
     """
     values = check_array("values", values, (None,)).astype(float)
     named = np.asarray([str(kind) for kind in types] if is_several(types) else [], dtype=str)

@@ -27,8 +27,8 @@ def _stats(draft: Draft) -> None:
     draft.function, draft.arguments = draft.pick(
         [
             (stats.vote_probabilities, {"distances": distances, "labels": neighbors, "n_types": 3}),
-            (stats.type_centroids, {"latent": rates, "labels": kinds, "n_types": 3}),
-            (stats.centroid_probabilities, {"latent": rates, "centroids": np.eye(3)}),
+            (stats.type_centroids, {"embedding": rates, "labels": kinds, "n_types": 3}),
+            (stats.centroid_probabilities, {"embedding": rates, "centroids": np.eye(3)}),
             (
                 stats.conformal_pvalues,
                 {"scores": scores, "groups": kinds, "calibration_scores": scores, "calibration_groups": kinds},

@@ -47,7 +47,7 @@ def embedded(adata, reference):
     centred = logged - reference.encoder.transform.mean
     totals = counts.sum(axis=1)
     depth = np.minimum(totals / reference.encoder.transform.target_sum, 1)[:, None]
-    decision = reference.encoder.discriminant.scores(sparse.csr_matrix(logged)) * depth
+    decision = reference.encoder.discriminant.decision(sparse.csr_matrix(logged)) * depth
     projected = (centred @ reference.encoder.components).astype(np.float32)
     return EmbeddedCells(reference.encoder.encode(counts), projected, decision.astype(np.float32), totals)
 

@@ -1,4 +1,4 @@
-"""From predictors to calibrated probabilities."""
+"""Combination of predictors, temperature scaling and calibration error."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy import special
 
 from scquery_ae import ArgumentError
 from scquery_ae.stats import Combination, expected_calibration_error, fit_combination
-from scquery_ae.stats.calibration import FLOOR, TEMPERATURES
+from scquery_ae.stats.calibration import TEMPERATURE_RANGE, UNIFORM_WEIGHT
 
 
 def log_loss(probabilities, truth):
@@ -26,7 +26,7 @@ def sharpened(probabilities, temperature):
 
 def test_hand_worked_mean_and_temperature():
     members = [np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]]), np.array([[0.6, 0.4]])]
-    mixed = (1 - FLOOR) * np.array([0.6, 0.4]) + FLOOR / 2
+    mixed = (1 - UNIFORM_WEIGHT) * np.array([0.6, 0.4]) + UNIFORM_WEIGHT / 2
     np.testing.assert_allclose(Combination()(members), [mixed])
     np.testing.assert_allclose(Combination(0.5)(members), [mixed**2 / (mixed**2).sum()])
     np.testing.assert_allclose(Combination(2.0)(members), [mixed**0.5 / (mixed**0.5).sum()])
@@ -34,11 +34,11 @@ def test_hand_worked_mean_and_temperature():
 
 def test_hand_worked_weights():
     members = [np.array([[0.8, 0.2]]), np.array([[0.4, 0.6]]), np.array([[0.6, 0.4]])]
-    # An eighth of .8, two of .4 and five of .6.
-    mixed = (1 - FLOOR) * np.array([0.575, 0.425]) + FLOOR / 2
+    # .8 / 8 + .4 * 2 / 8 + .6 * 5 / 8 = .575.
+    mixed = (1 - UNIFORM_WEIGHT) * np.array([0.575, 0.425]) + UNIFORM_WEIGHT / 2
     np.testing.assert_allclose(Combination()(members, (1, 2, 5)), [mixed])
     np.testing.assert_allclose(Combination(0.5)(members, [0.1, 0.2, 0.5]), [mixed**2 / (mixed**2).sum()])
-    alone = (1 - FLOOR) * np.array([0.4, 0.6]) + FLOOR / 2
+    alone = (1 - UNIFORM_WEIGHT) * np.array([0.4, 0.6]) + UNIFORM_WEIGHT / 2
     np.testing.assert_allclose(Combination()(members, np.array([0, 3, 0])), [alone])
     np.testing.assert_array_equal(Combination()(members, (2, 2, 2)), Combination()(members))
 
@@ -63,16 +63,43 @@ def test_wrong_weights_are_refused(weights, match):
         fit_combination(members, np.array([0]), weights)
 
 
-def test_no_type_is_impossible_and_nothing_overflows():
+@pytest.mark.parametrize(
+    ("members", "match"),
+    [
+        (3, r"`members` must be a sequence of arrays, each \(n, n_types\)\. Received int"),
+        ([], r"`members` must hold at least one array \(n, n_types\), of at least one type\. Received none"),
+        ([np.ones((2, 0))], "`members` must hold at least one array"),
+        ([np.ones((2, 2)), np.ones((2, 3))], r"`members` must be an array of real numbers of shape \(2, 2\)"),
+        ([np.full((2, 2), 1.1)], r"`members` must be probabilities, in \[0, 1\]\. Received values outside, or NaN"),
+        ([np.full((2, 2), np.nan)], "`members` must be probabilities"),
+    ],
+)
+def test_wrong_members_are_refused(members, match):
+    with pytest.raises(ArgumentError, match=match):
+        Combination()(members)
+    with pytest.raises(ArgumentError, match=match):
+        fit_combination(members, np.array([0, 1]))
+
+
+@pytest.mark.parametrize("truth", [[0, 2], [-1, 1]])
+def test_wrong_truth_is_refused(truth):
+    match = (
+        rf"`truth` must be label codes of the 2 types in `members`\. Received values from {min(truth)} to {max(truth)}"
+    )
+    with pytest.raises(ArgumentError, match=match):
+        fit_combination([np.full((2, 2), 0.5)], np.array(truth))
+
+
+def test_probabilities_are_finite_and_above_zero():
     certain = np.array([[1.0, 0.0, 0.0]])
-    for temperature in TEMPERATURES:
+    for temperature in TEMPERATURE_RANGE:
         received = Combination(temperature)([certain, certain])
         assert np.isfinite(received).all()
         assert (received > 0).all()
         assert received.sum() == pytest.approx(1)
 
 
-def test_temperature_leaves_the_order_alone():
+def test_temperature_does_not_change_the_order_of_types():
     rng = np.random.default_rng(0)
     members = [special.softmax(rng.standard_normal((50, 5)), axis=1) for _ in range(3)]
     plain = Combination()(members).argsort(axis=1)
@@ -81,15 +108,14 @@ def test_temperature_leaves_the_order_alone():
 
 
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_of_an_overconfident_head_is_recovered(true_temperature):
+def test_fit_recovers_the_temperature_of_a_miscalibrated_classifier(true_temperature):
     probabilities, truth = draw(np.random.default_rng(1))
-    head = sharpened(probabilities, true_temperature)
-    # Sharpening by 1/2.5 asks to be softened by 2.5, and the reverse.
-    fitted = fit_combination([head], truth)
+    # A classifier sharpened by a temperature of .5 is corrected by a temperature of 2.
+    fitted = fit_combination([sharpened(probabilities, true_temperature)], truth)
     assert fitted.temperature == pytest.approx(1 / true_temperature, rel=0.1)
 
 
-def test_fitting_lowers_the_loss_of_the_plain_mean_and_the_calibration_error():
+def test_fit_lowers_log_loss_and_calibration_error():
     rng = np.random.default_rng(2)
     probabilities, truth = draw(rng)
     members = [sharpened(probabilities, 0.4), sharpened(probabilities, 0.3)]
@@ -104,39 +130,39 @@ def test_fitting_lowers_the_loss_of_the_plain_mean_and_the_calibration_error():
     assert error(fitted) < 0.05 < error(Combination())
 
 
-def test_fitting_finds_the_best_of_a_grid():
+def test_fit_is_at_least_as_good_as_a_grid_search():
     probabilities, truth = draw(np.random.default_rng(3), n=300)
     members = [sharpened(probabilities, 0.5), np.full_like(probabilities, 0.25)]
     fitted = fit_combination(members, truth)
-    grid = np.geomspace(*TEMPERATURES, 400)
+    grid = np.geomspace(*TEMPERATURE_RANGE, 400)
     losses = [log_loss(Combination(t)(members), truth) for t in grid]
     assert log_loss(fitted(members), truth) <= min(losses) + 1e-5
 
 
-def test_fitting_is_for_the_weights_that_are_given():
+def test_fit_depends_on_the_weights():
     probabilities, truth = draw(np.random.default_rng(3), n=300)
     members = [sharpened(probabilities, 0.5), np.full_like(probabilities, 0.25)]
     fitted = fit_combination(members, truth, (3, 1))
-    losses = [log_loss(Combination(t)(members, (3, 1)), truth) for t in np.geomspace(*TEMPERATURES, 400)]
+    losses = [log_loss(Combination(t)(members, (3, 1)), truth) for t in np.geomspace(*TEMPERATURE_RANGE, 400)]
     assert log_loss(fitted(members, (3, 1)), truth) <= min(losses) + 1e-5
     assert fitted.temperature > 1.2 * fit_combination(members, truth).temperature
     alone = fit_combination(members, truth, (1, 0)).temperature
     assert alone == pytest.approx(fit_combination(members[:1], truth).temperature)
 
 
-def test_the_temperature_stays_in_its_range():
-    sure = np.tile([0.9, 0.1], (20, 1))
-    low, high = TEMPERATURES
-    assert fit_combination([sure], np.zeros(20, int)).temperature == pytest.approx(low, rel=0.02)
-    assert fit_combination([sure], np.ones(20, int)).temperature == pytest.approx(high, rel=0.02)
+def test_fit_stays_in_the_temperature_range():
+    certain = np.tile([0.9, 0.1], (20, 1))
+    low, high = TEMPERATURE_RANGE
+    assert fit_combination([certain], np.zeros(20, int)).temperature == pytest.approx(low, rel=0.02)
+    assert fit_combination([certain], np.ones(20, int)).temperature == pytest.approx(high, rel=0.02)
 
 
-def test_nothing_to_fit_on():
+def test_temperature_is_one_without_held_out_points():
     assert fit_combination([np.zeros((0, 3))] * 2, np.zeros(0, int)) == Combination(1.0)
 
 
 def test_calibration_error_by_hand():
-    # Bins [0, .5) and [.5, 1]: two points of mean .3, one right; three of mean .8, two right.
+    # Bins [0, .5) and [.5, 1]: two points of mean .3, one correct; three of mean .8, two correct.
     confidence = np.array([0.2, 0.4, 0.7, 0.8, 0.9])
     correct = np.array([True, False, True, True, False])
     expected = 2 / 5 * abs(0.3 - 1 / 2) + 3 / 5 * abs(0.8 - 2 / 3)
@@ -152,18 +178,25 @@ def test_calibration_error_by_hand():
         ([0.75] * 4, [1, 1, 1, 0], 0),
     ],
 )
-def test_calibration_error_at_the_ends(confidence, correct, expected):
+def test_calibration_error_in_extreme_cases(confidence, correct, expected):
     assert expected_calibration_error(np.array(confidence), np.array(correct, bool)) == pytest.approx(expected)
 
 
-def test_certainty_is_in_the_last_bin():
-    # One bin of two points, mean .95 and half of them right; a bin of its own for 1 would give (1 + .1) / 2.
+def test_confidence_one_is_in_the_last_bin():
+    # Both points are in one bin: mean .95, one correct. A separate bin for confidence 1 would give (1 + .1) / 2.
     assert expected_calibration_error(np.array([1.0, 0.9]), np.array([False, True]), n_bins=2) == pytest.approx(0.45)
 
 
-def test_calibrated_confidence_has_little_error():
+def test_calibrated_confidence_has_a_small_error():
     rng = np.random.default_rng(0)
     confidence = rng.random(20_000)
     correct = rng.random(20_000) < confidence
     assert expected_calibration_error(confidence, correct) < 0.02
     assert expected_calibration_error(np.sqrt(confidence), correct) > 0.1
+
+
+@pytest.mark.parametrize("confidence", [[], [0.5, 1.1], [-0.1], [np.nan]])
+def test_wrong_confidence_is_refused(confidence):
+    match = r"`confidence` must hold at least one probability, all of them in \[0, 1\]\. Received none, or others"
+    with pytest.raises(ArgumentError, match=match):
+        expected_calibration_error(np.array(confidence), np.ones(len(confidence), bool))

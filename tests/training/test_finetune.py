@@ -305,7 +305,7 @@ def scores_by_hand(fitted, cells, rows):
     """Scores of some cells, those with few counts worth less; nothing for types without a cell."""
     worth = np.minimum(cells.totals[rows] / cells.transform.target_sum, 1)[:, None]
     assert worth.min() < 0.9 < worth.max() == 1
-    return np.where(fitted.seen, fitted.scores(cells.logged[rows]) * worth.astype(np.float32), -np.inf)
+    return np.where(fitted.seen, fitted.decision(cells.logged[rows]) * worth.astype(np.float32), -np.inf)
 
 
 def test_genes_learn_from_training_cells_and_are_calibrated_on_held_out_ones():
@@ -319,7 +319,7 @@ def test_genes_learn_from_training_cells_and_are_calibrated_on_held_out_ones():
     assert_discriminant(result.discriminant, expected)
     assert expected.temperature > 1.5
     assert (
-        abs(fitted.calibrated(fitted.scores(cells.logged[rows]), labels[rows]).temperature - expected.temperature)
+        abs(fitted.calibrated(fitted.decision(cells.logged[rows]), labels[rows]).temperature - expected.temperature)
         > 0.01
     )
 
