@@ -106,7 +106,7 @@ class GeneDiscriminant:
             Number of types.
         """
         rows = _stratified_rows(labels)
-        codes = labels[rows]
+        types = labels[rows]
         n, d = len(rows), logged.shape[1]
         blocks = [slice(start, start + DENSE_ROWS) for start in range(0, n, DENSE_ROWS)]
         total, squares = np.zeros(d), np.zeros(d)
@@ -119,10 +119,10 @@ class GeneDiscriminant:
         sums, products = np.zeros((n_types, d)), np.zeros((d, d))
         for block in blocks:
             units = (_clipped(logged[rows[block]], center, scale).toarray() - center) / scale
-            np.add.at(sums, codes[block], units)
+            np.add.at(sums, types[block], units)
             units = units.astype(np.float32)
             products += units.T @ units
-        counts = np.bincount(codes, minlength=n_types)
+        counts = np.bincount(types, minlength=n_types)
         means = sums / np.maximum(counts, 1)[:, None]
         # Covariance within types. In place, because with many genes this matrix is the largest array.
         products -= (means.T * counts) @ means

@@ -86,11 +86,11 @@ def test_fit_equals_a_dense_computation(rng, monkeypatch):
     logged, labels = cells(rng)
     known = np.where(np.arange(200) % 5 == 0, -1, labels)
     fitted = GeneDiscriminant.fit(logged, known, N_TYPES)
-    values, codes = logged.toarray().astype(float)[known >= 0], known[known >= 0]
+    values, types = logged.toarray().astype(float)[known >= 0], known[known >= 0]
     center, scale = values.mean(axis=0), np.sqrt(values.var(axis=0) + 0.5**2)
     units = (np.minimum(values, center + 10 * scale) - center) / scale
-    means = np.stack([units[codes == code].mean(axis=0) for code in range(N_TYPES)])
-    within = np.cov((units - means[codes]).T, bias=True)
+    means = np.stack([units[types == code].mean(axis=0) for code in range(N_TYPES)])
+    within = np.cov((units - means[types]).T, bias=True)
     eigenvalues, vectors = np.linalg.eigh(within)
     factors = 0.3 * (vectors[:, -2:] * eigenvalues[-2:]) @ vectors[:, -2:].T
     np.testing.assert_allclose(fitted.center, center, atol=1e-5)
