@@ -234,11 +234,12 @@ def markdown(table: pd.DataFrame) -> str:
         lines += [f"## {n:,} cells, {genes:,} genes", ""]
         kernels = ", ".join(rows["kernels"].unique())
         lines += [f"{filled:.1%} of the values are not zero; {os.cpu_count()} cores; OpenBLAS kernels: {kernels}.", ""]
-        lines += ["| | Keras on | cells/s | fraction of the limit | limit |", "|---|---|---|---|---|"]
+        lines += ["| | Keras on | cells/s | seconds | fraction of the limit | limit |", "|---|---|---|---|---|---|"]
         for row in rows.itertuples():
-            rate = f"{row.rate:,.0f}" if row.rate == row.rate else f"({row.seconds:.2f} s)"
+            rate = "" if pd.isna(row.rate) else f"{row.rate:,.0f}"
+            took = "" if pd.isna(row.seconds) else f"{row.seconds:.2f}"
             backend = row.backend if "training" in row.what or "tuning" in row.what else ""
-            lines.append(f"| {row.what} | {backend} | {rate} | {row.fraction:.0%} | {row.limit} |")
+            lines.append(f"| {row.what} | {backend} | {rate} | {took} | {row.fraction:.0%} | {row.limit} |")
         lines.append("")
     return "\n".join(lines)
 

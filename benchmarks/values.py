@@ -134,7 +134,8 @@ def slug(label: str) -> str:
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+    # Bold marks the best value of a row and is no part of it.
+    return [cell.strip().strip("*") for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
 
 
 def _put(found: dict[str, Any], path: list[str], value: str) -> None:
