@@ -13,22 +13,32 @@ from scquery_ae._checks import check_choice, check_neighbors
 from scquery_ae._errors import ArgumentError
 from scquery_ae.index.base import Neighbors, check_among, check_queries, check_vectors
 
-#: faiss' description of each kind. ``{lists}`` grows with the square root of the number of vectors.
-FACTORIES = {
-    "hnsw": "HNSW32,Flat",
-    "ivf": "IVF{lists},Flat",
-    "int8": "IVF{lists},SQ8",
-    "pq": "IVF{lists},PQ{subvectors}x8",
+
+@dataclass(frozen=True)
+class Kind:
+    """What faiss needs to know about one kind of index.
+
+    Attributes
+    ----------
+    description
+        faiss' description. ``{lists}`` grows with the square root of the number of vectors.
+    class_name
+        Name of faiss' class.
+    min_vectors
+        Smallest number of vectors on which lists and quantizers can be trained.
+    """
+
+    description: str
+    class_name: str
+    min_vectors: int
+
+
+KINDS = {
+    "hnsw": Kind("HNSW32,Flat", "IndexHNSWFlat", 1),
+    "ivf": Kind("IVF{lists},Flat", "IndexIVFFlat", 40),
+    "int8": Kind("IVF{lists},SQ8", "IndexIVFScalarQuantizer", 40),
+    "pq": Kind("IVF{lists},PQ{subvectors}x8", "IndexIVFPQ", 9984),
 }
-#: faiss' class of each kind.
-CLASSES = {
-    "hnsw": "IndexHNSWFlat",
-    "ivf": "IndexIVFFlat",
-    "int8": "IndexIVFScalarQuantizer",
-    "pq": "IndexIVFPQ",
-}
-#: Smallest number of vectors on which lists and quantizers can be trained.
-MIN_VECTORS = {"hnsw": 1, "ivf": 40, "int8": 40, "pq": 9984}
 #: Above this number of vectors, the centroids of the lists are trained on a sample and in fewer iterations. With faiss'
 #: defaults the training time grows with the 1.5th power of the number, to hours for tens of millions.
 SAMPLE_ABOVE = 2_000_000
@@ -64,16 +74,18 @@ class ApproximateIndex:
         """
         import faiss
 
-        check_choice("index", kind, tuple(FACTORIES))
+        check_choice("index", kind, tuple(KINDS))
         vectors = check_vectors(vectors)
         n, width = vectors.shape
-        if n < MIN_VECTORS[kind]:
-            msg = f'`index={kind!r}` needs at least {MIN_VECTORS[kind]} vectors. Received {n}; use `index="exact"`.'
+        if n < KINDS[kind].min_vectors:
+            msg = (
+                f'`index={kind!r}` needs at least {KINDS[kind].min_vectors} vectors. Received {n}; use `index="exact"`.'
+            )
             raise ArgumentError(msg)
         # faiss warns if it has fewer than 39 training vectors per list.
         lists = max(min(round(4 * math.sqrt(n)), n // 39), 1)
         subvectors = next(m for m in (32, 16, 8, 4, 2, 1) if width % m == 0 and m <= max(width // 2, 1))
-        description = FACTORIES[kind].format(lists=lists, subvectors=subvectors)
+        description = KINDS[kind].description.format(lists=lists, subvectors=subvectors)
         made = faiss.index_factory(width, description, faiss.METRIC_INNER_PRODUCT)
         if not made.is_trained:
             made.cp.seed = 0
@@ -105,14 +117,15 @@ class ApproximateIndex:
         """
         import faiss
 
-        check_choice("index", kind, tuple(FACTORIES))
+        check_choice("index", kind, tuple(KINDS))
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if kind != "hnsw" else 0)
         except RuntimeError as error:
             msg = f"{path.name} is not a faiss index: {error}."
             raise ArgumentError(msg) from error
-        if type(index).__name__ != CLASSES[kind] or index.metric_type != faiss.METRIC_INNER_PRODUCT:
-            msg = f"{path.name} is a {type(index).__name__}, not the {CLASSES[kind]} of {kind!r} by inner product."
+        expected = KINDS[kind].class_name
+        if type(index).__name__ != expected or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            msg = f"{path.name} is a {type(index).__name__}, not the {expected} of {kind!r} by inner product."
             raise ArgumentError(msg)
         if (index.ntotal, index.d) != shape:
             msg = f"{path.name} indexes vectors of shape {(index.ntotal, index.d)}, but {shape} is expected."

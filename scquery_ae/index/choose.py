@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from scquery_ae._checks import check_choice
-from scquery_ae.index.approximate import FACTORIES, MIN_VECTORS, ApproximateIndex
+from scquery_ae.index.approximate import KINDS, ApproximateIndex
 from scquery_ae.index.base import NeighborIndex, check_vectors
 from scquery_ae.index.exact import ExactIndex
 
-INDEXES = ("auto", "exact", *FACTORIES)
+INDEXES = ("auto", "exact", *KINDS)
 
 #: Number of vectors up to which exact search is the default, and up to which a graph is small enough.
 EXACT_UP_TO = 100_000
@@ -29,7 +29,7 @@ def choose_index(n_items: int, kind: str = "auto") -> str:
 def usable_index(n_items: int, kind: str = "auto") -> str:
     """Return the kind that :func:`choose_index` returns, or ``"exact"`` if `n_items` is too small to train it."""
     chosen = choose_index(n_items, kind)
-    return chosen if n_items >= MIN_VECTORS.get(chosen, 1) else "exact"
+    return chosen if chosen in KINDS and n_items >= KINDS[chosen].min_vectors else "exact"
 
 
 def build_index(vectors: np.ndarray, kind: str = "auto") -> NeighborIndex:
