@@ -1,5 +1,5 @@
 # The public names. A new name needs its import and its entry in `__all__` here, and nothing elsewhere.
-from . import datasets, nn, ontology, pl, pp, stats, tl
+from . import datasets, nn, ontology, pl, pp, report, stats, tl
 from ._errors import (
     ArgumentError,
     BundleError,
@@ -42,6 +42,7 @@ __all__ = [
     "pl",
     "pp",
     "read_lazy",
+    "report",
     "settings",
     "stats",
     "tl",

@@ -26,8 +26,14 @@ PARAMETERS = {
     "progress": "Show a progress bar on a terminal or in a notebook.",
     "reference": "A :class:`~scquery_ae.Reference`, or the path of a saved one.",
     "ax": "Axes to draw on. None makes a figure.",
-    "show": "Show the figure. None shows it unless `ax` is given or `save` is set, as in scanpy.",
-    "save": "Path to save the figure to; its suffix sets the format.",
+    "show": (
+        "Show the figure. None shows a new figure if matplotlib can, in a window or a notebook, and\n"
+        "``scanpy.settings.autoshow`` is on."
+    ),
+    "save": (
+        "Path to save the figure to; its suffix sets the format. True saves it in ``scanpy.settings.figdir``. A new\n"
+        "figure that is saved and not shown is closed."
+    ),
 }
 
 _PLACEHOLDER = re.compile(r"^( *)%\((\w+)\)s$", re.MULTILINE)

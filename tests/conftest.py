@@ -219,3 +219,42 @@ def shared_data() -> Path:
     if not (folder / "pancreas_baron_human1.h5ad").is_file():
         pytest.skip(f"the labelled real data are not in ../{folder.parent.name}/{folder.name}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_queried() -> Callable[..., anndata.AnnData]:
+    """``make_queried(n, n_types, names)``: cells with results of a query, known types, donors and a UMAP.
+
+    Their neighbors are rows of a reference of as many cells.
+    """
+
+    def make(n: int = 200, n_types: int = 4, names: str = "type {}", seed: int = 0) -> anndata.AnnData:
+        rng = np.random.default_rng(seed)
+        types = [names.format(i) for i in range(n_types)]
+        truth = rng.permutation(np.arange(n) % n_types)
+        wrong = rng.random(n) < 0.2
+        label = np.where(wrong, (truth + rng.integers(1, n_types, n)) % n_types, truth)
+        pvalue = rng.random(n).round(2).astype(np.float32)
+        obs = pd.DataFrame(
+            {
+                "truth": pd.Categorical.from_codes(truth, types),
+                "donor": pd.Categorical.from_codes(rng.integers(0, 3, n), ["donor a", "donor b", "donor c"]),
+                "scquery_label": pd.Categorical.from_codes(label, types),
+                "scquery_confidence": np.where(wrong, rng.beta(4, 3, n), rng.beta(8, 2, n)).astype(np.float32),
+                "scquery_pvalue": pvalue,
+                "scquery_unknown": pvalue <= 0.1,
+            },
+            index=[f"cell{i}" for i in range(n)],
+        )
+        adata = anndata.AnnData(np.ones((n, 2), np.float32), obs=obs)
+        adata.obsm["scquery_neighbors"] = rng.integers(0, n, (n, 5))
+        adata.obsm["X_umap"] = rng.normal(size=(n, 2)) + 8 * np.c_[truth % 3, truth // 3]
+        return adata
+
+    return make
+
+
+@pytest.fixture
+def queried(make_queried) -> anndata.AnnData:
+    """200 cells of :func:`make_queried`."""
+    return make_queried()

@@ -142,6 +142,7 @@ def test_fragments_are_told_from_blocks_that_run(tmp_path: Path) -> None:
         ("pp", "pp"),
         ("tl", "tl"),
         ("pl", "pl"),
+        ("report", "report"),
         ("nn", "nn"),
         ("stats", "stats"),
         ("search", "index"),

@@ -27,8 +27,8 @@ def modules_loaded(code, candidates):
 
 
 def public_functions():
-    """Every function in the ``__all__`` of pp, tl and pl."""
-    for room in ("pp", "tl", "pl"):
+    """Every function in the ``__all__`` of pp, tl, pl and report."""
+    for room in ("pp", "tl", "pl", "report"):
         module = importlib.import_module(f"scquery_ae.{room}")
         for name in module.__all__:
             function = getattr(module, name)

@@ -124,7 +124,7 @@ def query(
       scquery-ae query filtered_feature_bc_matrix/ islets.scq -o mine.h5ad -o mine.parquet --alpha 0.01
       scquery-ae query mine.h5ad atlas.scq --where tissue=liver --where tissue=lung --exclude-key donor --json
     """
-    from scquery_ae import pl, pp, tl
+    from scquery_ae import pp, report, tl
     from scquery_ae._checks import shown
     from scquery_ae.cli.annotated import cell_table, composition, summary, write_result
     from scquery_ae.cli.cells import existing, load_reference, read_cells
@@ -155,7 +155,7 @@ def query(
         echo.note("looking at the query for the page")
         check = pp.check(adata, loaded, **{name: asked[name] for name in MATCHED})
         told = {"reference": loaded, "check": check, "batch_key": batch_key, "key_added": prefix}
-        write(page, lambda draft: pl.report(adata, draft, **told))
+        write(page, lambda draft: report.write(adata, draft, **told))
     table = cell_table(adata, loaded, prefix)
     # Tables first: they are small, and are there whatever happens to the large file.
     for path in sorted(files, key=lambda path: path.suffix == ".h5ad"):

@@ -1,4 +1,4 @@
-"""Plots: what training, embeddings and queries look like. Nothing is trained or changed here."""
+"""Plots of training, embeddings and query results."""
 
 from scquery_ae.pl.check import check
 from scquery_ae.pl.composition import composition
@@ -10,7 +10,6 @@ from scquery_ae.pl.neighbors_by_batch import neighbors_by_batch
 from scquery_ae.pl.on_reference import on_reference
 from scquery_ae.pl.query import query
 from scquery_ae.pl.reliability import reliability
-from scquery_ae.pl.report import report
 from scquery_ae.pl.risk_coverage import risk_coverage
 
 __all__ = [
@@ -24,6 +23,5 @@ __all__ = [
     "on_reference",
     "query",
     "reliability",
-    "report",
     "risk_coverage",
 ]

@@ -1,4 +1,4 @@
-"""Cells as points on a plane."""
+"""Draw cells as points in two dimensions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEGENDS = ("auto", "on data", "right margin", "none")
 
 @dataclass(frozen=True)
 class Look:
-    """How points are drawn: their area in square points, where they are named, and how numbers become colours."""
+    """Style of the points: area in square points, place of the names, and colour map of numbers."""
 
     size: float
     legend_loc: str
@@ -38,16 +38,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Values:
-    """What cells are coloured by: numbers, or codes of categories.
+    """Values that set the colours of cells: numbers, or codes of categories.
 
     Attributes
     ----------
     name
-        What it is called.
+        Name of the values.
     numbers
-        Numbers, or codes, -1 for a missing one, ``(n_obs,)``.
+        Numbers, or codes with -1 for a missing value, ``(n_obs,)``.
     groups
-        The categories; None for numbers.
+        The categories, or None for numbers.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Values:
 def check_look(
     n_obs: int, *, legend_loc: str, size: float | None, cmap: str, vmin: float | None, vmax: float | None
 ) -> Look:
-    """Return the look that arguments ask for."""
+    """Return the style after checking the arguments."""
     check_choice("legend_loc", legend_loc, _LEGENDS)
     area = float(np.clip(30_000 / n_obs, 1, 25)) if size is None else size
     check_number("size", area, 0, np.inf, closed="neither")
@@ -76,7 +76,7 @@ def check_look(
 
 
 def numbers_or_categories(values: pd.Series, color: str) -> Values:
-    """Return a column of ``obs`` as what it is coloured by."""
+    """Return a column of ``obs`` as values that set colours."""
     other = pd.api.types.is_bool_dtype(values) or pd.api.types.is_complex_dtype(values)
     if pd.api.types.is_numeric_dtype(values) and not other:
         return Values(color, values.to_numpy(dtype=float, na_value=np.nan), None)
@@ -85,7 +85,7 @@ def numbers_or_categories(values: pd.Series, color: str) -> Values:
 
 
 def coordinates(adata: AnnData, basis: str, name: str = "adata") -> tuple[str, np.ndarray]:
-    """Return what the axes of an embedding are called, and its first two columns, float64 ``(n_obs, 2)``."""
+    """Return the axis name of an embedding and its first two columns, float64 ``(n_obs, 2)``."""
     check_text("basis", basis)
     key = next((key for key in (basis, f"X_{basis}") if key in adata.obsm), None)
     if key is None:
@@ -96,7 +96,10 @@ def coordinates(adata: AnnData, basis: str, name: str = "adata") -> tuple[str, n
         raise MissingKeyError(msg)
     values: Any = adata.obsm[key]
     if np.ndim(values) != 2 or values.shape[1] < 2:
-        msg = f"`{name}.obsm[{key!r}]` must have at least two columns to be plotted. Received shape {values.shape}."
+        msg = (
+            f"`{name}.obsm[{key!r}]` must have at least two columns to be plotted. Received shape {values.shape}; pass "
+            "another `basis`."
+        )
         raise ArgumentError(msg)
     values = values.iloc[:, :2] if isinstance(values, pd.DataFrame) else values[:, :2]
     dense = values.toarray() if hasattr(values, "toarray") else values
@@ -116,7 +119,7 @@ def draw_cells(
     missing_size: float | None = None,
     unplaced: str | None = None,
 ) -> None:
-    """Draw points in random order, always the same, and those without a value in grey beneath; name categories."""
+    """Draw points in a fixed random order, those without a value in grey below the others, and name categories."""
     order = np.random.default_rng(0).permutation(len(points))
     order = order[np.isfinite(points[order]).all(axis=1)]
     known = values.known[order]
@@ -135,6 +138,7 @@ def draw_cells(
             colours,
             drawn,
             n_missing=len(grey),
+            size=look.size,
             legend_loc=look.legend_loc,
             owned=owned,
             missing=missing,

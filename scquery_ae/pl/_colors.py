@@ -1,4 +1,4 @@
-"""Colours of categories, taken from and kept in ``uns``, as scanpy does."""
+"""Colours of categories, read from and stored in ``uns``, as in scanpy."""
 
 from __future__ import annotations
 
@@ -21,23 +21,26 @@ UNKNOWN = "0.45"
 
 
 def as_categories(values: pd.Series, argument: str, key: str) -> pd.Categorical:
-    """Return a column of ``obs`` as categories that can be coloured."""
+    """Return a column of ``obs`` as categories, at most as many as there are colours."""
     try:
         groups = pd.Categorical(values)
     except TypeError as error:
-        msg = f"`{argument}={key!r}` holds values that cannot be told apart ({error}). Give text, booleans or numbers."
+        msg = (
+            f"`{argument}={key!r}` holds values that cannot be categories ({error}). Pass a column of text, booleans "
+            "or numbers."
+        )
         raise ArgumentError(msg) from error
     if len(groups.categories) > MOST_CATEGORIES:
         msg = (
-            f"`{argument}={key!r}` has {len(groups.categories)} categories, and no more than {MOST_CATEGORIES} can be "
-            f"coloured. Received such as {shown(groups.categories)}; merge them, or convert numbers held as text."
+            f"`{argument}={key!r}` has {len(groups.categories)} categories, and at most {MOST_CATEGORIES} can be "
+            f"coloured. Received {shown(groups.categories)}; merge categories, or convert numbers stored as text."
         )
         raise ArgumentError(msg)
     return groups
 
 
 def category_colours(adata: AnnData, key: str, n: int) -> list[str]:
-    """Return one colour a category: those kept in ``uns`` if they are enough and valid, otherwise new ones."""
+    """Return one colour for each category: those in ``uns`` if they are enough and valid, and new ones otherwise."""
     slot = f"{key}_colors"
     stored = adata.uns.get(slot, ())
     kept = [str(colour) for colour in stored] if is_several(stored) else []

@@ -1,4 +1,4 @@
-"""A legend beside the axes, for which a figure of our own is made wider."""
+"""Legends beside the axes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def legend_beside(
     offset: float = 0,
     loc: str = "center",
 ) -> Legend:
-    """Draw a legend to the right of the axes, `offset` points away; a figure of our own (`owned`) gets its room."""
+    """Draw a legend to the right of the axes, `offset` points away, and widen a figure that we made (`owned`)."""
     figure = ax.figure.canvas.figure
     away = ScaledTranslation(offset / 72, 0, figure.dpi_scale_trans)
     place: Any = f"{loc} left"
@@ -52,7 +52,7 @@ def legend_beside(
         borderaxespad=0.2,
     )
     if owned:
-        # Measured outside the layout, which would find no room for it yet.
+        # Measured before it takes part in the layout, which has no room for it yet.
         legend.set_in_layout(False)
         figure.draw_without_rendering()
         width, height = figure.get_size_inches()

@@ -1,4 +1,4 @@
-"""An order of types in which close ones stand side by side."""
+"""Order types so that similar ones are next to each other."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from scquery_ae.ontology import CellOntology
 
 
 def by_confusion(counts: np.ndarray) -> np.ndarray:
-    """Return an order of types in which those that are taken for each other are neighbors, ``(n,)``.
+    """Return an order of types in which types that are mistaken for each other are adjacent, ``(n,)``.
 
-    Average linkage of one minus the mean of the two shares taken for the other, leaves in their optimal order.
+    The order is the optimal leaf order of an average linkage. The distance of two types is one minus the mean of the
+    two fractions mistaken for the other.
 
     Parameters
     ----------
     counts
-        True by predicted types, ``(n, n)``.
+        Cells by known type (rows) and predicted type (columns), ``(n, n)``.
     """
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return _leaves(1 - (shares + shares.T) / 2)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return _leaves(1 - (fractions + fractions.T) / 2)
 
 
 def by_ontology(types: Sequence[str], ontology: CellOntology, terms: Mapping[str, str] | None) -> np.ndarray:
-    """Return an order of types in which relatives in an ontology are neighbors; those without a term come last.
+    """Return an order of types in which relatives in an ontology are adjacent; types without a term come last.
 
-    Average linkage of the steps between terms, leaves in their optimal order.
+    The order is the optimal leaf order of an average linkage of the steps between terms.
 
     Parameters
     ----------
     types
-        Names.
+        Names of the types.
     ontology
         The ontology.
     terms
-        For each type a term, by id or exact name; None if types are called as terms are.
+        Maps types to terms, by id or exact name. None looks up the types by their names.
 
     Raises
     ------
@@ -59,13 +60,13 @@ def by_ontology(types: Sequence[str], ontology: CellOntology, terms: Mapping[str
     if not found:
         example = types[0] if types else "T cell"
         msg = (
-            "None of the types has a term in the ontology. Give them as "
+            "`ontology` needs terms of the types. None of the types is the name of a term; pass terms as "
             f"`terms={{{example!r}: 'CL:...', ...}}`, by id or exact name."
         )
         raise ArgumentError(msg)
     places = list(found)
     steps = np.array([[_steps(ontology, found[a], found[b]) for b in places] for a in places], dtype=float)
-    # Terms without a common ancestor are farther apart than any with one.
+    # Terms without a common ancestor are farther apart than all others.
     finite = steps[np.isfinite(steps)]
     steps[~np.isfinite(steps)] = finite.max() + 1
     ordered = np.array(places)[_leaves(steps)]
@@ -87,5 +88,5 @@ def _leaves(distances: np.ndarray) -> np.ndarray:
     distances = (distances + distances.T) / 2
     np.fill_diagonal(distances, 0)
     order = leaves_list(linkage(squareform(distances, checks=False), "average", optimal_ordering=True))
-    # Of the two directions, the one whose first leaf is the earlier type.
+    # Of the two directions, take the one that starts with the earlier type.
     return np.asarray(order if order[0] < order[-1] else order[::-1])

@@ -1,4 +1,4 @@
-"""Colours of categories, distinct by full and by colour-blind sight."""
+"""Colours of categories that are distinct with normal and with colour-blind vision."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OKLAB = np.array(
         [0.0259040371, 0.7827717662, -0.8086757660],
     ]
 )
-# What full protanopia and deuteranopia see of linear sRGB (Machado, Oliveira and Fernandes, IEEE TVCG 15, 1291, 2009).
+# Linear sRGB as seen with protanopia and deuteranopia (Machado, Oliveira and Fernandes, IEEE TVCG 15, 1291, 2009).
 _PROTANOPIA = np.array(
     [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
 )
@@ -39,22 +39,23 @@ _DEUTERANOPIA = np.array(
 
 @cache
 def palette(n: int) -> tuple[str, ...]:
-    """Return `n` distinct colours; a longer palette starts with the shorter ones.
+    """Return `n` distinct colours. A longer palette starts with the colours of a shorter one.
 
-    The first eight are Okabe and Ito's. Each further one is the colour of a grid over sRGB that is farthest from
-    all before it and from the grey of missing labels, as by Glasbey et al., Color Research and Application 32, 304
-    (2007). The distance is the least of those seen by full and by colour-blind sight, in OKLab, so lightness counts.
+    The first eight are those of Okabe and Ito. Each further colour is the one of a grid over sRGB that is farthest from
+    all colours before it and from the grey of missing labels (Glasbey et al., Color Research and Application 32, 304,
+    2007). The distance is measured in OKLab, which includes lightness, and is the smallest of those seen with normal
+    and with colour-blind vision.
     """
     axis = np.linspace(0, 1, 16)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     lightness, *opponents = seen(grid)[0].T
-    # Neither nearly black, nor lost on white, nor grey.
+    # Without colours that are nearly black, nearly white or grey.
     grid = grid[(lightness > 0.35) & (lightness < 0.88) & (np.hypot(*opponents) > 0.06)]
     candidates = seen(grid)
 
     def distance(colour: np.ndarray) -> np.ndarray:
         full, *blind = np.linalg.norm(candidates - colour[:, None], axis=2)
-        # Doubled: two dimensions cannot hold as many colours as three.
+        # Doubled, because two dimensions have room for fewer colours than three.
         return np.asarray(np.minimum(full, 2 * np.minimum(*blind)))
 
     taken = seen(np.array([to_rgb(colour) for colour in (*OKABE_ITO, MISSING)]))
@@ -68,7 +69,12 @@ def palette(n: int) -> tuple[str, ...]:
 
 
 def seen(rgb: np.ndarray) -> np.ndarray:
-    """Return OKLab coordinates by full, protanope and deuteranope sight, ``(3, n, 3)``, of sRGB colours ``(n, 3)``."""
+    """Return OKLab coordinates of sRGB colours ``(n, 3)`` as seen with normal vision, protanopia and deuteranopia.
+
+    Returns
+    -------
+    Float64 ``(3, n, 3)``.
+    """
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     sights = np.stack([linear, linear @ _PROTANOPIA.T, linear @ _DEUTERANOPIA.T])
     return np.asarray(np.cbrt(np.clip(sights, 0, 1) @ _CONES.T) @ _OKLAB.T)

@@ -1,4 +1,4 @@
-"""Plots of several panels: in a figure of their own, or within the place of one pair of axes."""
+"""Panels of a plot, in a new figure or in the position of given axes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def panels(
     sharey: bool = False,
     height_ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure and its panels, ``(n_rows, n_columns)``; those of a given `ax` take its place, as in scanpy."""
+    """Return a figure and its panels, ``(n_rows, n_columns)``, which take the position of a given `ax` as in scanpy."""
     if ax is None:
         figure, grid = plt.subplots(
             n_rows,
@@ -51,12 +51,12 @@ def panels(
 
 
 def heading(figure: Figure, grid: np.ndarray, ax: Axes | None, text: str) -> None:
-    """Write the title of all panels, above their own, once these are drawn."""
+    """Write a title for all panels above their own titles."""
     if ax is None:
         figure.suptitle(text)
         return
     for panel in grid[0]:
-        # An empty line: no layout keeps room for a title of axes that others stand in.
+        # An empty line makes room: the layout ignores the title of axes that contain panels.
         panel.set_title(f"\n{panel.get_title()}")
     up = (0, 23 * font_scale())
     title = grid[0, 0].annotate(text, (0, 1), up, xycoords="axes fraction", textcoords="offset points", va="bottom")

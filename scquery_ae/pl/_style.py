@@ -1,4 +1,4 @@
-"""Shared by the plots: their look, and what becomes of a finished figure."""
+"""Style of all plots; saving and showing a finished figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Return the context in which all plots are drawn and saved. Font sizes are left to the user."""
+    """Return the context in which all plots are drawn and saved. Font sizes are those of the user."""
     settings: dict[Any, Any] = {
         "axes.axisbelow": True,
         "axes.grid": False,
@@ -32,24 +32,24 @@ def style() -> Iterator[None]:
         "axes.spines.top": False,
         "hatch.linewidth": 0.7,
         "legend.frameon": False,
-        # Text stays text.
+        # Text is stored as text, not as paths.
         "pdf.fonttype": 42,
         "svg.fonttype": "none",
     }
     with plt.rc_context(settings):
         yield
-        # In a notebook the first figure starts the backend, which turns this on for good.
+        # In a notebook, the first figure starts the backend, which turns on interactive mode; keep it.
         interactive = mpl.is_interactive()
     mpl.interactive(interactive)
 
 
 def font_scale() -> float:
-    """Return the user's font size over matplotlib's own: figures grow with their text."""
+    """Return the user's font size relative to matplotlib's default, by which figures are scaled."""
     return float(mpl.rcParams["font.size"]) / 10
 
 
 def check_save(save: Any, name: str = "figure") -> Path | None:
-    """Return `save` as a path, before anything is drawn; True is a file named after the plot in scanpy's folder."""
+    """Return `save` as a path after checking it; True stands for a file named after the plot in scanpy's folder."""
     if save is None or save is False:
         return None
     if save is True:
@@ -65,7 +65,7 @@ def check_save(save: Any, name: str = "figure") -> Path | None:
         msg = f"`save` must end in one of {', '.join(endings)}. Received {path.name!r}."
         raise ArgumentError(msg)
     if path.is_dir() or not path.parent.is_dir():
-        msg = f"`save` must name a file in a folder that is there. Received {str(path)!r}; make the folder first."
+        msg = f"`save` must name a file in an existing folder. Received {str(path)!r}; make the folder first."
         raise ArgumentError(msg)
     return path
 
@@ -84,15 +84,15 @@ def check_ax(ax: Any) -> Axes | None:
 
 
 def finish(figure: Figure, *, show: bool | None, save: Path | None, owned: bool = True) -> bool:
-    """Save and show a figure as asked, and return whether it was shown.
+    """Save and show a figure, and return whether it was shown.
 
-    ``show=None`` shows a figure of our own (`owned`) where the backend can show any, in a window or a notebook, unless
-    ``scanpy.settings.autoshow`` was switched off. A figure that was saved and not shown is closed, so that a script
-    that saves many does not keep them all.
+    ``show=None`` shows a figure that we made (`owned`) if the backend can show figures, in a window or a notebook, and
+    ``scanpy.settings.autoshow`` is on. A figure that is saved and not shown is closed, so that a script that saves many
+    figures does not keep them open.
     """
     if save is not None:
         dpi = 300 if mpl.rcParams["savefig.dpi"] == "figure" else mpl.rcParams["savefig.dpi"]
-        # Only scanpy's own folder may still have to be made.
+        # Only scanpy's folder may not exist yet.
         save.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(save, dpi=dpi, bbox_inches="tight")
     if show is None:
@@ -106,6 +106,6 @@ def finish(figure: Figure, *, show: bool | None, save: Path | None, owned: bool 
 
 
 def _autoshow() -> bool:
-    """Return scanpy's setting; who has not imported scanpy has not changed it."""
+    """Return scanpy's setting, which is unchanged if scanpy is not imported."""
     scanpy = sys.modules.get("scanpy")
     return scanpy is None or bool(scanpy.settings.autoshow)

@@ -1,4 +1,4 @@
-"""``pl.check``: the report of ``pp.check``, drawn."""
+"""``pl.check``: genes, depth and expected accuracy of a query, from the report of ``pp.check``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
 from scquery_ae.pl._palette import OKABE_ITO
 from scquery_ae.pl._panels import panels
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from scquery_ae.pp import CheckReport
 
 _GOOD, _WEAK = OKABE_ITO[:2]
-#: Below this F1 a type is called weak, as in the report.
-_WEAK_F1 = 0.8
-#: Bars end here, in units of the reference; and characters of a line of notes.
-_LONGEST, _LINE, _NAMED = 1.5, 78, 8
+#: A lower F1 is highlighted, as ``pp.check`` does.
+WEAK_F1 = 0.8
+#: Longest bar, relative to the reference.
+_LONGEST = 1.5
+#: Characters in a line of notes, and missing genes that are named.
+_LINE, _NAMED = 78, 8
 
 
+@shared_parameters
 def check(
     report: CheckReport,
     *,
@@ -34,30 +38,28 @@ def check(
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Figure | None:
-    """Plot what a query will meet: its genes and depth beside the reference's, and the F1 to hope for by type.
+    """Plot genes and depth of a query relative to the reference, and the expected F1 of each type.
 
-    Above stand the problems of the report, if there are any. Types whose F1 in the expected_accuracy is below 0.8 are orange;
-    the dashed line is the macro-F1.
+    The problems of the report are written above the panels. Types with an expected F1 below 0.8 are orange, and the
+    dashed line is the macro-F1.
 
     Parameters
     ----------
     report
         From :func:`scquery_ae.pp.check`.
     ax
-        Axes whose place the panels take; None for a new figure.
-    show
-        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
-    save
-        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``.
+        Axes whose position the panels take. None makes a figure.
+    %(show)s
+    %(save)s
 
     Returns
     -------
-    The figure, or None if it was shown. Without a expected_accuracy in the report it has one panel.
+    The figure, or None if it was shown. It has one panel if the report has no expected accuracy.
 
     Raises
     ------
     ArgumentError
-        If `report` is not one of ``pp.check``.
+        If `report` is not from ``pp.check``.
     """
     path = check_save(save, "check")
     check_show(show)
@@ -65,7 +67,7 @@ def check(
     if not all(hasattr(report, name) for name in ("genes", "counts", "detected", "expected_accuracy", "problems")):
         msg = (
             "`pl.check` needs the report of `scq.pp.check(adata, reference)`. "
-            f"Received {type(report).__name__}; make one and give it."
+            f"Received {type(report).__name__}; make a report and pass it."
         )
         raise ArgumentError(msg)
     f1 = {} if report.expected_accuracy is None else report.expected_accuracy.f1
@@ -82,9 +84,9 @@ def check(
             figsize=(size[0] * scale, (size[1] + 0.6) * scale),
             height_ratios=[3, max(len(f1), 3)][:n_panels],
         )
-        _draw_shares(grid[0, 0], report)
+        _draw_ratios(grid[0, 0], report)
         n = len(report.problems)
-        verdict = f"{n} {'problem' if n == 1 else 'problems'}" if n else "nothing stands in the way"
+        verdict = "no problems found" if not n else "1 problem found" if n == 1 else f"{n} problems found"
         verdict = f"{report.n_obs:,} query {'cell' if report.n_obs == 1 else 'cells'}: {verdict}"
         if ax is None:
             figure.suptitle(verdict)
@@ -99,33 +101,33 @@ def check(
 
 
 def _notes(report: CheckReport) -> list[str]:
-    """Return problems, and the missing genes that matter most, in lines."""
+    """Return the problems and the most important missing genes as lines."""
     notes = [f"! {problem}" for problem in report.problems]
     if report.important_missing:
         names = ", ".join(report.important_missing[:_NAMED])
         more = ", ..." if len(report.important_missing) > _NAMED else ""
-        notes.append(f"missing genes that matter most: {names}{more}")
+        notes.append(f"most important missing genes: {names}{more}")
     return [line for note in notes for line in wrap(note, _LINE, subsequent_indent="   ")]
 
 
-def _draw_shares(ax: Axes, report: CheckReport) -> None:
-    """Draw genes, depth and detected genes in units of the reference."""
+def _draw_ratios(ax: Axes, report: CheckReport) -> None:
+    """Draw genes found, counts and detected genes relative to the reference."""
     n_found, n_genes = report.genes["n_found"], report.genes["n_genes"]
     rows = [("model genes found", n_found, n_genes, f"{n_found:,} of {n_genes:,}")]
     for name, here, there in (
-        ("counts a cell", report.counts, report.reference_counts),
-        ("genes detected a cell", report.detected, report.reference_detected),
+        ("counts per cell", report.counts, report.reference_counts),
+        ("genes detected per cell", report.detected, report.reference_detected),
     ):
         if name.startswith("counts") and report.input_state != "counts":
-            rows.append((name, 0, 0, f"cannot be compared: values are {report.input_state}"))
+            rows.append((name, 0, 0, f"not comparable: values are {report.input_state}"))
         else:
-            rows.append((name, here, there, f"{here:,.0f}, in the reference {there:,.0f}"))
+            rows.append((name, here, there, f"{here:,.0f} (reference {there:,.0f})"))
     for row, (_, here, there, text) in enumerate(rows):
         ratio = here / there if there else 0.0
         length = min(ratio, _LONGEST)
         ax.barh(row, length, height=0.65, color=_GOOD)
         if ratio > _LONGEST:
-            # It goes on.
+            # The bar is cut off.
             ax.plot(_LONGEST, row, marker=">", color=_GOOD, markersize=9, clip_on=False)
         inside = length > _LONGEST / 2
         ax.annotate(
@@ -137,12 +139,12 @@ def _draw_shares(ax: Axes, report: CheckReport) -> None:
             ha="right" if inside else "left",
             color="white" if inside else "black",
             fontsize="small",
-            # The line of the reference does not cross it.
+            # Keeps the line of the reference from crossing the text.
             bbox={"facecolor": "none" if inside else "white", "edgecolor": "none", "pad": 0.5},
         )
     ax.axvline(1, color="black", linewidth=0.8, linestyle="--", zorder=0)
     ax.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], ylim=(len(rows) - 0.5, -0.5))
-    ax.set(xlim=(0, _LONGEST), xlabel="in units of the reference (medians over cells)")
+    ax.set(xlim=(0, _LONGEST), xlabel="relative to the reference (medians over cells)")
     ax.tick_params(axis="y", length=0)
 
 
@@ -151,16 +153,16 @@ def _draw_f1(ax: Axes, expected_accuracy: Any) -> None:
     values = np.array([expected_accuracy.f1[kind] for kind in types])
     rows = np.arange(len(types))
     ax.barh(rows, np.ones(len(types)), height=0.75, color="0.95")
-    ax.barh(rows, values, height=0.75, color=np.where(values < _WEAK_F1, _WEAK, _GOOD))
+    ax.barh(rows, values, height=0.75, color=np.where(values < WEAK_F1, _WEAK, _GOOD))
     for row, value in zip(rows, values, strict=True):
         ax.annotate(f"{value:.2f}", (1, row), (4, 0), textcoords="offset points", va="center", fontsize="small")
     macro = expected_accuracy.macro_f1
     ax.axvline(macro, color="black", linewidth=0.8, linestyle="--")
     ax.set_title(
-        f"expected_accuracy with held-out cells: macro-F1 {macro:.2f}, accuracy {expected_accuracy.accuracy:.2f}",
+        f"expected: macro-F1 {macro:.2f}, accuracy {expected_accuracy.accuracy:.2f}",
         loc="left",
         fontsize="medium",
     )
     ax.set(yticks=rows, yticklabels=[f"{kind} ({expected_accuracy.n_cells[kind]:,})" for kind in types])
-    ax.set(xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="F1 to hope for (held-out cells in brackets)")
+    ax.set(xlim=(0, 1), ylim=(len(types) - 0.5, -0.5), xlabel="expected F1 (number of held-out cells in brackets)")
     ax.tick_params(axis="y", length=0)

@@ -1,4 +1,4 @@
-"""``pl.composition``: which types each sample is made of."""
+"""``pl.composition``: fraction of each type in every sample."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from scquery_ae._checks import check_adata, check_obs_key, check_slots, shown
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
-from scquery_ae.pl._answers import check_columns, is_unknown, numbers
 from scquery_ae.pl._colors import UNKNOWN, as_categories, category_colours
 from scquery_ae.pl._legend import legend_beside
 from scquery_ae.pl._palette import MISSING
+from scquery_ae.pl._results import check_columns, is_unknown, numbers
 from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _HATCH: dict[str, Any] = {"facecolor": "0.92", "edgecolor": UNKNOWN, "hatch": "////", "linewidth": 0}
-#: Points between the right ends of the columns of numbers, and how far they reach.
+#: Points from the axes to the right end of each column of numbers, and to the legend.
 _COLUMNS, _REACH = (34, 92, 144), 150
 
 
+@shared_parameters
 def composition(
     adata: AnnData,
     groupby: str,
@@ -39,35 +41,33 @@ def composition(
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Axes | None:
-    """Plot the share of each type in every group of cells, such as samples, donors or conditions.
+    """Plot the fraction of each type in every group of cells, such as samples, donors or conditions.
 
-    Cells called unknown are hatched at the right end of the bars. Beside each bar stand its cells, their mean
-    confidence and the share called unknown.
+    Cells called unknown are hatched at the right end of the bars. The numbers beside each bar are its cells, their
+    mean confidence and the fraction called unknown.
 
     Parameters
     ----------
     adata
         Cells after :func:`scquery_ae.tl.query`.
     groupby
-        Column of ``obs`` with one bar a value, in the order of its categories; cells without one are left out.
+        Column of ``obs`` with one bar for each value, in the order of its categories. Cells without a value are left
+        out.
     label_key
-        Column of ``obs`` to divide the bars by, such as ``"scquery_label_coarse"`` or a truth: all cells then count as
-        it says. None for the labels of the known cells, and the unknown apart.
-    key_added
-        Slot prefix given to ``tl.query``.
-    ax
-        Axes to draw on; None for a new figure.
-    show
-        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
-    save
-        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``.
+        Column of ``obs`` that divides the bars, such as ``"scquery_label_coarse"`` or the known types; cells called
+        unknown are then not separated. None takes the labels and separates the cells called unknown.
+    %(key_added)s
+    %(ax)s
+    %(show)s
+    %(save)s
 
     Returns
     -------
-    The axes, or None if the figure was shown. Colours of types are read from or written to
+    The axes, or None if the figure was shown. Colours of the types are read from or written to
 
     ``uns["scquery_label_colors"]`` : list of str
-        Or that of `label_key`: one a category, as scanpy keeps them. A view is not written to.
+        One colour for each category, as in scanpy; for another `label_key`, ``uns[f"{label_key}_colors"]``. Views are
+        not written to.
 
     Raises
     ------
@@ -88,10 +88,13 @@ def composition(
     confidence, unknown = numbers(adata, slots.confidence, "pl.composition"), is_unknown(adata, slots)
     grouped = groups.codes >= 0
     if not grouped.any():
-        msg = f"`groupby={groupby!r}` has no value in any of {adata.n_obs} cells. Expected one of {shown(adata.obs)}."
+        msg = (
+            f"`groupby={groupby!r}` has no value in any of {adata.n_obs} cells. Pass another column, one of "
+            f"{shown(adata.obs)}."
+        )
         raise ArgumentError(msg)
     n_types = len(labels.categories)
-    # One column a type, then cells without one, then the unknown.
+    # One column for each type, one for cells without a label, and one for cells called unknown.
     column = np.where(labels.codes < 0, n_types, labels.codes)
     if label_key is None:
         column = np.where(unknown, n_types + 1, column)
@@ -115,38 +118,38 @@ def composition(
         _draw_bars(ax, counts, looks, entries)
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6), ylabel=groupby)
         _write_columns(ax, counts.sum(axis=1), cells["confidence"].to_numpy(), cells["unknown"].to_numpy())
-        shares = [
+        handles = [
             Patch(label=name, **look)
             for name, look, total in zip(entries, looks, counts.sum(axis=0), strict=True)
             if total
         ]
-        legend_beside(ax, shares, owned=owned, title=key, offset=_REACH * scale, loc="upper")
+        legend_beside(ax, handles, owned=owned, title=key, offset=_REACH * scale, loc="upper")
         done = finish(ax.figure.canvas.figure, show=show, save=path, owned=owned)
     return None if done else ax
 
 
 def _draw_bars(ax: Axes, counts: np.ndarray, looks: list[dict[str, Any]], entries: list[str]) -> None:
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    starts = np.cumsum(shares, axis=1) - shares
+    fractions = counts / counts.sum(axis=1, keepdims=True)
+    starts = np.cumsum(fractions, axis=1) - fractions
     rows = np.arange(len(counts))
-    for share, start, look, name in zip(shares.T, starts.T, looks, entries, strict=True):
-        if share.any():
-            ax.barh(rows, share, left=start, height=0.8, label=name, **look)
-    ax.set(xlim=(0, 1), xlabel="share of cells")
+    for fraction, start, look, name in zip(fractions.T, starts.T, looks, entries, strict=True):
+        if fraction.any():
+            ax.barh(rows, fraction, left=start, height=0.8, label=name, **look)
+    ax.set(xlim=(0, 1), xlabel="fraction of cells")
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
 
 
 def _write_columns(ax: Axes, cells: np.ndarray, confidence: np.ndarray, unknown: np.ndarray) -> None:
-    """Write numbers of each bar to its right, in columns with a head."""
+    """Write the numbers of each bar to its right, in columns with a heading."""
     columns = (
         ("cells", [f"{count:,}" for count in cells]),
         ("confidence", ["" if np.isnan(mean) else f"{mean:.2f}" for mean in confidence]),
-        ("unknown", [f"{share:.0%}" for share in unknown]),
+        ("unknown", [f"{fraction:.0%}" for fraction in unknown]),
     )
-    for place, (head, values) in zip(_COLUMNS, columns, strict=True):
-        for row, text in enumerate([*values, head]):
+    for place, (title, values) in zip(_COLUMNS, columns, strict=True):
+        for row, text in enumerate([*values, title]):
             ax.annotate(
                 text,
                 (1, row if row < len(values) else -0.6),

@@ -1,4 +1,4 @@
-"""``pl.embedding``: cells on a plane, coloured by what is known of them."""
+"""``pl.embedding``: cells in two dimensions of an embedding, coloured by a column of ``obs``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib import pyplot as plt
 
 from scquery_ae._checks import check_adata, check_obs_key, check_text
+from scquery_ae._docs import shared_parameters
 from scquery_ae.pl._cells import check_look, coordinates, draw_cells, numbers_or_categories
 from scquery_ae.pl._colors import category_colours
 from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@shared_parameters
 def embedding(
     adata: AnnData,
     *,
@@ -33,43 +35,40 @@ def embedding(
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Axes | None:
-    """Plot the first two columns of an embedding, coloured by a column of ``obs``.
+    """Plot the first two dimensions of an embedding, coloured by a column of ``obs``.
 
-    Cells are drawn in random order (always the same), so that no group hides another; those whose value is missing
-    are drawn in light grey beneath.
+    Cells are drawn in a fixed random order, so that no group hides another. Cells with a missing value are drawn first,
+    in light grey.
 
     Parameters
     ----------
     adata
         Cells with the embedding in ``obsm``.
     color
-        Column of ``obs``: at most 256 categories (text and booleans count as such), or numbers.
+        Column of ``obs`` with numbers, or with at most 256 categories; text and booleans are categories.
     basis
-        Key of ``obsm``, with at least two columns; ``"umap"`` also finds ``"X_umap"``.
+        Key of ``obsm`` with at least two columns. ``"umap"`` also finds ``"X_umap"``.
     size
-        Area of a point in square points; None to go by the number of cells.
+        Area of a point in square points. None sets it by the number of cells.
     cmap, vmin, vmax
-        Colour map of numbers, and the values at its ends; None for the least and the largest.
+        Colour map for numbers, and the values at its ends. None takes the smallest and the largest value.
     legend_loc
-        Where categories are named: ``"on data"``, ``"right margin"``, ``"none"``, or ``"auto"``, which is on the data
-        and, in a figure of its own, also in a legend of up to 110 entries. Names that would cover too much of the
-        data are then replaced by their numbers in the legend. Booleans have a legend only.
+        Where categories are named: ``"on data"``, ``"right margin"``, ``"none"`` or ``"auto"``. A name that would hide
+        its group is written beside it. ``"auto"`` names categories on the data and, in a new figure, also in a legend
+        of up to 110 entries; names that would cover too much of the data are replaced by numbers that the legend
+        explains. ``"auto"`` names booleans in the legend only.
     title
-        Title of the axes; None for `color` if it holds categories. Numbers have it at their colour bar.
-    ax
-        Axes to draw on; None for a new figure.
-    show
-        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
-    save
-        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``. A new figure that
-        was saved and not shown is closed in pyplot.
+        Title of the axes. None takes `color` for categories; for numbers, `color` is written at the colour bar.
+    %(ax)s
+    %(show)s
+    %(save)s
 
     Returns
     -------
     The axes, or None if the figure was shown. Colours of categories are read from or written to
 
-    ``uns["{color}_colors"]`` : list of str
-        One a category, as scanpy keeps them. A view is not written to.
+    ``uns[f"{color}_colors"]`` : list of str
+        One colour for each category, as in scanpy. Views are not written to.
 
     Raises
     ------

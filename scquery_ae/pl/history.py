@@ -1,4 +1,4 @@
-"""``pl.history``: losses of training, epoch by epoch."""
+"""``pl.history``: losses of each epoch of training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError, NotFittedError
 from scquery_ae.pl._palette import OKABE_ITO
 from scquery_ae.pl._panels import panels
@@ -26,6 +27,7 @@ _BLUE, _ORANGE = OKABE_ITO[:2]
 _PANELS_A_ROW = 4
 
 
+@shared_parameters
 def history(
     encoder: Encoder,
     *,
@@ -33,21 +35,18 @@ def history(
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Figure | None:
-    """Plot the losses of an encoder's training: one panel a pretrained layer, and one for fine-tuning.
+    """Plot the losses of an encoder's training: one panel for each pretrained layer, and one for fine-tuning.
 
-    The epoch whose weights were kept, that with the lowest loss on the held-out cells, is marked.
+    The marked epoch has the lowest loss on held-out cells; its weights were kept.
 
     Parameters
     ----------
     encoder
-        From :func:`scquery_ae.tl.pretrain`, fine-tuned or not; of a reference, ``reference.encoder``.
+        From :func:`scquery_ae.tl.pretrain`, fine-tuned or not. The encoder of a reference is ``reference.encoder``.
     ax
-        Axes whose place the panels take; None for a new figure.
-    show
-        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
-    save
-        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``. A new figure that
-        was saved and not shown is closed in pyplot.
+        Axes whose position the panels take. None makes a figure.
+    %(show)s
+    %(save)s
 
     Returns
     -------
@@ -58,12 +57,12 @@ def history(
     NotFittedError
         If the encoder has no history.
     ArgumentError
-        If `encoder` is not one, or `save` is not a path.
+        If `encoder` is not an encoder, or `save` is not a path.
 
     Notes
     -----
-    Training losses are of corrupted cells while the weights still change, and losses on held-out cells are taken at
-    the end of each epoch, in fine-tuning without corruption: they may well lie below.
+    The training loss is measured on corrupted cells while the weights change. The loss on held-out cells is measured
+    at the end of each epoch, in fine-tuning without corruption, and can therefore be lower.
     """
     path = check_save(save, "history")
     check_show(show)
@@ -88,8 +87,8 @@ def _records(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[flo
     record: Any = getattr(encoder, "history", None)
     if not isinstance(record, Mapping):
         msg = (
-            f"`pl.history` needs an encoder, as `scq.tl.pretrain` returns it. Received {type(encoder).__name__}; "
-            "a reference's is `reference.encoder`."
+            f"`pl.history` needs the encoder that `scq.tl.pretrain` returns. Received {type(encoder).__name__}; "
+            "pass the encoder, which for a reference is `reference.encoder`."
         )
         raise ArgumentError(msg)
     layers, finetuned = record.get("pretrain") or (), record.get("finetune") or {}
@@ -99,13 +98,13 @@ def _records(encoder: Encoder) -> list[tuple[str, str, Mapping[str, Sequence[flo
         or not all(_are_losses(losses.get(name)) for losses in (*layers, finetuned) for name in ("loss", "val_loss"))
     ):
         msg = (
-            "`encoder.history` must hold lists of losses, as training leaves them: a dictionary for each layer under "
-            f"'pretrain', and one under 'finetune'. Received {dict(record)!r:.200}."
+            "`encoder.history` must hold lists of losses: a dictionary for each layer under 'pretrain', and one under "
+            f"'finetune'. Received {dict(record)!r:.200}; leave the history as training wrote it."
         )
         raise ArgumentError(msg)
     records: list[tuple[str, str, Mapping[str, Sequence[float]]]] = []
     for depth, (losses, layer) in enumerate(zip(layers, encoder.layers, strict=False), start=1):
-        if not losses.get("loss"):  # made without training
+        if not losses.get("loss"):  # the layer was not trained
             continue
         n_in, n_out = layer.kernel.shape
         records.append((f"Pretraining, layer {depth}\n{n_in} to {n_out}", "denoising loss", losses))
@@ -132,7 +131,7 @@ def _draw(ax: Axes, losses: Mapping[str, Sequence[float]]) -> None:
         if values:
             ax.plot(range(1, len(values) + 1), values, color=colour, label=label, marker="o", markersize=3)
     held_out = losses.get("val_loss")
-    # A loss that is NaN in every epoch has no best one.
+    # If the loss is NaN in every epoch, none is best.
     if held_out and np.isfinite(held_out).any():
         best = int(np.nanargmin(held_out))
         ax.plot(
@@ -147,5 +146,5 @@ def _draw(ax: Axes, losses: Mapping[str, Sequence[float]]) -> None:
             label=f"best (epoch {best + 1})",
         )
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    # A narrow panel would be made narrower still.
+    # The layout would make a narrow panel narrower to fit its legend.
     ax.legend().set_in_layout(False)

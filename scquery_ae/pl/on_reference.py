@@ -1,4 +1,4 @@
-"""``pl.on_reference``: query cells on the reference's embedding."""
+"""``pl.on_reference``: query cells in the embedding of the reference."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from anndata import AnnData
 from matplotlib import pyplot as plt
 
 from scquery_ae._checks import check_adata, check_choice, check_obs_key, check_slots, check_text
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
-from scquery_ae.pl._answers import check_columns, is_unknown
 from scquery_ae.pl._cells import Values, check_look, coordinates, draw_cells, numbers_or_categories
 from scquery_ae.pl._colors import UNKNOWN, category_colours
+from scquery_ae.pl._results import check_columns, is_unknown, reference_rows
 from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
-from scquery_ae.pl.neighbors_by_batch import hits_of
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PLACES = ("neighbors", "basis")
-#: Square points that cells share.
+#: Total area of the points, in square points.
 _AREA = 20_000
 
 
+@shared_parameters
 def on_reference(
     adata: AnnData,
     reference: AnnData,
@@ -47,53 +48,49 @@ def on_reference(
 ) -> Axes | None:
     """Plot query cells, coloured, over the cells of the reference, light grey, in one embedding.
 
-    Nothing is embedded anew: a query cell stands at the mean place of its neighbors. A cell unlike any other therefore
-    stands among those that it resembles most; whether it does is for ``scquery_unknown`` to say, whose cells are dark
-    grey. For places of their own, embed both together (concatenate, then ``sc.pp.neighbors(both,
-    use_rep="X_scquery")`` and ``sc.tl.umap(both)``), put each part's places back into its ``obsm``, and give
-    ``place="basis"``.
+    No embedding is computed: a query cell is drawn at the mean position of its neighbors. A cell unlike any reference
+    cell is therefore drawn among those that it resembles most; cells called unknown are dark grey. To give query cells
+    positions of their own, embed both together (concatenate, then ``sc.pp.neighbors(both, use_rep="X_scquery")`` and
+    ``sc.tl.umap(both)``), copy the coordinates of each part to its ``obsm``, and pass ``place="basis"``.
 
     Parameters
     ----------
     adata
         Cells after :func:`scquery_ae.tl.query`.
     reference
-        The reference's cells, all and in their order, with the embedding in ``obsm``.
+        AnnData of the reference's cells, complete and in their order, with the embedding in ``obsm``.
     color
-        Column of ``adata.obs``: at most 256 categories, or numbers; None for the label, and cells called unknown apart.
+        Column of ``adata.obs`` with numbers, or with at most 256 categories. None takes the label and separates the
+        cells called unknown.
     basis
-        Key of ``obsm``; ``"umap"`` also finds ``"X_umap"``.
+        Key of ``obsm``. ``"umap"`` also finds ``"X_umap"``.
     place
-        ``"neighbors"`` for the mean place of a cell's neighbors, ``"basis"`` for ``adata.obsm[basis]``, which must then have been
-        computed together with the reference's.
+        ``"neighbors"`` draws a cell at the mean position of its neighbors, and ``"basis"`` at ``adata.obsm[basis]``,
+        which must have been computed together with the reference's.
     size
-        Area of a query cell in square points; None to go by the number of cells.
+        Area of a query cell in square points. None sets it by the number of cells.
     cmap, vmin, vmax, legend_loc
         As for :func:`scquery_ae.pl.embedding`.
     title
-        Title of the axes; None for how many cells there are of each.
-    key_added
-        Slot prefix given to ``tl.query``.
-    ax
-        Axes to draw on; None for a new figure.
-    show
-        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
-    save
-        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``.
+        Title of the axes. None writes the numbers of cells.
+    %(key_added)s
+    %(ax)s
+    %(show)s
+    %(save)s
 
     Returns
     -------
     The axes, or None if the figure was shown. Colours of categories are read from or written to
 
-    ``adata.uns["{color}_colors"]`` : list of str
-        One a category, as scanpy keeps them. A view is not written to.
+    ``adata.uns[f"{color}_colors"]`` : list of str
+        One colour for each category, as in scanpy. Views are not written to.
 
     Raises
     ------
     MissingKeyError
         If the cells were not queried, `color` is not in ``obs`` or `basis` not in ``obsm``.
     ArgumentError
-        If `reference` has fewer cells than the neighbors point to, or an argument is out of its range.
+        If `reference` was not queried, or an argument is out of its range.
     """
     path = check_save(save, "on_reference")
     check_show(show)
@@ -102,7 +99,7 @@ def on_reference(
     if not isinstance(reference, AnnData):
         msg = (
             "`reference` must be the AnnData of the reference's cells, with an embedding in `obsm`. "
-            f"Received {type(reference).__name__}."
+            f"Received {type(reference).__name__}; pass the AnnData that the reference was built from."
         )
         raise ArgumentError(msg)
     check_adata(reference, "pl.on_reference")
@@ -119,7 +116,7 @@ def on_reference(
     own = numbers_or_categories(check_obs_key(adata, color, "color"), color)
     axis, ground = coordinates(reference, basis, "reference")
     if place == "neighbors":
-        mine = ground[hits_of(adata, slots.neighbors, len(ground), "pl.on_reference")].mean(axis=1)
+        mine = ground[reference_rows(adata, slots.neighbors, len(ground), "pl.on_reference")].mean(axis=1)
     else:
         _, mine = coordinates(adata, basis)
     values, names = _beneath(own, len(ground)), None
@@ -132,7 +129,7 @@ def on_reference(
         colours = None
         if own.groups is not None:
             colours = [*category_colours(adata, color, len(own.groups.categories)), UNKNOWN]
-        n = f"{adata.n_obs:,} query {'cell' if adata.n_obs == 1 else 'cells'} on {reference.n_obs:,} of the reference"
+        n = f"{adata.n_obs:,} query {'cell' if adata.n_obs == 1 else 'cells'} on {reference.n_obs:,} reference cells"
         ax.set(xlabel=f"{axis} 1", ylabel=f"{axis} 2", title=n if title is None else title)
         draw_cells(
             ax,
@@ -150,7 +147,7 @@ def on_reference(
 
 
 def _beneath(own: Values, n: int) -> Values:
-    """Return the values of the query's cells after those of `n` cells that have none."""
+    """Return the values of the query cells after `n` missing values for the reference cells."""
     if own.groups is None:
         return Values(own.name, np.r_[np.full(n, np.nan), own.numbers], None)
     codes = np.r_[np.full(n, -1), own.numbers].astype(int)
@@ -158,9 +155,9 @@ def _beneath(own: Values, n: int) -> Values:
 
 
 def _with_unknown(values: Values, unknown: np.ndarray) -> tuple[Values, str]:
-    """Return labels with one more category, that of the cells called unknown, and its name."""
+    """Return the labels with a category for the cells called unknown, and the name of this category."""
     categories = [str(name) for name in values.groups.categories] if values.groups is not None else []
-    # A reference may have a type of that name.
+    # A reference may have a type with the name "unknown".
     name = "unknown" if "unknown" not in categories else "called unknown"
     codes = values.numbers.astype(int)
     codes[len(codes) - len(unknown) :][unknown] = len(categories)

@@ -1,4 +1,4 @@
-"""``pl.query``: which types a query is made of, and how sure that is."""
+"""``pl.query``: number of cells and confidence of each label."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from scquery_ae._checks import check_slots
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
 from scquery_ae._slots import Slots
-from scquery_ae.pl._answers import check_columns, is_unknown, numbers
 from scquery_ae.pl._colors import UNKNOWN
 from scquery_ae.pl._palette import OKABE_ITO
 from scquery_ae.pl._panels import heading, panels
+from scquery_ae.pl._results import check_columns, is_unknown, numbers
 from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _SUMMARY = "0.2"
 _POINTS_A_LABEL = 200
 
 
+@shared_parameters
 def query(
     adata: AnnData,
     *,
@@ -37,25 +39,21 @@ def query(
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Figure | None:
-    """Plot what a query is made of: cells of each label, and the confidence in it.
+    """Plot the number of cells and the confidence of each label.
 
-    Bars on the left count the cells of each label, most frequent on top, with those called unknown hatched. The
-    right panel shows each label's confidence: median, quartiles (thick), 5 to 95 per cent (thin), and cells
-    (at most 200 a label, evenly spaced by rank).
+    Bars on the left count the cells of each label, most frequent first; cells called unknown are hatched. The right
+    panel shows the confidence of each label: median (point), quartiles (thick line), 5 to 95 % (thin line), and cells
+    (dots; at most 200 for each label, evenly spaced by rank).
 
     Parameters
     ----------
     adata
-        Cells after :func:`scquery_ae.tl.query`. Cells whose label is missing are left out.
-    key_added
-        Slot prefix given to ``tl.query``.
+        Cells after :func:`scquery_ae.tl.query`. Cells without a label are left out.
+    %(key_added)s
     ax
-        Axes whose place the panels take; None for a new figure.
-    show
-        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
-    save
-        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``. A new figure that
-        was saved and not shown is closed in pyplot.
+        Axes whose position the panels take. None makes a figure.
+    %(show)s
+    %(save)s
 
     Returns
     -------
@@ -86,7 +84,7 @@ def query(
         _draw_counts(left, names, counts.to_numpy(), np.array([unknown[cells].sum() for cells in members]))
         for row, cells in enumerate(members):
             _draw_confidence(right, row, confidence[cells], unknown[cells])
-        right.set(xlim=(0, 1), xlabel="confidence in the label")
+        right.set(xlim=(0, 1), xlabel="confidence of the label")
         right.tick_params(axis="y", length=0)
         right.grid(axis="x", color="0.9")
         n, n_unknown = len(labels), int(unknown.sum())
@@ -98,12 +96,15 @@ def query(
 
 
 def _read(adata: AnnData, slots: Slots) -> tuple[pd.Series, np.ndarray, np.ndarray]:
-    """Return label, confidence and unknown of the cells that have a label."""
+    """Return label and confidence of the labelled cells, and whether they are called unknown."""
     check_columns(adata, (slots.label, slots.confidence, slots.unknown), "pl.query")
     confidence, unknown = numbers(adata, slots.confidence, "pl.query"), is_unknown(adata, slots)
     labelled = adata.obs[slots.label].notna().to_numpy()
     if not labelled.any():
-        msg = f"`pl.query` needs cells with a label. All {adata.n_obs} of `adata.obs[{slots.label!r}]` are missing."
+        msg = (
+            f"`pl.query` needs cells with a label. All {adata.n_obs} values of `adata.obs[{slots.label!r}]` are "
+            "missing; query the cells again."
+        )
         raise ArgumentError(msg)
     labels = adata.obs.loc[labelled, slots.label].astype("category")
     return labels, confidence[labelled], unknown[labelled]
@@ -127,7 +128,7 @@ def _draw_counts(ax: Axes, names: list[str], counts: np.ndarray, unknown: np.nda
     for row, (count, n_unknown) in enumerate(zip(counts, unknown, strict=True)):
         text = f"{count:,} ({_per_cent(count, counts.sum())})" + _unknown_part(n_unknown, count)
         note = ax.annotate(text, (count, row), (4, 0), textcoords="offset points", va="center", fontsize="small")
-        # Room for it is made inside the axes.
+        # `_make_room` makes room for it inside the axes.
         note.set_in_layout(False)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -145,7 +146,7 @@ def _draw_confidence(ax: Axes, row: int, confidence: np.ndarray, unknown: np.nda
         return
     low, lower, median, upper, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
     picked = np.unique(np.linspace(0, len(values) - 1, min(len(values), _POINTS_A_LABEL)).astype(int))
-    # Steps of the golden ratio spread points evenly, without a random number.
+    # Steps of the golden ratio spread points evenly, without random numbers.
     heights = row + 0.6 * ((np.arange(len(picked)) * 0.6180339887) % 1 - 0.5)
     for group, colour in ((~strange[picked], _KNOWN), (strange[picked], UNKNOWN)):
         ax.scatter(
@@ -164,7 +165,7 @@ def _draw_confidence(ax: Axes, row: int, confidence: np.ndarray, unknown: np.nda
 
 
 def _make_room(ax: Axes, counts: np.ndarray) -> None:
-    """Widen the x axis until the texts at the ends of the bars lie inside."""
+    """Extend the x axis until the texts at the ends of the bars are inside the axes."""
     ax.figure.canvas.figure.draw_without_rendering()
     width = ax.get_window_extent().width
     texts = ax.texts[: len(counts)]
@@ -176,8 +177,8 @@ def _make_room(ax: Axes, counts: np.ndarray) -> None:
 def _per_cent(part: int, whole: int) -> str:
     if part in (0, whole):
         return "0%" if part == 0 else "100%"
-    share = 100 * part / whole
-    return f"{share:.1f}%" if share >= 0.1 else "<0.1%"
+    value = 100 * part / whole
+    return f"{value:.1f}%" if value >= 0.1 else "<0.1%"
 
 
 def _unknown_part(part: int, whole: int) -> str:

@@ -1,4 +1,4 @@
-"""``pl.reliability``: whether cells of a confidence are right as often as it says."""
+"""``pl.reliability``: fraction of correct labels against their confidence."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from matplotlib import pyplot as plt
 from scipy.stats import binomtest
 
 from scquery_ae._checks import check_integer, check_slots
-from scquery_ae.pl._answers import Judged, judge
+from scquery_ae._docs import shared_parameters
 from scquery_ae.pl._palette import OKABE_ITO
+from scquery_ae.pl._results import Comparison, compare_labels
 from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
 from scquery_ae.stats import expected_calibration_error
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BLUE = OKABE_ITO[0]
-#: With more bins, the counts above them would touch.
+#: With more bins, the counts above the bars would touch.
 _MOST_WRITTEN = 10
 
 
+@shared_parameters
 def reliability(
     adata: AnnData,
     truth_key: str,
@@ -35,28 +37,25 @@ def reliability(
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Axes | None:
-    """Plot the share of labels that are right against the confidence in them.
+    """Plot the fraction of correct labels against their confidence.
 
-    Points below the diagonal are overconfident. Bars are 95 % Wilson intervals, the histogram counts the cells of each
-    bin, and the corner has the expected calibration error over the same bins.
+    Points below the diagonal are overconfident. Error bars are 95 % Wilson intervals, and the histogram counts the
+    cells of each bin. The title has the expected calibration error over the same bins.
 
     Parameters
     ----------
     adata
-        Cells after :func:`scquery_ae.tl.query`. Those without a label or a truth are left out, those called unknown
-        are not.
+        Cells after :func:`scquery_ae.tl.query`. Cells without a label or a known type are left out; cells called
+        unknown are included.
     truth_key
-        Column of ``obs`` with the true types, in the reference's names; other names count as wrong.
+        Column of ``obs`` with the known types, in the reference's names. Other names count as wrong.
     n_bins
-        Bins of equal width from 0 to 1.
-    key_added
-        Slot prefix given to ``tl.query``.
+        Number of bins of equal width from 0 to 1.
+    %(key_added)s
     ax
-        Axes to draw on; None for a new figure. The histogram stands above them.
-    show
-        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
-    save
-        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``.
+        Axes to draw on, with the histogram above them. None makes a figure.
+    %(show)s
+    %(save)s
 
     Returns
     -------
@@ -67,7 +66,7 @@ def reliability(
     MissingKeyError
         If `truth_key` or a column of ``tl.query`` is not in ``obs``.
     ArgumentError
-        If no cell can be judged, truth and labels share no name, or an argument is out of its range.
+        If no cell has a label and a known type, their names do not overlap, or an argument is out of its range.
 
     References
     ----------
@@ -78,26 +77,26 @@ def reliability(
     check_show(show)
     check_ax(ax)
     check_integer("n_bins", n_bins)
-    cells = judge(adata, truth_key, check_slots(key_added), "pl.reliability")
+    cells = compare_labels(adata, truth_key, check_slots(key_added), "pl.reliability")
     with style():
         owned = ax is None
         if ax is None:
-            _, ax = plt.subplots(figsize=(4.4 * font_scale(), 4.9 * font_scale()), layout="constrained")
+            _, ax = plt.subplots(figsize=(4.4 * font_scale(), 5.2 * font_scale()), layout="constrained")
         _draw(ax, cells, n_bins)
         done = finish(ax.figure.canvas.figure, show=show, save=path, owned=owned)
     return None if done else ax
 
 
-def _draw(ax: Axes, cells: Judged, n_bins: int) -> None:
-    # As `expected_calibration_error` bins them.
+def _draw(ax: Axes, cells: Comparison, n_bins: int) -> None:
+    # The same bins as in `expected_calibration_error`.
     bins = np.minimum((cells.confidence * n_bins).astype(int), n_bins - 1)
     counts = np.bincount(bins, minlength=n_bins)
     filled = counts > 0
-    right = np.bincount(bins, weights=cells.correct, minlength=n_bins)[filled].astype(int)
+    correct = np.bincount(bins, weights=cells.correct, minlength=n_bins)[filled].astype(int)
     confidence = np.bincount(bins, weights=cells.confidence, minlength=n_bins)[filled] / counts[filled]
-    accuracy = right / counts[filled]
+    accuracy = correct / counts[filled]
     intervals = [
-        binomtest(int(k), int(n)).proportion_ci(0.95, "wilson") for k, n in zip(right, counts[filled], strict=True)
+        binomtest(int(k), int(n)).proportion_ci(0.95, "wilson") for k, n in zip(correct, counts[filled], strict=True)
     ]
     reach = np.abs(np.array([[ci.low, ci.high] for ci in intervals]).T - accuracy)
 
@@ -114,31 +113,35 @@ def _draw(ax: Axes, cells: Judged, n_bins: int) -> None:
         zorder=3,
         clip_on=False,
     )
+    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="confidence of the label", ylabel="fraction of correct labels")
+    ax.grid(color="0.92")
+    above = _draw_histogram(ax, counts)
     error = expected_calibration_error(cells.confidence, cells.correct, n_bins)
     n = len(bins)
-    notes = (
-        f"calibration error {error:.3f}",
-        f"accuracy {cells.correct.mean():.3f}",
-        f"mean confidence {cells.confidence.mean():.3f}",
-        f"{n:,} {'cell' if n == 1 else 'cells'}",
+    # In the title, because any place inside the axes can hold a point.
+    above.set_title(
+        f"{n:,} {'cell' if n == 1 else 'cells'}, calibration error {error:.3f}\n"
+        f"accuracy {cells.correct.mean():.3f}, mean confidence {cells.confidence.mean():.3f}",
+        loc="left",
+        fontsize="small",
     )
-    ax.text(0.03, 0.97, "\n".join(notes), transform=ax.transAxes, va="top", fontsize="small", linespacing=1.4)
-    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="confidence in the label", ylabel="share of labels that are right")
-    ax.grid(color="0.92")
 
+
+def _draw_histogram(ax: Axes, counts: np.ndarray) -> Axes:
+    """Draw the number of cells of each bin above the axes."""
+    n_bins = len(counts)
     above = ax.inset_axes((0, 1.03, 1, 0.2), sharex=ax)
     edges = np.linspace(0, 1, n_bins + 1)
     above.bar(edges[:-1], counts, width=1 / n_bins, align="edge", color=_BLUE, alpha=0.4, edgecolor="white")
-    above.set(
-        yticks=[0, counts.max()], yticklabels=["0", f"{counts.max():,}"], ylabel="cells", ylim=(0, counts.max() * 1.25)
-    )
+    above.set(yticks=[0, counts.max()], yticklabels=["0", f"{counts.max():,}"], ylabel="cells")
+    above.set(ylim=(0, counts.max() * 1.3))
     if n_bins <= _MOST_WRITTEN:
         above.set_yticks([])
         above.spines["left"].set_visible(False)
-        for left, count in zip(edges[:-1][filled], counts[filled], strict=True):
+        for bin_ in np.flatnonzero(counts):
             above.annotate(
-                f"{count:,}",
-                (left + 0.5 / n_bins, count),
+                f"{counts[bin_]:,}",
+                (edges[bin_] + 0.5 / n_bins, counts[bin_]),
                 (0, 1),
                 textcoords="offset points",
                 ha="center",
@@ -146,3 +149,4 @@ def _draw(ax: Axes, cells: Judged, n_bins: int) -> None:
                 fontsize="x-small",
             )
     above.tick_params(axis="x", labelbottom=False, length=0)
+    return above

@@ -1,4 +1,4 @@
-"""``pl.risk_coverage``: how many errors are left when the least certain cells are not labelled."""
+"""``pl.risk_coverage``: fraction of wrong labels against the fraction of cells that keep their label."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
 from scquery_ae._checks import check_slots
-from scquery_ae.pl._answers import Judged, judge
+from scquery_ae._docs import shared_parameters
 from scquery_ae.pl._palette import OKABE_ITO
+from scquery_ae.pl._results import Comparison, compare_labels
 from scquery_ae.pl._style import check_ax, check_save, check_show, finish, font_scale, style
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BLUE, _ORANGE = OKABE_ITO[:2]
-#: Points of a curve; more would not be seen.
+#: Points of a curve; more would not be visible.
 _MOST_POINTS = 2000
 
 
+@shared_parameters
 def risk_coverage(
     adata: AnnData,
     truth_key: str,
@@ -33,27 +35,23 @@ def risk_coverage(
     show: bool | None = None,
     save: str | bool | PathLike[str] | None = None,
 ) -> Axes | None:
-    """Plot the share of wrong labels among the most certain cells against how many these are.
+    """Plot the fraction of wrong labels (risk) against the fraction of cells that keep their label (coverage).
 
-    One curve ranks cells by confidence, the other by p-value. The legend has the area under each, which is the mean
-    risk over all coverages. The dashed line is the best that any ranking could do; a ranking that knows nothing stays
-    at the right end's height. The diamond is where ``scquery_unknown`` puts the border.
+    One curve ranks cells by confidence, the other by p-value. The legend has the area under each curve, which is the
+    mean risk over all coverages. The dashed line is the best possible ranking; a random ranking has the risk of full
+    coverage everywhere. The diamond marks the cells that are not called unknown.
 
     Parameters
     ----------
     adata
-        Cells after :func:`scquery_ae.tl.query`. Those without a label or a truth are left out.
+        Cells after :func:`scquery_ae.tl.query`. Cells without a label or a known type are left out.
     truth_key
-        Column of ``obs`` with the true types, in the reference's names; other names count as wrong, so cells of types
-        that the reference lacks should come last.
-    key_added
-        Slot prefix given to ``tl.query``.
-    ax
-        Axes to draw on; None for a new figure.
-    show
-        Show the figure; None where matplotlib can (a window or a notebook) and `ax` is None.
-    save
-        Path to save to; the ending gives the format. True for a file in ``scanpy.settings.figdir``.
+        Column of ``obs`` with the known types, in the reference's names. Other names count as wrong, so a good
+        ranking puts cells of types that the reference lacks last.
+    %(key_added)s
+    %(ax)s
+    %(show)s
+    %(save)s
 
     Returns
     -------
@@ -64,11 +62,11 @@ def risk_coverage(
     MissingKeyError
         If `truth_key` or a column of ``tl.query`` is not in ``obs``.
     ArgumentError
-        If no cell can be judged, or truth and labels share no name.
+        If no cell has a label and a known type, or their names do not overlap.
 
     Notes
     -----
-    Cells of equal rank enter together: their errors are spread evenly over them, as the mean over all orders has it.
+    The errors of cells with equal rank are spread evenly over them, which is the mean over all their orders.
 
     References
     ----------
@@ -77,7 +75,7 @@ def risk_coverage(
     path = check_save(save, "risk_coverage")
     check_show(show)
     check_ax(ax)
-    cells = judge(adata, truth_key, check_slots(key_added), "pl.risk_coverage")
+    cells = compare_labels(adata, truth_key, check_slots(key_added), "pl.risk_coverage")
     with style():
         owned = ax is None
         if ax is None:
@@ -87,7 +85,7 @@ def risk_coverage(
     return None if done else ax
 
 
-def _draw(ax: Axes, cells: Judged) -> None:
+def _draw(ax: Axes, cells: Comparison) -> None:
     wrong = ~cells.correct
     n = len(wrong)
     coverage = np.arange(1, n + 1) / n
@@ -110,13 +108,13 @@ def _draw(ax: Axes, cells: Judged) -> None:
             color="black",
             marker="D",
             linestyle="none",
-            label=f"known cells ({wrong[known].mean():.1%} wrong)",
+            label=f"not called unknown ({wrong[known].mean():.1%} wrong)",
             zorder=4,
             clip_on=False,
         )
-    # What the first few cells do may leave the axes.
+    # The risk of the first few cells is noisy and may exceed the axes.
     ax.set(xlim=(0, 1), ylim=(0, min(1.0, 1.1 * top) if top else 0.05))
-    ax.set(xlabel="coverage: share of cells labelled", ylabel="risk: share of labels that are wrong")
+    ax.set(xlabel="coverage: fraction of cells that keep their label", ylabel="risk: fraction of wrong labels")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     ax.grid(color="0.92")
@@ -124,7 +122,7 @@ def _draw(ax: Axes, cells: Judged) -> None:
 
 
 def _selective_risk(score: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Return the share of errors among the first 1 to n cells, greatest score first, ``(n,)``."""
+    """Return the fraction of errors among the first 1 to n cells, highest score first, ``(n,)``."""
     _, group, sizes = np.unique(-score, return_inverse=True, return_counts=True)
     ends = np.cumsum(sizes)
     errors = np.cumsum(np.bincount(group, weights=wrong))

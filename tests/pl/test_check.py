@@ -1,4 +1,4 @@
-"""``pl.check``: the report of ``pp.check``, drawn."""
+"""``pl.check``: ratios to the reference, expected F1 and problems."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -40,37 +40,32 @@ def bars(ax):
     return [bar.get_width() for box in ax.containers for bar in box]
 
 
-def test_genes_and_depth_are_in_units_of_the_reference(report):
-    shares, _ = scq.pl.check(report, show=False).axes
-    np.testing.assert_allclose(bars(shares), [500 / 2000, 300 / 1200, 120 / 160])
-    assert [text.get_text() for text in shares.get_yticklabels()] == [
-        "model genes found",
-        "counts a cell",
-        "genes detected a cell",
-    ]
-    assert [text.get_text() for text in shares.texts] == [
+def test_genes_and_depth_are_relative_to_the_reference(report):
+    ratios, _ = scq.pl.check(report, show=False).axes
+    np.testing.assert_allclose(bars(ratios), [500 / 2000, 300 / 1200, 120 / 160])
+    assert [text.get_text() for text in ratios.texts] == [
         "500 of 2,000",
-        "300, in the reference 1,200",
-        "120, in the reference 160",
+        "300 (reference 1,200)",
+        "120 (reference 160)",
     ]
 
 
-def test_f1_by_type_best_on_top_and_weak_ones_in_orange(report):
+def test_types_are_ordered_by_f1_and_weak_ones_are_orange(report):
     _, f1 = scq.pl.check(report, show=False).axes
     assert [text.get_text() for text in f1.get_yticklabels()] == ["T (1,200)", "B (10)", "NK (3)"]
     drawn = f1.containers[1]
     np.testing.assert_allclose([bar.get_width() for bar in drawn], [0.95, 0.9, 0.6])
     assert [to_hex(bar.get_facecolor()) for bar in drawn] == [OKABE_ITO[0], OKABE_ITO[0], OKABE_ITO[1]]
     assert [text.get_text() for text in f1.texts] == ["0.95", "0.90", "0.60"]
-    assert f1.get_title(loc="left") == "expected_accuracy with held-out cells: macro-F1 0.82, accuracy 0.93"
+    assert f1.get_title(loc="left") == "expected: macro-F1 0.82, accuracy 0.93"
     assert f1.lines[0].get_xdata()[0] == pytest.approx(0.8167)
     bottom, top = f1.get_ylim()
     assert bottom > top
 
 
-def test_problems_and_missing_genes_stand_above_in_lines_that_fit(report):
+def test_problems_and_missing_genes_are_written_in_lines_that_fit(report):
     figure = scq.pl.check(report, show=False)
-    assert figure.get_suptitle() == "1,234 query cells: 2 problems"
+    assert figure.get_suptitle() == "1,234 query cells: 2 problems found"
     notes = figure.axes[0].get_title(loc="left").split("\n")
     assert notes[0] == "! 1500 model genes are missing"
     assert notes[-1].endswith("...")
@@ -80,26 +75,26 @@ def test_problems_and_missing_genes_stand_above_in_lines_that_fit(report):
     assert figure.axes[0]._left_title.get_window_extent().x1 <= figure.bbox.x1
 
 
-def test_nothing_stands_in_the_way(report):
+def test_a_report_without_problems(report):
     figure = scq.pl.check(replace(report, problems=(), important_missing=(), n_obs=1), show=False)
-    assert figure.get_suptitle() == "1 query cell: nothing stands in the way"
+    assert figure.get_suptitle() == "1 query cell: no problems found"
     assert figure.axes[0].get_title(loc="left") == ""
 
 
-def test_a_bar_beyond_the_axis_goes_on(report):
-    shares = scq.pl.check(replace(report, counts=12_000.0), show=False).axes[0]
-    assert bars(shares)[1] == shares.get_xlim()[1] == 1.5
-    assert [line.get_marker() for line in shares.lines if line.get_marker() == ">"] == [">"]
-    assert shares.texts[1].get_text() == "12,000, in the reference 1,200"
+def test_a_bar_beyond_the_axis_ends_in_an_arrow(report):
+    ratios = scq.pl.check(replace(report, counts=12_000.0), show=False).axes[0]
+    assert bars(ratios)[1] == ratios.get_xlim()[1] == 1.5
+    assert [line.get_marker() for line in ratios.lines if line.get_marker() == ">"] == [">"]
+    assert ratios.texts[1].get_text() == "12,000 (reference 1,200)"
 
 
-def test_values_that_are_no_counts_are_not_compared(report):
-    shares = scq.pl.check(replace(report, input_state="log1p"), show=False).axes[0]
-    assert bars(shares)[1] == 0
-    assert shares.texts[1].get_text() == "cannot be compared: values are log1p"
+def test_the_depth_of_values_other_than_counts_is_not_compared(report):
+    ratios = scq.pl.check(replace(report, input_state="log1p"), show=False).axes[0]
+    assert bars(ratios)[1] == 0
+    assert ratios.texts[1].get_text() == "not comparable: values are log1p"
 
 
-def test_without_a_rehearsal_there_is_one_panel(report):
+def test_without_an_expected_accuracy_there_is_one_panel(report):
     assert len(scq.pl.check(replace(report, expected_accuracy=None), show=False).axes) == 1
 
 
@@ -118,12 +113,12 @@ def test_sixty_types_stay_inside(report):
 
 def test_the_report_of_pp_check(query_adata, reference):
     report = scq.pp.check(query_adata, reference)
-    shares, f1 = scq.pl.check(report, show=False).axes
-    assert bars(shares)[0] == report.genes["n_found"] / report.genes["n_genes"]
+    ratios, f1 = scq.pl.check(report, show=False).axes
+    assert bars(ratios)[0] == report.genes["n_found"] / report.genes["n_genes"]
     assert len(f1.get_yticks()) == len(report.expected_accuracy.f1)
 
 
 @pytest.mark.parametrize("value", [None, {"genes": 1}, "report"])
-def test_another_thing_is_refused(value):
+def test_only_a_report_is_accepted(value):
     with pytest.raises(ArgumentError, match=r"`pl.check` needs the report of `scq.pp.check\(adata, reference\)`"):
         scq.pl.check(value, show=False)

@@ -247,6 +247,33 @@ def overlaps(ax):
     return sum(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
+def test_no_name_hides_a_group_of_a_dozen_cells():
+    rng = np.random.default_rng(0)
+    sizes = {"a large group": 600, "activated stellate": 12, "quiescent stellate": 12, "mast cell": 8, "one cell": 1}
+    centres = {
+        "a large group": (0, 0),
+        "activated stellate": (12, 6),
+        "quiescent stellate": (12, 6.5),
+        "mast cell": (0, 9),
+    }
+    groups = np.repeat(list(sizes), list(sizes.values()))
+    spreads = np.where(groups == "a large group", 1.5, 0.05)[:, None]
+    points = np.array([centres.get(name, (6, -5)) for name in groups]) + spreads * rng.normal(size=(len(groups), 2))
+    adata = AnnData(np.zeros((len(groups), 1), np.float32), obsm={"X_umap": points})
+    adata.obs["type"] = pd.Categorical(groups)
+    ax = scq.pl.embedding(adata, color="type", legend_loc="on data", show=False)
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    for name in sizes:
+        mine = ax.transData.transform(points[groups == name])
+        hidden = sum(box.count_contains(mine) for box in boxes)
+        # A name belongs on a large group.
+        assert hidden <= (len(mine) / 4 if name == "a large group" else 0), name
+    assert overlaps(ax) == 0
+    large = next(text for text in ax.texts if text.get_text() == "a large group")
+    np.testing.assert_allclose(large.get_position(), np.median(points[groups == "a large group"], axis=0))
+
+
 def test_forty_long_names_become_numbers_of_the_legend():
     adata = crowd(40, "a type with quite a long name, {:02d}")
     ax = scq.pl.embedding(adata, color="type", show=False)
@@ -388,7 +415,7 @@ def test_one_column_is_too_few(cells):
 def test_too_many_categories():
     adata = AnnData(np.zeros((300, 1), np.float32), obsm={"X_umap": np.zeros((300, 2))})
     adata.obs["barcode"] = [f"cell{i}" for i in range(300)]
-    message = r"`color='barcode'` has 300 categories, and no more than 256 can be coloured\. Received such as 'cell0'"
+    message = r"`color='barcode'` has 300 categories, and at most 256 can be coloured\. Received 'cell0'"
     with pytest.raises(ArgumentError, match=message):
         scq.pl.embedding(adata, color="barcode", show=False)
 

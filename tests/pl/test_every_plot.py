@@ -1,4 +1,4 @@
-"""What all plots have in common: whose axes, what is shown, saved, closed, changed."""
+"""Arguments and behaviour that all plots share: axes, showing, saving, closing."""
 
 import inspect
 
@@ -12,31 +12,31 @@ from matplotlib.figure import Figure
 import scquery_ae as scq
 from scquery_ae import ArgumentError
 
-PLOTS = sorted(set(scq.pl.__all__) - {"report"})  # which is a page
-#: Those of several panels give back the figure.
+PLOTS = sorted(scq.pl.__all__)
+#: Plots of several panels return the figure.
 FIGURES = {"explain", "history", "check", "query"}
 
 
 @pytest.fixture
-def draw(judged, make_adata, make_encoder, reference, query_adata):
-    """``draw(name, **kwargs)``: call a plot with what it needs."""
+def draw(queried, make_adata, make_encoder, reference, query_adata):
+    """``draw(name, **kwargs)``: call a plot with the data that it needs."""
     report = scq.pp.check(query_adata, reference, simulate=False)
     table = pd.DataFrame({"value": 0.0, "similarity": [0.3, 0.1], "distance": [0.1, 0.2]}, index=["G1", "G2"])
     table.attrs = {"cell": "mine", "neighbor": "theirs", "label": "beta", "similarity": 0.876}
     encoder = make_encoder(make_adata())
     encoder.history.update(pretrain=[{"loss": [2.0, 1.0], "val_loss": [2.0, 1.5]}] * 2)
     calls = {
-        "composition": (judged, "donor"),
-        "confusion": (judged, "truth"),
-        "embedding": (judged,),
+        "composition": (queried, "donor"),
+        "confusion": (queried, "truth"),
+        "embedding": (queried,),
         "explain": (table,),
         "history": (encoder,),
-        "neighbors_by_batch": (judged, judged),
-        "on_reference": (judged, judged),
+        "neighbors_by_batch": (queried, queried),
+        "on_reference": (queried, queried),
         "check": (report,),
-        "query": (judged,),
-        "reliability": (judged, "truth"),
-        "risk_coverage": (judged, "truth"),
+        "query": (queried,),
+        "reliability": (queried, "truth"),
+        "risk_coverage": (queried, "truth"),
     }
     extra = {"embedding": {"color": "truth"}, "neighbors_by_batch": {"batch_key": "donor"}}
     return lambda name, **kwargs: getattr(scq.pl, name)(*calls[name], **extra.get(name, {}), **kwargs)
@@ -51,7 +51,7 @@ def test_all_take_axes_show_and_save(name):
 
 @pytest.mark.parametrize("layout", ["constrained", "none"])
 @pytest.mark.parametrize("name", PLOTS)
-def test_axes_of_the_users_own(draw, name, layout):
+def test_given_axes(draw, name, layout):
     figure, (other, ax) = plt.subplots(1, 2, figsize=(12, 5), layout=layout)
     size = figure.get_size_inches().copy()
     received = draw(name, ax=ax)
@@ -67,7 +67,7 @@ def test_axes_of_the_users_own(draw, name, layout):
 
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
-def test_axes_that_stand_free(draw, name):
+def test_given_axes_outside_a_grid(draw, name):
     figure = plt.figure(figsize=(10, 6))
     ax = figure.add_axes((0.2, 0.3, 0.6, 0.5))
     draw(name, ax=ax, show=False)
@@ -78,7 +78,7 @@ def test_axes_that_stand_free(draw, name):
 
 
 @pytest.mark.parametrize("name", ["explain", "query"])
-def test_the_heading_of_panels_in_given_axes_crosses_no_title(draw, name):
+def test_the_heading_in_given_axes_overlaps_no_title(draw, name):
     figure, ax = plt.subplots(figsize=(9, 5), layout="constrained")
     draw(name, ax=ax, show=False)
     figure.canvas.draw()
@@ -94,7 +94,7 @@ def test_the_heading_of_panels_in_given_axes_crosses_no_title(draw, name):
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_shown_saved_closed_and_nothing_of_the_users_changed(draw, name, monkeypatch, tmp_path):
+def test_a_figure_is_shown_or_saved_and_closed_and_settings_are_restored(draw, name, monkeypatch, tmp_path):
     settings = dict(mpl.rcParams)
     assert isinstance(draw(name, show=False, save=tmp_path / "first.svg"), Figure if name in FIGURES else mpl.axes.Axes)
     assert plt.get_fignums() == []
@@ -109,7 +109,7 @@ def test_shown_saved_closed_and_nothing_of_the_users_changed(draw, name, monkeyp
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_wrong_axes_and_switches_are_refused_before_anything_is_drawn(draw, name):
+def test_wrong_ax_show_and_save_are_refused_before_drawing(draw, name):
     with pytest.raises(ArgumentError, match=r"`ax` must be the axes to draw on, or None. Received Figure"):
         draw(name, ax=Figure())
     with pytest.raises(ArgumentError, match=r"`show` must be True or False. Received 'yes'"):
@@ -120,7 +120,7 @@ def test_wrong_axes_and_switches_are_refused_before_anything_is_drawn(draw, name
 
 
 @pytest.mark.parametrize("name", ["confusion", "query"])
-def test_save_true_goes_to_scanpys_folder(draw, name, scanpy_settings, tmp_path):
+def test_save_true_saves_in_scanpys_folder(draw, name, scanpy_settings, tmp_path):
     scanpy_settings(figdir=tmp_path / "figures", file_format_figs="png")
     draw(name, show=False, save=True)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == [f"scquery_{name}.png"]
@@ -128,7 +128,7 @@ def test_save_true_goes_to_scanpys_folder(draw, name, scanpy_settings, tmp_path)
     assert len(list((tmp_path / "figures").iterdir())) == 1
 
 
-def test_what_a_first_figure_turns_on_in_a_notebook_stays_on():
+def test_interactive_mode_stays_on_after_the_first_figure():
     import matplotlib as mpl
 
     from scquery_ae.pl._style import style

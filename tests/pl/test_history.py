@@ -115,6 +115,6 @@ def test_no_history(encoder, history):
 
 def test_what_is_not_an_encoder(reference):
     with pytest.raises(
-        ArgumentError, match=r"`pl.history` needs an encoder.*Received Reference; .*`reference.encoder`"
+        ArgumentError, match=r"`pl.history` needs the encoder .*Received Reference; .*`reference.encoder`"
     ):
         scq.pl.history(reference, show=False)

@@ -1,4 +1,4 @@
-"""``pl.neighbors_by_batch``: where neighbors come from."""
+"""``pl.neighbors_by_batch``: fractions of neighbors and of reference cells by batch."""
 
 from itertools import pairwise
 
@@ -13,15 +13,15 @@ from scquery_ae.pl._palette import MISSING, OKABE_ITO
 
 
 @pytest.fixture
-def studies(make_judged):
-    """Cells of a reference, as many as the neighbors of `judged` point to."""
-    adata = make_judged(200, 4, seed=5)
-    adata.obs["study"] = pd.Categorical(np.array(["Baron", "Kang", "Xin"])[np.arange(200) % 3])
+def cells(make_queried):
+    """Cells of the reference whose rows are the neighbors of `queried`."""
+    adata = make_queried(200, 4, seed=5)
+    adata.obs["batch"] = pd.Categorical(np.array(["Baron", "Kang", "Xin"])[np.arange(200) % 3])
     return adata
 
 
 def lanes(ax):
-    """Widths of the upper and of the lower bars: for each a list of bars, by the colour of the study."""
+    """Widths of the upper and of the lower bars: for each a list of bars, by the colour of the batch."""
     upper, lower = {}, {}
     for box in ax.containers:
         lane = upper if box[0].get_height() > 0.4 else lower
@@ -33,65 +33,65 @@ def names(ax):
     return [text.get_text().rsplit(" (", 1)[0] for text in ax.get_yticklabels()]
 
 
-def test_shares_are_those_of_cross_tables(judged, studies):
-    ax = scq.pl.neighbors_by_batch(judged, studies, label_key="truth", show=False)
+def test_fractions_are_those_of_cross_tables(queried, cells):
+    ax = scq.pl.neighbors_by_batch(queried, cells, label_key="truth", show=False)
     upper, lower = lanes(ax)
     assert list(upper) == list(lower) == list(OKABE_ITO[:3])
-    neighbors = judged.obsm["scquery_neighbors"]
-    labels = np.repeat(judged.obs["scquery_label"].astype(str).to_numpy(), neighbors.shape[1])
-    of_hits = studies.obs["study"].astype(str).to_numpy()[neighbors.ravel()]
-    expected = pd.crosstab(labels, of_hits, normalize="index").loc[names(ax)]
+    neighbors = queried.obsm["scquery_neighbors"]
+    labels = np.repeat(queried.obs["scquery_label"].astype(str).to_numpy(), neighbors.shape[1])
+    batches = cells.obs["batch"].astype(str).to_numpy()[neighbors.ravel()]
+    expected = pd.crosstab(labels, batches, normalize="index").loc[names(ax)]
     np.testing.assert_allclose(pd.DataFrame(upper), expected)
-    held = pd.crosstab(studies.obs["truth"].astype(str), studies.obs["study"].astype(str), normalize="index")
+    held = pd.crosstab(cells.obs["truth"].astype(str), cells.obs["batch"].astype(str), normalize="index")
     np.testing.assert_allclose(pd.DataFrame(lower), held.loc[names(ax)])
 
 
-def test_types_stand_by_their_number_of_cells(judged, studies):
-    ax = scq.pl.neighbors_by_batch(judged, studies, show=False)
-    counts = judged.obs["scquery_label"].value_counts()
+def test_types_are_ordered_by_their_number_of_cells(queried, cells):
+    ax = scq.pl.neighbors_by_batch(queried, cells, show=False)
+    counts = queried.obs["scquery_label"].value_counts()
     assert [text.get_text() for text in ax.get_yticklabels()] == [f"{kind} ({counts[kind]})" for kind in names(ax)]
     assert [counts[kind] for kind in names(ax)] == sorted(counts, reverse=True)
     bottom, top = ax.get_ylim()
     assert bottom > top
 
 
-def test_without_types_of_the_reference_there_are_no_lower_bars(judged, studies):
-    for reference in (studies, studies.obs):
-        ax = scq.pl.neighbors_by_batch(judged, reference, show=False)
+def test_without_types_of_the_reference_there_are_no_lower_bars(queried, cells):
+    for reference in (cells, cells.obs):
+        ax = scq.pl.neighbors_by_batch(queried, reference, show=False)
         assert lanes(ax)[1] == {}
-        assert ax.get_xlabel() == "share of neighbors"
+        assert ax.get_xlabel() == "fraction of neighbors"
 
 
-def test_colours_are_the_references(judged, studies):
-    scq.pl.neighbors_by_batch(judged, studies.obs, show=False)
-    assert "study_colors" not in studies.uns
-    scq.pl.neighbors_by_batch(judged, studies, show=False)
-    assert studies.uns["study_colors"] == list(OKABE_ITO[:3])
-    studies.uns["study_colors"] = ["#111111", "#222222", "#333333"]
-    ax = scq.pl.neighbors_by_batch(judged, studies, show=False)
+def test_colours_are_stored_with_the_reference(queried, cells):
+    scq.pl.neighbors_by_batch(queried, cells.obs, show=False)
+    assert "batch_colors" not in cells.uns
+    scq.pl.neighbors_by_batch(queried, cells, show=False)
+    assert cells.uns["batch_colors"] == list(OKABE_ITO[:3])
+    cells.uns["batch_colors"] = ["#111111", "#222222", "#333333"]
+    ax = scq.pl.neighbors_by_batch(queried, cells, show=False)
     assert list(lanes(ax)[0]) == ["#111111", "#222222", "#333333"]
-    assert dict(judged.uns) == {}
+    assert dict(queried.uns) == {}
 
 
-def test_reference_cells_without_a_study_are_grey(judged, studies):
-    studies.obs.iloc[:50, studies.obs.columns.get_loc("study")] = np.nan
-    ax = scq.pl.neighbors_by_batch(judged, studies, show=False)
-    neighbors = judged.obsm["scquery_neighbors"]
-    labels = judged.obs["scquery_label"].astype(str).to_numpy()
+def test_reference_cells_without_a_batch_are_grey(queried, cells):
+    cells.obs.iloc[:50, cells.obs.columns.get_loc("batch")] = np.nan
+    ax = scq.pl.neighbors_by_batch(queried, cells, show=False)
+    neighbors = queried.obsm["scquery_neighbors"]
+    labels = queried.obs["scquery_label"].astype(str).to_numpy()
     expected = [(neighbors[labels == kind] < 50).mean() for kind in names(ax)]
     np.testing.assert_allclose(lanes(ax)[0][MISSING], expected)
     assert ax.get_legend().get_texts()[-1].get_text() == "missing"
 
 
-def test_a_type_that_the_reference_does_not_hold_has_no_lower_bar(judged, studies):
-    studies.obs["truth"] = studies.obs["truth"].cat.rename_categories({"type 0": "other"})
-    ax = scq.pl.neighbors_by_batch(judged, studies, label_key="truth", show=False)
+def test_a_type_that_the_reference_does_not_hold_has_no_lower_bar(queried, cells):
+    cells.obs["truth"] = cells.obs["truth"].cat.rename_categories({"type 0": "other"})
+    ax = scq.pl.neighbors_by_batch(queried, cells, label_key="truth", show=False)
     lower = pd.DataFrame(lanes(ax)[1], index=names(ax)).sum(axis=1)
     assert lower["type 0"] == 0
     np.testing.assert_allclose(lower.drop("type 0"), 1)
 
 
-def test_a_real_reference_knows_its_types(query_adata, reference):
+def test_a_reference_has_its_types(query_adata, reference):
     scq.tl.query(query_adata, reference)
     ax = scq.pl.neighbors_by_batch(query_adata, reference, batch_key="batch", show=False)
     upper, lower = (pd.DataFrame(lane, index=names(ax)) for lane in lanes(ax))
@@ -101,9 +101,9 @@ def test_a_real_reference_knows_its_types(query_adata, reference):
     assert ax.get_legend().get_title().get_text() == "batch"
 
 
-def test_sixty_types_and_seventeen_studies_stay_inside(make_judged):
-    adata = make_judged(600, 60, "a cell type with a rather long name, subtype {}")
-    adata.obs["study"] = pd.Categorical([f"Author number {i} et al." for i in np.arange(600) % 17])
+def test_sixty_types_and_seventeen_studies_stay_inside(make_queried):
+    adata = make_queried(600, 60, "a cell type with a rather long name, subtype {}")
+    adata.obs["batch"] = pd.Categorical([f"Author number {i} et al." for i in np.arange(600) % 17])
     ax = scq.pl.neighbors_by_batch(adata, adata, show=False)
     ax.figure.canvas.draw()
     labels = [text.get_window_extent() for text in ax.get_yticklabels()]
@@ -113,25 +113,26 @@ def test_sixty_types_and_seventeen_studies_stay_inside(make_judged):
     assert ax.get_window_extent().width > 200
 
 
-def test_what_is_missing_or_wrong_is_named(judged, studies):
+def test_wrong_arguments_are_refused(queried, cells):
     with pytest.raises(ArgumentError, match=r"`reference` must be the reference that was queried.*Received str; open"):
-        scq.pl.neighbors_by_batch(judged, "pbmc.scq", show=False)
+        scq.pl.neighbors_by_batch(queried, "pbmc.scq", show=False)
     with pytest.raises(MissingKeyError, match=r"`batch_key='lab'` is not in the reference's `obs`. Expected one of"):
-        scq.pl.neighbors_by_batch(judged, studies, batch_key="lab", show=False)
+        scq.pl.neighbors_by_batch(queried, cells, batch_key="lab", show=False)
     with pytest.raises(MissingKeyError, match=r"`label_key='kind'` is not in the reference's `obs`"):
-        scq.pl.neighbors_by_batch(judged, studies, label_key="kind", show=False)
+        scq.pl.neighbors_by_batch(queried, cells, label_key="kind", show=False)
     with pytest.raises(
-        ArgumentError, match=r"needs the reference that was queried\. The neighbors point to row 19\d, and"
+        ArgumentError,
+        match=r"the reference that was queried\. The neighbors .* are its rows \d to 19\d\. Received .* of 100 cells",
     ):
-        scq.pl.neighbors_by_batch(judged, studies[:100], show=False)
+        scq.pl.neighbors_by_batch(queried, cells[:100], show=False)
     with pytest.raises(MissingKeyError, match=r"`pl.neighbors_by_batch` needs the columns that `scq.tl.query` writes"):
-        scq.pl.neighbors_by_batch(judged, studies, key_added="x", show=False)
-    none = judged.copy()
+        scq.pl.neighbors_by_batch(queried, cells, key_added="x", show=False)
+    none = queried.copy()
     none.obs["scquery_label"] = pd.Categorical([None] * 200, categories=["type 0"])
-    with pytest.raises(ArgumentError, match=r"`pl.neighbors_by_batch` needs cells with a label. All 200 are missing"):
-        scq.pl.neighbors_by_batch(none, studies, show=False)
-    del judged.obsm["scquery_neighbors"]
+    with pytest.raises(ArgumentError, match=r"`pl.neighbors_by_batch` needs cells with a label. None of 200 has one"):
+        scq.pl.neighbors_by_batch(none, cells, show=False)
+    del queried.obsm["scquery_neighbors"]
     with pytest.raises(
         MissingKeyError, match=r"needs the neighbors that `scq.tl.query` writes\. Not in `adata.obsm`: 'scqu"
     ):
-        scq.pl.neighbors_by_batch(judged, studies, show=False)
+        scq.pl.neighbors_by_batch(queried, cells, show=False)

@@ -1,4 +1,4 @@
-"""What becomes of a finished figure: shown, saved, closed, returned."""
+"""Showing, saving and closing a finished figure."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from scquery_ae.pl import _style
 
 @pytest.fixture
 def shows(monkeypatch):
-    """How often pyplot was asked to show, with a backend of the test's choice."""
+    """Calls of ``plt.show``."""
     calls = []
     monkeypatch.setattr(plt, "show", lambda: calls.append("show"))
     return calls
@@ -26,7 +26,7 @@ def test_by_default_a_figure_is_shown_where_the_backend_can(monkeypatch, shows, 
     assert len(shows) == expected
 
 
-def test_axes_of_someone_else_are_not_shown_unless_asked(monkeypatch, shows):
+def test_given_axes_are_shown_only_on_request(monkeypatch, shows):
     monkeypatch.setattr(mpl, "get_backend", lambda: "QtAgg")
     assert _style.finish(plt.figure(), show=None, save=None, owned=False) is False
     assert shows == []
@@ -34,7 +34,7 @@ def test_axes_of_someone_else_are_not_shown_unless_asked(monkeypatch, shows):
     assert shows == ["show"]
 
 
-def test_scanpys_autoshow_is_followed(monkeypatch, scanpy_settings, shows):
+def test_scanpys_autoshow_is_respected(monkeypatch, scanpy_settings, shows):
     monkeypatch.setattr(mpl, "get_backend", lambda: "QtAgg")
     scanpy_settings(autoshow=False)
     assert _style.finish(plt.figure(), show=None, save=None) is False
@@ -44,7 +44,7 @@ def test_scanpys_autoshow_is_followed(monkeypatch, scanpy_settings, shows):
     assert shows == ["show"] * 2
 
 
-def test_what_was_saved_and_not_shown_is_closed_and_nothing_else(tmp_path, shows):
+def test_only_saved_figures_that_are_not_shown_are_closed(tmp_path, shows):
     kept, saved, shown, foreign = (plt.figure() for _ in range(4))
     _style.finish(kept, show=False, save=None)
     _style.finish(saved, show=False, save=tmp_path / "a.png")
@@ -54,7 +54,7 @@ def test_what_was_saved_and_not_shown_is_closed_and_nothing_else(tmp_path, shows
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
 
 
-def test_saved_at_300_dots_an_inch_unless_the_user_says_otherwise(tmp_path):
+def test_the_resolution_is_300_dpi_unless_it_is_set(tmp_path):
     figure = plt.figure(figsize=(2, 1))
     figure.text(0, 0, "x")
     figure.text(1, 1, "x")
@@ -72,13 +72,13 @@ def test_save_must_be_a_path(save):
         _style.check_save(save)
 
 
-def test_home_is_found(monkeypatch, tmp_path):
+def test_the_home_folder_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert _style.check_save("~/a.pdf") == tmp_path / "a.pdf"
     assert _style.check_save(None) is None
 
 
-def test_the_users_settings_come_back():
+def test_settings_are_restored():
     before = dict(mpl.rcParams)
     with _style.style():
         assert mpl.rcParams["pdf.fonttype"] == 42

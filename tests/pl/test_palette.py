@@ -1,4 +1,4 @@
-"""Colours against values from the literature and a colour space of their own."""
+"""Colours against published values and in another colour space."""
 
 import itertools
 
@@ -34,38 +34,38 @@ def test_oklab_of_known_colours():
     np.testing.assert_allclose(colours, expected, atol=2e-4)
 
 
-def test_greys_look_alike_to_all_and_red_does_not():
+def test_colour_blind_vision_changes_red_and_not_grey():
     full, protan, deutan = seen(np.array([[0.5, 0.5, 0.5], [1, 0, 0]]))
     np.testing.assert_allclose(protan[0], full[0], atol=1e-4)
     np.testing.assert_allclose(deutan[0], full[0], atol=1e-4)
-    # Red is dark to protanopes.
+    # Red is dark with protanopia.
     assert protan[1, 0] < full[1, 0] - 0.1
 
 
-def test_up_to_eight_colours_are_those_of_okabe_and_ito():
+def test_the_first_eight_colours_are_okabe_and_itos():
     assert OKABE_ITO[:3] == ("#0072b2", "#e69f00", "#009e73")
     for n in range(9):
         assert palette(n) == OKABE_ITO[:n]
 
 
-def test_a_longer_palette_starts_with_the_shorter():
+def test_a_longer_palette_starts_with_the_shorter_one():
     assert palette(60)[:40] == palette(40)
     assert palette(40)[:8] == OKABE_ITO
     assert len(set(palette(256))) == 256
 
 
 @pytest.mark.parametrize("n", [12, 20, 28, 40])
-def test_colours_are_farther_apart_for_a_deuteranope_than_scanpys(n):
+def test_colours_are_more_distinct_with_deuteranopia_than_scanpys(n):
     theirs = palettes.default_20 if n <= 20 else palettes.default_28 if n <= 28 else palettes.default_102
     assert least_difference(palette(n), DEUTERANOPIA) > 1.5 * least_difference(theirs[:n], DEUTERANOPIA)
 
 
-def test_forty_colours_differ_by_full_sight():
+def test_forty_colours_are_distinct_with_normal_vision():
     # A difference of 2.3 is just noticeable side by side.
     assert least_difference(palette(40)) > 12
 
 
-def test_no_colour_is_that_of_missing_or_of_the_paper():
+def test_no_colour_resembles_missing_values_or_white():
     for colour in palette(100):
         assert least_difference([colour, MISSING]) > 20
         assert least_difference([colour, MISSING], DEUTERANOPIA) > 7

@@ -1,4 +1,4 @@
-"""``pl.query``: bars, confidence and words."""
+"""``pl.query``: bars, confidence and texts."""
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,7 @@ def test_bars_count_the_cells_largest_on_top():
     assert {bar.get_hatch() for bar in left.containers[0]} == {None}
 
 
-def test_counts_and_shares_are_written():
+def test_counts_and_fractions_are_written():
     figure = scq.pl.query(answered(), show=False)
     left = figure.axes[0]
     # 5, 3 and 1 of the nine cells that have a label.
@@ -55,7 +55,7 @@ def test_counts_and_shares_are_written():
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["known", "unknown"]
 
 
-def test_the_texts_lie_inside_the_axes():
+def test_the_texts_are_inside_the_axes():
     figure = scq.pl.query(answered(), show=False)
     figure.canvas.draw()
     left = figure.axes[0]
@@ -64,11 +64,11 @@ def test_the_texts_lie_inside_the_axes():
     assert frame.x0 + 0.96 * frame.width < max(ends) <= frame.x1
 
 
-def test_confidence_shares_the_rows():
+def test_confidence_is_in_the_rows_of_the_bars():
     left, right = scq.pl.query(answered(), show=False).axes
     assert right.get_shared_y_axes().joined(left, right)
     assert right.get_xlim() == (0, 1)
-    assert right.get_xlabel() == "confidence in the label"
+    assert right.get_xlabel() == "confidence of the label"
     thin, thick = [c for c in right.collections if isinstance(c, LineCollection)][:2]
     values = np.array(CONFIDENCE[3:8])
     for lines, (low, high) in ((thin, (5, 95)), (thick, (25, 75))):
@@ -92,7 +92,7 @@ def test_every_cell_is_a_point_and_unknown_ones_are_grey():
     np.testing.assert_allclose(sorted(drawn["unknown"]), [0.1, 0.2], rtol=1e-6)
 
 
-def test_of_many_cells_two_hundred_are_drawn_with_both_extremes():
+def test_at_most_two_hundred_cells_are_drawn_with_both_extremes():
     confidence = np.random.default_rng(0).random(3000)
     _, right = scq.pl.query(answered(["T"] * 3000, confidence, [False] * 3000), show=False).axes
     points = np.concatenate(
@@ -116,7 +116,7 @@ def test_one_cell():
     assert scq.pl.query(answered(["T"], [1.0], [False]), show=False).get_suptitle() == "1 query cell, 0 (0%) unknown"
 
 
-def test_a_share_that_would_round_to_nothing():
+def test_a_fraction_that_would_round_to_zero():
     labels = ["T"] * 3000 + ["B"] * 2
     figure = scq.pl.query(answered(labels, [0.5] * 3002, [False] * 3002), show=False)
     assert [text.get_text() for text in figure.axes[0].texts] == ["3,000 (99.9%)", "2 (<0.1%)"]
@@ -133,7 +133,7 @@ def test_forty_types_take_more_height_and_long_names_more_width():
     assert many[0] > few[0] + 1
 
 
-def test_cells_without_a_confidence_or_an_answer_on_unknown():
+def test_missing_values_of_confidence_and_unknown():
     adata = answered(["T", "T", "B"], [np.nan, 0.5, np.nan], [False, True, False])
     # As a concatenation leaves it where one part was not queried.
     adata.obs["scquery_unknown"] = pd.Series([np.nan, True, False], index=adata.obs_names, dtype=object)
@@ -177,7 +177,7 @@ def test_shown_is_not_returned(monkeypatch):
 def test_not_queried_yet(make_adata):
     message = (
         r"`pl.query` needs the columns that `scq.tl.query` writes\. Not in `adata.obs`: 'scquery_label', "
-        r"'scquery_confidence', 'scquery_unknown'\. Call `scq.tl.query\(adata, reference\)` first, or give the "
+        r"'scquery_confidence', 'scquery_unknown'\. Call `scq.tl.query\(adata, reference\)` first, or pass the "
         "`key_added` that it was called with"
     )
     with pytest.raises(MissingKeyError, match=message):
@@ -189,7 +189,9 @@ def test_not_queried_yet(make_adata):
 
 
 def test_no_cell_with_a_label():
-    with pytest.raises(ArgumentError, match=r"needs cells with a label\. All 2 of `adata.obs\['scquery_label'\]` are"):
+    with pytest.raises(
+        ArgumentError, match=r"needs cells with a label\. All 2 values of `adata.obs\['scquery_label'\]` are"
+    ):
         scq.pl.query(answered([None, None], [0.1, 0.2], [False, False]), show=False)
 
 
