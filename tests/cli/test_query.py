@@ -138,11 +138,10 @@ def test_a_page_about_the_query(run, query_file, saved_reference, tmp_path):
     assert done.code == 0, done.err
     assert done.json["outputs"] == [str(tmp_path / "out.csv"), str(page)]
     text = page.read_text(encoding="utf-8")
-    # Of the reference by its path, with the check, and the studies.
+    # The report names the reference, and has the check and the batches.
     assert f"<td>{done.json['reference']['sha256']}</td>" in text
-    assert "The check in words" in text
-    assert "Hits by batch" in text
-    assert "Left out: make one with" not in text
+    assert "Results of the check" in text
+    assert "Neighbors by batch" in text
     assert [found.name for found in page.parent.iterdir()] == ["page.html"]
 
     run(*asked).is_one_line(1, r"out.csv is there already. Pass --overwrite")
