@@ -1,4 +1,4 @@
-"""Gene sets (pathways, targets of transcription factors) and which model genes they hold."""
+"""Gene sets, such as pathways and targets of transcription factors, over the model genes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class GeneSetMask:
     Attributes
     ----------
     names
-        Sets that hold enough model genes.
+        Names of the sets with enough model genes.
     mask
         Whether a gene belongs to a set, bool ``(n_genes, n_sets)``.
     dropped
-        Sets that hold too few.
+        Names of the sets with too few model genes.
     """
 
     names: tuple[str, ...]
@@ -32,25 +32,26 @@ class GeneSetMask:
 
 
 def read_gmt(path: str | PathLike[str]) -> dict[str, tuple[str, ...]]:
-    """Read gene sets from a GMT file: a line a set, with its name, a description and its genes, split by tabs.
+    """Read gene sets from a GMT file, in which each line has a name, a description and genes, separated by tabs.
 
-    Checked first: gseapy and decoupler read GMT too, but bring a network client and a statistics package along.
+    Checked first: gseapy and decoupler, which read GMT files too, but depend on a network client and a statistics
+    package.
 
     Raises
     ------
     MissingKeyError
-        If there is no such file.
+        If the file does not exist.
     ArgumentError
-        If a line has no gene, or two sets bear one name.
+        If a line has no genes, or two sets have the same name.
     """
     file = check_path("path", path)
     if not file.is_file():
-        msg = f"There is no file of gene sets at {file}. Expected a GMT file, such as those of MSigDB or Reactome."
+        msg = f"There is no file {file}. Expected a GMT file of gene sets, such as those of MSigDB or Reactome."
         raise MissingKeyError(msg)
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        msg = f"{file} is no text in UTF-8 ({error}). Expected a GMT file, such as those of MSigDB or Reactome."
+        msg = f"{file} is not UTF-8 text ({error}). Expected a GMT file, such as those of MSigDB or Reactome."
         raise ArgumentError(msg) from error
     sets: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -60,41 +61,53 @@ def read_gmt(path: str | PathLike[str]) -> dict[str, tuple[str, ...]]:
         members = tuple(gene for gene in genes if gene)
         if not members:
             msg = (
-                f"Line {number} of {file} is no gene set. Expected name, description and genes, split by tabs. "
-                f"Received {line[:60]!r}."
+                f"Line {number} of {file} is not a gene set. Expected a name, a description and genes, separated by "
+                f"tabs. Received {line[:60]!r}."
             )
             raise ArgumentError(msg)
         if name in sets:
-            msg = f"Line {number} of {file} repeats the set {name!r}. Give each set a name of its own."
+            msg = f"Line {number} of {file} repeats the name {name!r}. Give each gene set its own name."
             raise ArgumentError(msg)
         sets[name] = members
     if not sets:
-        msg = f"{file} holds no gene set. Expected a line a set: name, description and genes, split by tabs."
+        msg = (
+            f"{file} has no gene sets. Expected one line per set, with a name, a description and genes, separated by "
+            "tabs."
+        )
         raise ArgumentError(msg)
     return sets
 
 
 def gene_set_mask(sets: Mapping[str, Sequence[str]], genes: np.ndarray, *, min_genes: int = 3) -> GeneSetMask:
-    """Return which model genes belong to which set, leaving out sets with fewer than `min_genes` of them.
+    """Return the model genes of each gene set, without sets that have fewer than `min_genes` model genes.
+
+    Parameters
+    ----------
+    sets
+        Genes of each set, by name.
+    genes
+        Names of the model genes, ``(n_genes,)``.
+    min_genes
+        Smallest number of model genes in a set.
 
     Raises
     ------
     GeneOverlapError
-        If no set is left.
+        If no set has enough model genes.
     """
     check_integer("min_genes", min_genes)
     for name, members in check_mapping("gene_sets", sets, "names of gene sets to their genes").items():
         if isinstance(members, str):
-            msg = f"The gene set {name!r} must be a sequence of genes. Received the text {members[:40]!r}."
+            msg = f"The gene set {name!r} must be a sequence of genes. Received the string {members[:40]!r}."
             raise ArgumentError(msg)
         if not isinstance(members, Collection) or getattr(members, "ndim", 1) == 0:
             msg = f"The gene set {name!r} must be a sequence of genes. Received {type(members).__name__}."
             raise ArgumentError(msg)
     if not isinstance(genes, Collection) or getattr(genes, "ndim", 1) != 1:
-        msg = f"`genes` must be the names of the model genes, (n_genes,). Received {type(genes).__name__}."
+        msg = f"`genes` must be a sequence of the model genes' names. Received {type(genes).__name__}."
         raise ArgumentError(msg)
     if not sets:
-        msg = "There are no gene sets. Expected at least one, by name, with its genes."
+        msg = "`gene_sets` must hold at least one gene set. Received none; map names of gene sets to their genes."
         raise ArgumentError(msg)
     position = {str(gene): i for i, gene in enumerate(genes)}
     found = {
@@ -104,9 +117,9 @@ def gene_set_mask(sets: Mapping[str, Sequence[str]], genes: np.ndarray, *, min_g
     if not kept:
         some = [gene for members in sets.values() for gene in members]
         msg = (
-            f"None of the {len(found)} gene sets holds {min_genes} of the {len(position)} model genes. Received sets "
-            f"of genes such as {shown(some)}; the model uses names such as {shown(position)}. Give sets in the same "
-            "kind of names, or normalise with more genes."
+            f"None of the {len(found)} gene sets has {min_genes} or more of the {len(position)} model genes. Received "
+            f"genes such as {shown(some)}; the model uses names such as {shown(position)}. Use the same kind of names "
+            "in the gene sets, or normalise with more genes."
         )
         raise GeneOverlapError(msg)
     mask = np.zeros((len(position), len(kept)), dtype=bool)

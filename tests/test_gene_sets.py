@@ -61,34 +61,34 @@ def test_a_line_without_genes_is_refused(gmt, line):
     path = gmt(f"a\tx\tA\n\n{line}\nc\tz\tC\n")
     with pytest.raises(
         ArgumentError,
-        match=r"Line 3 of .*sets\.gmt is no gene set\. Expected name, description and genes, split by tabs\. "
+        match=r"Line 3 of .*sets\.gmt is not a gene set\. Expected a name, a description and genes, separated by tabs\. "
         r"Received 'b",
     ):
         read_gmt(path)
 
 
 def test_a_long_line_is_not_repeated_whole(gmt):
-    with pytest.raises(ArgumentError, match="is no gene set") as caught:
+    with pytest.raises(ArgumentError, match="is not a gene set") as caught:
         read_gmt(gmt("x" * 10_000))
     assert len(str(caught.value)) < 400
 
 
 def test_a_name_given_twice_is_refused(gmt):
     with pytest.raises(
-        ArgumentError, match=r"Line 3 of .*sets\.gmt repeats the set 'a'\. Give each set a name of its own"
+        ArgumentError, match=r"Line 3 of .*sets\.gmt repeats the name 'a'\. Give each gene set its own name"
     ):
         read_gmt(gmt("a\tx\tA\nb\ty\tB\na\tz\tC\n"))
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", " \t\n"])
 def test_an_empty_file_is_refused(gmt, text):
-    with pytest.raises(ArgumentError, match=r"sets\.gmt holds no gene set\. Expected a line a set: name, description"):
+    with pytest.raises(ArgumentError, match=r"sets\.gmt has no gene sets\. Expected one line per set, with a name, a description"):
         read_gmt(gmt(text))
 
 
 def test_a_missing_file_is_refused(tmp_path):
     for path in (tmp_path / "nowhere.gmt", tmp_path):
-        with pytest.raises(MissingKeyError, match=r"There is no file of gene sets at .*Expected a GMT file"):
+        with pytest.raises(MissingKeyError, match=r"There is no file .*Expected a GMT file of gene sets"):
             read_gmt(path)
 
 
@@ -139,8 +139,8 @@ def test_no_overlap_is_an_error():
     sets = {"mouse": ("Actb", "Gapdh", "Cd3e"), "few": ("A", "B")}
     with pytest.raises(
         GeneOverlapError,
-        match=r"None of the 2 gene sets holds 3 of the 5 model genes\. Received sets of genes such as 'Actb', 'Gapdh', "
-        r"'Cd3e', 'A', 'B'; the model uses names such as 'A', 'B', 'C', 'D', 'E'\. Give sets in the same kind",
+        match=r"None of the 2 gene sets has 3 or more of the 5 model genes\. Received genes such as 'Actb', 'Gapdh', "
+        r"'Cd3e', 'A', 'B'; the model uses names such as 'A', 'B', 'C', 'D', 'E'\. Use the same kind of names",
     ):
         gene_set_mask(sets, GENES)
 

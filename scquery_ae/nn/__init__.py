@@ -1,7 +1,7 @@
-"""Keras layers and greedy pretraining on plain arrays.
+"""Keras layers, corruptions, losses and greedy pretraining on plain arrays.
 
-Importing this module registers the layers under the package name ``scquery_ae``, which
-``keras.saving.load_model`` needs to find them.
+Importing this module registers its layers with Keras under the package name ``scquery_ae``, so that
+``keras.saving.load_model`` finds them.
 """
 
 from scquery_ae.nn.autoencoder import Autoencoder

@@ -1,4 +1,4 @@
-"""Batches of P types by K cells, as losses over pairs and triplets need them."""
+"""Batches of P types with K cells each, for losses over pairs and triplets."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from scquery_ae.nn.rows import Rows
 
 
 class BalancedBatches(Batches):
-    """Batches that hold `n_cells` cells of each of `n_types` types (Hermans et al. 2017).
+    """Batches with the same number of cells of each of their types (Hermans et al. 2017).
 
-    The types of a batch are drawn at random, and each type gives its cells in a shuffled order that starts over when
-    it is through: cells of a rare type come more often, under other noise each time. An epoch has as many
-    batches as it takes to read as many rows as there are.
+    The types of a batch are drawn at random. The cells of each type are read in shuffled order, again and again: cells
+    of a rare type are read more often, each time with other noise. An epoch reads as many rows as there are cells.
 
     Parameters
     ----------
     rows, indices
-        As of :class:`Batches`.
+        As in :class:`Batches`.
     types
-        Type of each of `indices`, int ``(len(indices),)``.
+        Type of each row of `indices`, int ``(len(indices),)``.
     batch_size
-        Cells in a batch: at most, but for two types of two cells, the least that has a partner and a stranger for each.
+        Largest number of cells in a batch. A batch has at least two cells of two types, so that each cell has a cell of
+        the same type and a cell of another type.
     n_cells
-        Cells of each type in a batch, at least 2; more where there are too few types to fill a batch.
+        Cells of each type in a batch, at least 2. There are more where there are too few types to fill a batch.
     seed
-        Seed of order and noise.
+        Seed of the order and the noise.
     **kwargs
         Further arguments of :class:`Batches`.
     """
@@ -49,7 +49,7 @@ class BalancedBatches(Batches):
         check_integer("n_cells", n_cells, 2)
         members = [np.flatnonzero(types == kind) for kind in np.unique(types)]
         self._members = members
-        # Two types at least, so that there is a stranger; two cells, so that there is a partner.
+        # Each cell needs a cell of another type, and another cell of its own type.
         self._n_types = min(len(members), max(batch_size // n_cells, 2))
         self._n_cells = max(batch_size // self._n_types, 2)
         super().__init__(rows, indices, batch_size=self._n_types * self._n_cells, seed=seed, **kwargs)

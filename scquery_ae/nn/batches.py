@@ -14,29 +14,33 @@ from scquery_ae.nn.rows import Rows
 
 
 class Batches(keras.utils.PyDataset):
-    """Shuffled minibatches of some rows, corrupted afresh each time they are read.
+    """Shuffled minibatches of some rows, with fresh noise each time they are read.
 
-    The order of an epoch and the noise of a batch are drawn from ``(seed, epoch, batch)``: they differ
-    between epochs, and do not depend on which thread reads a batch first. Every epoch sees every row once.
+    The order of an epoch and the noise of a batch are drawn from ``(seed, epoch, batch)``. They differ between epochs
+    and do not depend on the thread that reads a batch. Each epoch reads each row once.
 
     Parameters
     ----------
     rows
-        The matrix to read.
+        Rows of a matrix.
     indices
-        Which of its rows belong to this set.
+        Rows to read, int ``(n,)``.
     corruption
-        Noise on the network's input.
+        Noise on the network's input. None adds no noise.
     targets
-        What the network is to give for each of `indices`: an array ``(len(indices), ...)``, or a dictionary of arrays
-        for a model with named outputs; or other rows, numbered as `rows` are, from which those at `indices` are read;
-        None for the clean row itself, which makes it a denoising autoencoder.
+        Targets of the rows at `indices`: an array ``(n, ...)``; a dictionary of arrays, for a model with named outputs;
+        or :class:`Rows` of another matrix, read at the same `indices`. None uses the clean rows, as in a denoising
+        autoencoder.
     weights
-        Weight of each of `indices` in the loss, an array or a dictionary as `targets` is.
+        Weights of the rows at `indices` in the loss, an array ``(n,)`` or a dictionary of such arrays.
     emphasis
-        Weight in the loss of the elements that the noise changed, and of those that it did not; in place of `weights`.
+        Weights in the loss of corrupted and of uncorrupted elements, in place of `weights`.
+    batch_size
+        Rows in a batch.
+    seed
+        Seed of the order and the noise.
     fixed
-        Keep order and noise the same in all epochs: for validation, whose losses are compared.
+        Use the same order and noise in all epochs, so that validation losses can be compared.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         full, rest = divmod(len(self._order), self.batch_size)
         return full + (rest >= self._n_devices)
 
@@ -88,31 +92,31 @@ class Batches(keras.utils.PyDataset):
         else:
             target = _rows_of(self.targets, chosen)
         if self.emphasis:
-            changed, untouched = self.emphasis
-            return noisy, target, np.where(noisy != clean, np.float32(changed), np.float32(untouched))
+            corrupted, uncorrupted = self.emphasis
+            return noisy, target, np.where(noisy != clean, np.float32(corrupted), np.float32(uncorrupted))
         return (noisy, target) if self.weights is None else (noisy, target, _rows_of(self.weights, chosen))
 
     @property
     def on_disk(self) -> bool:
-        """Whether reading a batch may have to wait for a disk."""
+        """Whether the rows are read from a disk."""
         return bool(getattr(self.rows, "on_disk", False))
 
     def share_among(self, n_devices: int) -> None:
-        """Make the size of each batch a multiple of `n_devices`, which have to get equal parts of it.
+        """Make the size of each batch a multiple of `n_devices`, so that it divides into equal parts.
 
-        Rows that are left over wait for another epoch; where batches are `fixed`, they are left out.
+        The remaining rows of an epoch are not read. Another epoch has another order, unless batches are `fixed`.
         """
         if min(self.batch_size, len(self._order)) < n_devices:
             msg = (
-                f"Batches are shared among {n_devices} devices, each of which needs a row. Received batches of "
-                f"{self.batch_size} from {len(self._order)} rows; use fewer devices, or larger batches and more rows "
-                "(of rows held out as well: `validation_fraction`)."
+                f"Batches are divided among {n_devices} devices, and each device needs a row. Received batches of "
+                f"{self.batch_size} from {len(self._order)} rows; use fewer devices, a larger `batch_size` or more "
+                "rows (held-out rows too: see `validation_fraction`)."
             )
             raise ArgumentError(msg)
         self._n_devices = n_devices
 
     def start_at(self, epoch: int) -> None:
-        """Go to the order and the noise of an epoch."""
+        """Draw the order and the noise of an epoch."""
         if not self.fixed:
             self._epoch = epoch
             self._order = self._draw_order()
@@ -130,7 +134,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def _rows_of(values: Any, chosen: np.ndarray) -> Any:
-    """Return some rows of an array, or of each array of a dictionary."""
+    """Return rows of an array, or of each array of a dictionary."""
     if isinstance(values, dict):
         return {name: _rows_of(array, chosen) for name, array in values.items()}
     return values[chosen]

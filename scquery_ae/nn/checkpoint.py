@@ -1,4 +1,4 @@
-"""Training kept on disk epoch by epoch, so that an interrupted run can go on."""
+"""Checkpoints: the state of training after each epoch, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from scquery_ae._checks import check_folder
 from scquery_ae._errors import ArgumentError, StorageError
 from scquery_ae.nn.rows import Rows
 
-#: Rows that stand for the data when a run is recognised.
+#: Number of rows in the fingerprint of a run.
 SAMPLED_ROWS = 64
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory with one file for each model that is trained.
+    """A folder with one file for each trained model.
 
     Attributes
     ----------
     folder
-        Made when the first epoch is finished.
+        Path of the folder, which is made after the first epoch.
     fingerprint
-        What tells one run from another: its settings and a sample of its data.
+        Hash of the settings and of a sample of the data, which identifies a run.
     """
 
     folder: Path
     fingerprint: str
 
     def load(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Return the arrays and the record that were kept under a name; None if there is nothing."""
+        """Return the arrays and the record that were saved under a name, or None."""
         from safetensors import SafetensorError, safe_open
 
         path = self._path(name)
@@ -48,25 +48,25 @@ class Checkpoint:
                 record = json.loads((file.metadata() or {}).get("record", "{}"))
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, ValueError) as error:
-            msg = f"`checkpoint` is damaged: {path} cannot be read ({error}). Delete it and train again."
+            msg = f"`checkpoint` is damaged: {path} cannot be read ({error}). Delete the file and train again."
             raise ArgumentError(msg) from error
         if record.get("fingerprint") != self.fingerprint:
             msg = (
-                f"`checkpoint` holds another run: {path} was made with other settings or other data. "
-                "Expected those of this call; name another folder, or delete this one."
+                f"`checkpoint` holds another run: {path} was written with other settings or other data than those of "
+                "this call. Pass another folder, or delete this one."
             )
             raise ArgumentError(msg)
         return arrays, record
 
     def save(self, name: str, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
-        """Keep arrays and a record under a name: one file, replaced as a whole, so that the two always fit."""
+        """Save arrays and a record under a name, in one file that is replaced as a whole."""
         from safetensors.numpy import save
 
         path = self._path(name)
         part = path.with_suffix(".part")
         text = json.dumps({**record, "fingerprint": self.fingerprint})
-        # Not `save_file`: killed in the middle, it would leave a file of a random name each time.
-        # `np.ascontiguousarray` would give a scalar, such as the optimiser's count of steps, a dimension.
+        # Not `save_file`: each interrupted call would leave a file with a random name.
+        # Not `np.ascontiguousarray`: it adds a dimension to scalars, such as the optimiser's number of steps.
         content = save({key: np.asarray(array, order="C") for key, array in arrays.items()}, metadata={"record": text})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class Checkpoint:
                 part.unlink(missing_ok=True)
             msg = (
                 f"The checkpoint of {len(content) / 1e6:.3g} MB cannot be written to {self.folder} ({error}). "
-                "Make room there or name another folder, and call again: training goes on from the last epoch kept."
+                "Free some space or pass another folder, and call again: training resumes from the last saved epoch."
             )
             raise StorageError(msg) from error
 
@@ -86,16 +86,16 @@ class Checkpoint:
 
 
 class ResumePoint(keras.callbacks.Callback):
-    """Keep a model, its optimiser and what early stopping knows after each epoch, and go on from there.
+    """Save a model and the state of its optimiser and of early stopping after each epoch, and restore them.
 
-    Checked first: ``keras.callbacks.BackupAndRestore``, which forgets what early stopping has seen.
+    Checked first: ``keras.callbacks.BackupAndRestore``, which does not save the state of early stopping.
 
     Parameters
     ----------
     checkpoint
-        Where to keep it.
+        Checkpoint to save to.
     name
-        Under which name.
+        Name of the model in the checkpoint.
     """
 
     def __init__(self, checkpoint: Checkpoint, name: str) -> None:
@@ -108,7 +108,7 @@ class ResumePoint(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
 
     def restore(self, model: keras.Model, stopper: keras.callbacks.EarlyStopping | None, epochs: int) -> int | None:
-        """Bring a compiled model to where it was; return the next of `epochs`, or None if training was finished."""
+        """Restore a compiled model, and return its next epoch, at most `epochs`; None if training was finished."""
         self._stopper = stopper
         found = self._checkpoint.load(self._name)
         if found is None:
@@ -117,7 +117,7 @@ class ResumePoint(keras.callbacks.Callback):
         model.optimizer.build(model.trainable_variables)
         for key, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
             for i, variable in enumerate(variables):
-                # A finished run keeps no optimiser.
+                # The optimiser of a finished run is not saved.
                 if f"{key}.{i}" in arrays:
                     variable.assign(arrays[f"{key}.{i}"])
         self.history = record["history"]
@@ -125,18 +125,18 @@ class ResumePoint(keras.callbacks.Callback):
             return None
         self._stopping = record["stopping"]
         self._best = [arrays[f"best.{i}"] for i in range(len(model.weights))] if "best.0" in arrays else None
-        # Stopped, but not finished: interrupted between the two. No epoch is left.
+        # Interrupted after early stopping and before `finish`: no epoch is left.
         return epochs if record["stopped"] else int(record["epoch"]) + 1
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 (the signature of Keras)
-        """Tell early stopping, which has just forgotten everything, what it knew."""
+        """Restore the state of early stopping, which resets itself when training begins."""
         for name, value in self._stopping.items():
             setattr(self._stopper, name, value)
         if self._stopper is not None and self._best is not None:
             self._stopper.best_weights = self._best
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keep the state after an epoch."""
+        """Save the state after an epoch."""
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         stopper = self._stopper
@@ -155,7 +155,7 @@ class ResumePoint(keras.callbacks.Callback):
         self._checkpoint.save(self._name, arrays, record)
 
     def finish(self, model: keras.Model) -> None:
-        """Keep the trained model, with nothing that only training needs."""
+        """Save the trained model without the state of its training."""
         record = {"finished": True, "history": self.history}
         self._checkpoint.save(self._name, _arrays("model", model.variables), record)
 
@@ -176,14 +176,14 @@ def open_checkpoint(folder: Any, rows: Rows, arrays: Sequence[Any], settings: An
     Parameters
     ----------
     folder
-        Path or None.
+        Path of the folder, or None.
     rows
-        What is trained on; a sample tells it from other data.
+        Training data, of which a sample enters the fingerprint.
     arrays
-        What belongs to the rows or is started from: arrays, taken whole, and other rows, sampled as well; None is left
-        out.
+        Further data and initial weights: whole arrays, or :class:`Rows`, of which a sample enters the fingerprint. None
+        is ignored.
     settings
-        All else that the result depends on.
+        Everything else that the result depends on, as values for JSON.
     """
     if folder is None:
         return None

@@ -1,4 +1,4 @@
-"""The supervised network that a pretrained stack initialises."""
+"""The supervised network, initialised by a pretrained stack."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scquery_ae.nn.gradient_reversal import GradientReversal
 from scquery_ae.nn.masked_autoencoder import FixedZeros
 from scquery_ae.nn.unit_norm import UnitNorm
 
-#: Codes have length one; the classifier sees them this many times longer, or its logits could not grow apart.
+#: Embeddings have unit length. The classifier multiplies them by this number, so that its logits can differ enough.
 LATENT_SCALE = 16.0
 
-#: Hidden units of the classifier that tells batches apart.
+#: Hidden units of the adversarial batch classifier.
 ADVERSARY_UNITS = 64
 
 
@@ -33,34 +33,37 @@ def build_classifier(
     adversarial_weight: float = 0.0,
     random_state: int = 0,
 ) -> keras.Model:
-    """Return a classifier whose hidden layers start from given weights.
+    """Return a network that embeds and classifies cells, with given initial weights of the encoder.
 
-    Input, dense layers with dropout between them, unit-norm embedding, softmax over the types. All layers are trainable.
+    The network consists of the encoder's dense layers with dropout between them, a unit-length embedding, and a softmax
+    over the types. All layers are trainable.
 
     Parameters
     ----------
     layers
-        Kernel ``(d, units)``, bias ``(units,)`` and name of the activation of each layer, from the input inwards.
+        Kernel ``(d, units)``, bias ``(units,)`` and activation name of each encoder layer, from the input inwards.
     n_types
         Number of types.
     masks
-        For each layer which of its weights may differ from zero, bool ``(d, units)``; None for all.
+        For each layer, the weights that may differ from zero, bool ``(d, units)``; None for all weights.
     dropout
-        Share of each hidden layer's outputs dropped while training, in [0, 1).
+        Fraction of each hidden layer's outputs that are dropped during training, in [0, 1).
     with_latent
-        Make the embedding an output too, for a loss on it.
+        Add the embedding to the outputs, for a loss on it.
     detach_classifier
-        Let no gradient of the classifier reach the embedding: the classifier is a probe then.
+        Stop the classifier's gradient at the embedding.
     n_batches, adversarial_weight
-        Number of batches to be told apart by a second classifier behind a :class:`~scquery_ae.nn.GradientReversal` of this
-        strength; 0 for none. That classifier also sees the predicted types (Long et al. 2018): where batches differ in
-        composition, telling the batch from the type is nothing to be held against the embedding.
+        Number of batches that an adversarial classifier predicts, behind a
+        :class:`~scquery_ae.nn.GradientReversal` of this strength; 0 for none. The adversarial classifier also sees the
+        predicted types (Long et al. 2018): a batch that can be predicted from the type alone, because batches differ in
+        composition, does not change the embedding.
     random_state
-        Seed of the heads' weights and of the dropout.
+        Seed of the classifiers' initial weights and of dropout.
 
     Returns
     -------
-    A model whose output is the classifier's, or with more than one a dictionary of ``"classifier"``, ``"code"`` and ``"batch"``.
+    A model. Its output is the probabilities of the types, or, with several outputs, a dictionary of ``"classifier"``,
+    ``"latent"`` and ``"batch"``.
 
     References
     ----------
@@ -86,9 +89,9 @@ def build_classifier(
     if with_latent:
         outputs["latent"] = latent
     if n_batches:
-        turned = GradientReversal(adversarial_weight, name="reversal")(latent)
-        turned = keras.layers.Rescaling(LATENT_SCALE, name="reversed_latent")(turned)
-        seen = keras.layers.Concatenate()([turned, ops.stop_gradient(outputs["classifier"])])
+        reversed_latent = GradientReversal(adversarial_weight, name="reversal")(latent)
+        reversed_latent = keras.layers.Rescaling(LATENT_SCALE, name="reversed_latent")(reversed_latent)
+        seen = keras.layers.Concatenate()([reversed_latent, ops.stop_gradient(outputs["classifier"])])
         hidden = keras.layers.Dense(
             ADVERSARY_UNITS, activation="relu", kernel_initializer=_glorot(random_state + 1), name="adversary"
         )(seen)
@@ -102,14 +105,14 @@ def build_classifier(
 def read_classifier(
     model: keras.Model, n_layers: int
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
-    """Return the kernels and biases of the hidden layers, and the classifier's kernel and bias for unit-length embeddings."""
+    """Return the kernel and bias of each encoder layer, and of the classifier for embeddings of unit length."""
     hidden = [tuple(model.get_layer(f"encoder_{i}").get_weights()) for i in range(n_layers)]
     kernel, bias = model.get_layer("classifier").get_weights()
     return hidden, kernel * np.float32(LATENT_SCALE), bias
 
 
 def _softmax(units: int, seed: int, name: str) -> keras.layers.Layer:
-    # In full precision whatever the policy: probabilities near one another would round to the same.
+    # In full precision under any policy: similar probabilities would be rounded to the same number.
     return keras.layers.Dense(units, activation="softmax", kernel_initializer=_glorot(seed), dtype="float32", name=name)
 
 

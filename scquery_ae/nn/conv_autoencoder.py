@@ -1,4 +1,4 @@
-"""Convolutional autoencoders whose decoder is the transpose of their own convolution."""
+"""Convolutional autoencoders whose decoder is the transpose of their convolution."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ PADDINGS = ("valid", "same")
 
 
 class ConvAutoencoder(TiedAutoencoder):
-    """Tied-weight convolutional autoencoder: base of :class:`Conv1DAutoencoder` and :class:`Conv2DAutoencoder`.
+    """Tied-weight convolutional autoencoder: base class of :class:`Conv1DAutoencoder` and :class:`Conv2DAutoencoder`.
 
-    One kernel serves the convolution and, transposed, the way back; biases are not tied. The reconstruction has exactly
-    the shape of the input, for lengths that strides do not divide too.
+    The encoder's convolution and the decoder's transposed convolution use the same kernel; biases are not tied. The
+    reconstruction always has the shape of the input, also for lengths that are not multiples of the strides.
 
     Parameters
     ----------
     filters
-        Channels of the embedding.
+        Channels of the latent representation.
     kernel_size, strides
-        A positive integer, or one for each spatial axis.
+        A positive integer, or one integer for each spatial axis.
     padding
-        ``"valid"``, or ``"same"``: zeros around the input, as many behind as before it or one more.
+        ``"valid"``, or ``"same"``, which pads the input with zeros, at the end by as many as at the start or one more.
     activation
-        Applied to the embedding.
+        Activation of the latent representation.
     output_activation
-        Applied to the reconstruction.
+        Activation of the reconstruction.
     use_bias
-        Whether there are biases, ``(filters,)`` of the encoder and ``(channels,)`` of the decoder.
+        Whether the encoder has a bias ``(filters,)`` and the decoder a bias ``(channels,)``.
     kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint
-        As of Keras' convolutions.
+        As in :class:`keras.layers.Conv2D`.
     **kwargs
         Arguments of :class:`keras.layers.Layer`.
 
@@ -47,8 +47,8 @@ class ConvAutoencoder(TiedAutoencoder):
 
     Notes
     -----
-    Input and output ``(n, *lengths, channels)``, whatever Keras' image data format is; code
-    ``(n, *code lengths, filters)``.
+    Input and output have the shape ``(n, *lengths, channels)`` under any image data format of Keras, the latent
+    representation ``(n, *latent lengths, filters)``.
 
     References
     ----------
@@ -94,11 +94,11 @@ class ConvAutoencoder(TiedAutoencoder):
         self.input_spec = keras.layers.InputSpec(ndim=self.rank + 2)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Create kernel and biases for inputs of `input_shape`, ``(n, *lengths, channels)``."""
+        """Create the kernel and the biases for inputs of `input_shape`, ``(n, *lengths, channels)``."""
         if len(input_shape) != self.rank + 2 or None in input_shape[1:]:
             msg = (
-                f"{type(self).__name__} cannot be built: inputs must have {self.rank} spatial axes and one of "
-                f"channels, all of fixed length. Received input_shape={tuple(input_shape)}; give for example "
+                f"{type(self).__name__} cannot be built: inputs must have {self.rank} spatial axes and a channel axis, "
+                f"all of fixed length. Received input_shape={tuple(input_shape)}; pass for example "
                 f"`keras.Input(shape=({'28, ' * self.rank}1))`."
             )
             raise ArgumentError(msg)
@@ -107,7 +107,7 @@ class ConvAutoencoder(TiedAutoencoder):
         if short:
             msg = (
                 f"A kernel of size {self.kernel_size} does not fit into inputs of {tuple(shape[:-1])} without padding. "
-                'Use a smaller kernel, or `padding="same"`.'
+                'Use a smaller `kernel_size`, or `padding="same"`.'
             )
             raise ArgumentError(msg)
         self._shape = tuple(shape)
@@ -120,7 +120,7 @@ class ConvAutoencoder(TiedAutoencoder):
         self.built = True
 
     def encoder_layers(self) -> list[keras.layers.Layer]:
-        """Return an ordinary Keras convolution that starts from a copy of this layer's weights."""
+        """Return an ordinary Keras convolution, initialised with a copy of this layer's weights."""
         self._require_built("encoder_layers")
         layer = self._ordinary(
             self.filters,
@@ -136,9 +136,9 @@ class ConvAutoencoder(TiedAutoencoder):
         return [ordinary_layer(layer, (None, *self._shape), [self.kernel, *biases])]
 
     def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the embedding, ``(n, *lengths, filters)``."""
+        """Return the shape of the latent representation, ``(n, *lengths, filters)``."""
         lengths = [
-            None if n is None else self._code_length(n, axis) for axis, n in enumerate(input_shape[1 : self.rank + 1])
+            None if n is None else self._latent_length(n, axis) for axis, n in enumerate(input_shape[1 : self.rank + 1])
         ]
         return (input_shape[0], *lengths, self.filters)
 
@@ -157,33 +157,33 @@ class ConvAutoencoder(TiedAutoencoder):
         return self._shape
 
     def _encode(self, x: Any, training: bool | None) -> Any:  # noqa: ARG002 (some layers drop units)
-        # Padded by hand: where "same" puts the odd zero differs between backends, and the transpose must know.
+        # Explicit padding: backends differ in where "same" puts an odd zero, which the transpose has to match.
         x = ops.pad(x, [(0, 0), *map(self._padding_of, range(self.rank)), (0, 0)])
         x = ops.conv(x, self._cast(self.kernel), self.strides, padding="valid", data_format="channels_last")
         return self.activation(ops.add(x, self._cast(self.encoder_bias)) if self.use_bias else x)
 
     def _decode(self, x: Any) -> Any:
-        # The transposed convolution reads the kernel (*size, channels, filters) backwards, as it stands.
+        # `conv_transpose` expects a kernel (*size, channels out, channels in), which is the encoder's kernel as it is.
         x = ops.conv_transpose(x, self._cast(self.kernel), self.strides, padding="valid", data_format="channels_last")
         padding, cut = [], []
         for axis, length in enumerate(self._shape[:-1]):
             before, _ = self._padding_of(axis)
-            # Inputs behind the last full stride were read by no filter, and none writes them.
+            # The filters do not read inputs behind the last full stride, so they are reconstructed as zeros.
             padding.append((0, max(before + length - x.shape[axis + 1], 0)))
             cut.append(slice(before, before + length))
         x = ops.pad(x, [(0, 0), *padding, (0, 0)])[(slice(None), *cut)]
         return self.output_activation(ops.add(x, self._cast(self.decoder_bias)) if self.use_bias else x)
 
-    def _code_length(self, length: int, axis: int) -> int:
+    def _latent_length(self, length: int, axis: int) -> int:
         size, stride = self.kernel_size[axis], self.strides[axis]
         return -(-length // stride) if self.padding == "same" else (length - size) // stride + 1
 
     def _padding_of(self, axis: int) -> tuple[int, int]:
-        """Return the zeros before and after one axis."""
+        """Return the number of zeros before and after one axis."""
         length, size, stride = self._shape[axis], self.kernel_size[axis], self.strides[axis]
         if self.padding == "valid":
             return 0, 0
-        total = max((self._code_length(length, axis) - 1) * stride + size - length, 0)
+        total = max((self._latent_length(length, axis) - 1) * stride + size - length, 0)
         return total // 2, total - total // 2
 
     def _per_axis(self, name: str, value: Any) -> tuple[int, ...]:
@@ -196,9 +196,9 @@ class ConvAutoencoder(TiedAutoencoder):
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class Conv1DAutoencoder(ConvAutoencoder):
-    """Tied-weight convolutional autoencoder over sequences, ``(n, length, channels)``.
+    """Tied-weight convolutional autoencoder for sequences, ``(n, length, channels)``.
 
-    Its arguments are those of :class:`ConvAutoencoder`.
+    See :class:`ConvAutoencoder` for the arguments.
     """
 
     rank = 1
@@ -207,9 +207,9 @@ class Conv1DAutoencoder(ConvAutoencoder):
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class Conv2DAutoencoder(ConvAutoencoder):
-    """Tied-weight convolutional autoencoder over images, ``(n, rows, columns, channels)``.
+    """Tied-weight convolutional autoencoder for images, ``(n, rows, columns, channels)``.
 
-    Its arguments are those of :class:`ConvAutoencoder`.
+    See :class:`ConvAutoencoder` for the arguments.
     """
 
     rank = 2

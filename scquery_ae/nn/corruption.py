@@ -13,10 +13,10 @@ CORRUPTIONS = ("masking", "gaussian", "salt_and_pepper", "none")
 
 
 class Corruption(Protocol):
-    """Turns a clean batch into a noisy one; the clean batch is left as it is."""
+    """Callable that returns a noisy copy of a batch."""
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
-        """Return a corrupted copy of `batch`, ``(n, d)``, of the same type."""
+        """Return a corrupted copy of `batch`, ``(n, d)``, an array or a CSR matrix."""
         ...
 
 
@@ -24,8 +24,8 @@ class Corruption(Protocol):
 class MaskingNoise:
     """Set each value to zero with probability `level` (Vincent et al. 2010, section 3.3).
 
-    On a CSR batch only the stored values are drawn: the rest are zero already, so the distribution is
-    that of the dense batch at the price of the stored values.
+    For a CSR batch, noise is drawn for the stored values only. The other values are zero already, so the result has the
+    same distribution as for a dense batch.
     """
 
     level: float
@@ -34,7 +34,7 @@ class MaskingNoise:
         check_rate("level", self.level)
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
-        """Return a copy of `batch` with some values zero; a CSR batch stays CSR."""
+        """Return a copy of `batch` with some values set to zero; a CSR batch stays CSR."""
         corrupted = batch.copy()
         # A CSR matrix keeps its values in `data`; an array's own `data` is a raw buffer.
         values = corrupted if isinstance(corrupted, np.ndarray) else corrupted.data
@@ -44,7 +44,7 @@ class MaskingNoise:
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Add noise of standard deviation `level` to each value; a CSR batch comes back dense."""
+    """Add Gaussian noise with standard deviation `level` to each value; the result is dense."""
 
     level: float
 
@@ -52,23 +52,23 @@ class GaussianNoise:
         check_number("level", self.level, 0, np.inf, closed="left")
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
-        """Return `batch` with noise added, a dense array."""
+        """Return `batch` with added noise, as a dense array."""
         dense = batch if isinstance(batch, np.ndarray) else batch.toarray()
         return dense + self.level * rng.standard_normal(dense.shape, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class SaltAndPepperNoise:
-    """Set each value, with probability `level`, to the lowest or the highest possible by the toss of a fair coin.
+    """Set each value with probability `level` to the lowest or the highest value, with equal probability.
 
-    A CSR batch comes back dense: zeros can become high too (Vincent et al. 2010, section 3.3).
+    The result is dense, because zeros are corrupted too (Vincent et al. 2010, section 3.3).
 
     Attributes
     ----------
     level
-        Share of values that are drawn, in [0, 1).
+        Fraction of corrupted values, in [0, 1).
     low, high
-        Lowest and highest value, a number or one for each feature; None takes those of each feature in the batch.
+        Lowest and highest value: a number, or one number for each feature. None uses the values of the batch.
     """
 
     level: float
@@ -79,7 +79,7 @@ class SaltAndPepperNoise:
         check_rate("level", self.level)
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
-        """Return `batch` with some values at their extremes, a dense array."""
+        """Return `batch` with some values at their extremes, as a dense array."""
         dense = batch if isinstance(batch, np.ndarray) else batch.toarray()
         low = dense.min(axis=0) if self.low is None else self.low
         high = dense.max(axis=0) if self.high is None else self.high
@@ -90,14 +90,14 @@ class SaltAndPepperNoise:
 
 @dataclass(frozen=True)
 class FeatureMaskingNoise:
-    """Set the same random features to zero in all rows of a batch, as if they had not been measured.
+    """Set the same random features to zero in all rows of a batch, as if these features had not been measured.
 
     Attributes
     ----------
     low, high
-        The share of masked features is drawn anew for each batch, evenly from this range in [0, 1).
+        Range in [0, 1) from which each batch draws its fraction of masked features uniformly.
     rate
-        Share of the batches that are masked at all, in [0, 1].
+        Fraction of the batches that are masked, in [0, 1].
     """
 
     low: float
@@ -109,13 +109,13 @@ class FeatureMaskingNoise:
         check_number("rate", self.rate, 0, 1)
 
     def present(self, n_features: int, rng: np.random.Generator) -> np.ndarray | None:
-        """Draw which features stay, bool ``(n_features,)``; None for all."""
+        """Draw which features are kept, bool ``(n_features,)``; None for all."""
         if self.high == 0 or rng.random() >= self.rate:
             return None
         return rng.random(n_features) >= rng.uniform(self.low, self.high)
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:
-        """Return a copy of `batch` with some columns zero; a CSR batch stays CSR."""
+        """Return a copy of `batch` with some columns set to zero; a CSR batch stays CSR."""
         present = self.present(batch.shape[1], rng)
         if present is None:
             return batch
@@ -129,7 +129,7 @@ class FeatureMaskingNoise:
 
 @dataclass(frozen=True)
 class NoCorruption:
-    """Leave the batch as it is: a plain autoencoder."""
+    """Return the batch unchanged, as in a plain autoencoder."""
 
     def __call__(self, batch: Any, rng: np.random.Generator) -> Any:  # noqa: ARG002 (the protocol)
         """Return `batch` itself."""
@@ -137,15 +137,14 @@ class NoCorruption:
 
 
 def get_corruption(corruption: str | Corruption, level: float) -> Corruption:
-    """Return the corruption called `corruption` at `level`, or `corruption` itself if it is no name.
+    """Return the corruption with a name, at `level`; a callable is returned as it is.
 
     Parameters
     ----------
     corruption
-        ``"masking"``, ``"gaussian"``, ``"salt_and_pepper"``, ``"none"``, or anything that is called as a
-        :class:`Corruption` is.
+        ``"masking"``, ``"gaussian"``, ``"salt_and_pepper"``, ``"none"``, or a callable such as :class:`Corruption`.
     level
-        Share of the values, in [0, 1), or the standard deviation of Gaussian noise.
+        Fraction of corrupted values, in [0, 1), or the standard deviation of Gaussian noise.
     """
     if callable(corruption) and not isinstance(corruption, type):
         return corruption

@@ -1,4 +1,4 @@
-"""A stack of dense encoder layers whose decoder is its own transpose."""
+"""Dense autoencoders whose decoder is the transpose of their encoder."""
 
 from __future__ import annotations
 
@@ -19,52 +19,49 @@ from scquery_ae.nn.unit_norm import UnitNorm, unit_norm
 class DenseLayerAutoencoder(TiedAutoencoder):
     """Tied-weight dense autoencoder in a single layer.
 
-    Used as :class:`keras.layers.Dense` is, with a list of encoder sizes in place of ``units``. The
-    decoder mirrors the encoder through the *transposed* kernels: one variable serves both ways, so a
-    gradient step moves both. Biases are not tied. Calling the layer reconstructs its input;
-    :meth:`encode` and :meth:`decode` give the two halves.
+    The layer is used like :class:`keras.layers.Dense`, with a list of encoder sizes in place of ``units``. The decoder
+    mirrors the encoder with the *transposed* kernels: encoder and decoder share one variable per layer. Biases are not
+    tied. Calling the layer reconstructs its input; :meth:`encode` and :meth:`decode` compute the two halves.
 
-    For an input of width ``d`` and ``layer_sizes=(h1, ..., hn)`` the layer holds the kernels
-    ``(d, h1), ..., (h[n-1], hn)``, encoder biases ``h1, ..., hn`` and decoder biases
-    ``h[n-1], ..., h1, d``.
+    For inputs of width ``d`` and ``layer_sizes=(h1, ..., hn)``, the layer has the kernels
+    ``(d, h1), ..., (h[n-1], hn)``, encoder biases ``h1, ..., hn`` and decoder biases ``h[n-1], ..., h1, d``.
 
     Parameters
     ----------
     layer_sizes
-        Width of each encoder layer, from the input inwards; the last is the width of the embedding.
+        Width of each encoder layer, from the input inwards. The last is the width of the latent representation.
     activation
-        Applied after every encoder layer, the embedding included, and after every decoder layer but the last.
+        Activation of every encoder layer, the last included, and of every decoder layer but the last.
     output_activation
-        Applied to the reconstruction. ``None`` is linear, for real-valued data; ``"sigmoid"`` suits
-        data in [0, 1].
+        Activation of the reconstruction. None is linear, for real-valued data; ``"sigmoid"`` suits data in [0, 1].
     use_bias
-        Whether layers have biases, ``2 n`` vectors in all.
+        Whether the layers have biases, ``2 n`` vectors in total.
     unit_norm
-        Scale each embedding to unit Euclidean length. A embedding of zeros stays zero, with a finite gradient.
+        Scale the latent representation to unit Euclidean length. Zeros stay zero, with a finite gradient.
     tied
-        Whether the decoder uses the encoder's kernels. False gives it kernels of its own, of the transposed shapes: the
-        baseline that tying is measured against.
+        Whether the decoder uses the encoder's kernels. False gives the decoder its own kernels, of the transposed
+        shapes, as a baseline.
     dropout
-        Share of each encoder layer's outputs that is dropped while training, in [0, 1).
+        Fraction of each encoder layer's outputs that are dropped during training, in [0, 1).
     kernel_initializer, bias_initializer
-        Cloned for every kernel and bias, so that kernels of one shape differ even under a seeded initialiser.
+        Initialisers, cloned for each kernel and bias, so that kernels of one shape differ under a seeded initialiser.
     kernel_regularizer, bias_regularizer
         Penalties. A tied kernel is one variable and is penalised once.
     kernel_constraint, bias_constraint
         Projections after each step.
     seed
-        Seed of the dropout noise.
+        Seed of dropout.
     **kwargs
         Arguments of :class:`keras.layers.Layer`, such as ``name`` and ``dtype``.
 
     Raises
     ------
-    ValueError
-        If ``layer_sizes`` is empty or holds anything but positive integers, or ``dropout`` is outside [0, 1).
+    ArgumentError
+        If ``layer_sizes`` is empty or holds anything but positive integers, or ``dropout`` is not in [0, 1).
 
     Notes
     -----
-    Input ``(..., d)``, output ``(..., d)``, code ``(..., layer_sizes[-1])``.
+    Input and output have the shape ``(..., d)``, the latent representation ``(..., layer_sizes[-1])``.
 
     References
     ----------
@@ -124,7 +121,7 @@ class DenseLayerAutoencoder(TiedAutoencoder):
         self._dropouts: list[keras.layers.Dropout] = []
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Create the variables for inputs whose last axis has the width of `input_shape`."""
+        """Create the variables for inputs with the last axis of `input_shape`."""
         width = self._known_width(input_shape)
         widths = (width, *self.layer_sizes)
         n_layers = len(self.layer_sizes)
@@ -148,7 +145,7 @@ class DenseLayerAutoencoder(TiedAutoencoder):
         self.built = True
 
     def encoder_layers(self) -> list[keras.layers.Layer]:
-        """Return :class:`keras.layers.Dense` layers (with dropout and unit norm, if any) that start from copies."""
+        """Return :class:`keras.layers.Dense` layers, with dropout and unit norm if any, with copies of the weights."""
         self._require_built("encoder_layers")
         layers: list[keras.layers.Layer] = []
         for i, kernel in enumerate(self.kernels):
@@ -163,7 +160,7 @@ class DenseLayerAutoencoder(TiedAutoencoder):
         return [*layers, UnitNorm(dtype=self.dtype_policy)] if self.unit_norm else layers
 
     def dense_weights(self) -> list[tuple[np.ndarray, np.ndarray, str]]:
-        """Return kernel, bias (zeros without one) and name of the activation of each encoder layer."""
+        """Return the kernel, bias (zeros without one) and activation name of each encoder layer."""
         self._require_built("dense_weights")
         kernels = [ops.convert_to_numpy(kernel) for kernel in self.kernels]
         biases = [ops.convert_to_numpy(bias) for bias in self.encoder_biases] or [
@@ -173,7 +170,7 @@ class DenseLayerAutoencoder(TiedAutoencoder):
         return [(kernel, bias, name) for kernel, bias in zip(kernels, biases, strict=True)]
 
     def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the embedding, ``(..., layer_sizes[-1])``."""
+        """Return the shape of the latent representation, ``(..., layer_sizes[-1])``."""
         return (*input_shape[:-1], self.layer_sizes[-1])
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The one way to train: with a bar, early stopping on held-out rows, and a check that losses stayed finite."""
+"""Training of Keras models with a progress bar, early stopping and checkpoints."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ def fit(
     Parameters
     ----------
     model
-        Compiled.
+        Compiled model.
     training, validation
-        Batches to learn from, and those to stop by; None trains for all `epochs`.
+        Batches for training, and for early stopping. None trains for all `epochs`.
     epochs, patience
-        Most epochs, and epochs without a lower `monitor` before training stops. The weights of the best epoch are kept.
+        Largest number of epochs, and number of epochs without a lower `monitor` after which training stops. The weights
+        of the best epoch are kept.
     monitor
-        Which of the losses on `validation`.
+        Loss on `validation` for early stopping.
     title, progress
-        Of the progress bar, and whether there is one.
+        Title of the progress bar, and whether to show it.
     callbacks
-        Further ones.
+        Further callbacks.
     resume
-        Where to keep each epoch, and to go on from; None keeps nothing.
+        Checkpoint to save each epoch to, and to resume from. None saves nothing.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def fit(
     if resume is not None:
         history = resume.history
     check_converged(history)
-    # Only now: a run that diverged is not finished, and fails again.
+    # After the check: a run that diverged is not finished, and diverges again when it is resumed.
     if resume is not None:
         resume.finish(model)
     return {name: [float(v) for v in values] for name, values in history.items()}
@@ -80,17 +81,17 @@ def run_epochs(
     epochs: int,
     callbacks: list[keras.callbacks.Callback],
 ) -> dict[str, list[float]]:
-    """Run the epochs from `first` on and return their losses.
+    """Train from the epoch `first` on, and return the losses by epoch.
 
-    On TensorFlow a batch goes straight to the model: Keras' ``fit`` would send it through ``tf.data``, which takes as
-    long as a third of the step of a small network. On other backends, and over several devices, ``fit`` is right.
+    On one TensorFlow device, batches are passed to the train step directly: ``fit`` passes them through ``tf.data``,
+    which takes up to a third of the time of a step of a small network. Otherwise, ``fit`` is used.
     """
     n_devices = count_devices(model)
     for batches in (training, validation):
         if batches is not None:
             batches.share_among(n_devices)
     if keras.backend.backend() != "tensorflow" or n_devices > 1:
-        # Keras calls `on_epoch_end` once before the first epoch: without this, order and noise would be one epoch off.
+        # Keras calls `on_epoch_end` before the first epoch too: without this, order and noise would be one epoch ahead.
         order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _logs: training.start_at(epoch))
         fitted = model.fit(
             training,
@@ -124,7 +125,7 @@ def run_epochs(
 
 
 def count_devices(model: keras.Model) -> int:
-    """Return how many devices share a batch: those of TensorFlow's strategy, or of Keras' distribution."""
+    """Return the number of devices that share a batch, under TensorFlow's strategy or Keras' distribution."""
     if keras.backend.backend() == "tensorflow":
         return int(model.distribute_strategy.num_replicas_in_sync)
     distribution = keras.distribution.distribution()
@@ -133,7 +134,7 @@ def count_devices(model: keras.Model) -> int:
 
 @contextmanager
 def _quiet_tracing() -> Iterator[None]:
-    """Keep TensorFlow from warning that a step is traced again, as it is for the last, smaller batch of an epoch."""
+    """Hide TensorFlow's warning about retracing, which the smaller last batch of an epoch causes."""
 
     def other(record: logging.LogRecord) -> bool:
         return "tf.function retracing" not in record.getMessage()
@@ -147,14 +148,14 @@ def _quiet_tracing() -> Iterator[None]:
 
 
 def _losses(model: keras.Model, step: Callable[[Iterator[Any]], dict[str, Any]], batches: Batches) -> dict[str, float]:
-    """Return the losses as means over the rows of all batches, and Keras' metrics over all of them."""
+    """Return the losses and metrics of an epoch, as means over the rows of all batches."""
     model.reset_metrics()
     sums: dict[str, float] = {}
     n_rows = n_since = size = 0
 
     def add_up() -> None:
-        # Metrics add up over an epoch, each row with its weight. Losses would too, but where the last batch is smaller,
-        # Keras on TensorFlow counts the batches, not their rows, in the loss of each of several outputs.
+        # Keras averages metrics over rows. With several outputs it averages the loss of each over batches, whatever
+        # their size, so that means are collected before the smaller last batch.
         for tracker in model.metrics:
             if isinstance(tracker, keras.metrics.Mean):
                 sums[tracker.name] = sums.get(tracker.name, 0.0) + n_since * float(tracker.result())
@@ -174,7 +175,7 @@ def _losses(model: keras.Model, step: Callable[[Iterator[Any]], dict[str, Any]],
 
 
 def read_batches(batches: Batches) -> Iterator[tuple[Any, ...]]:
-    """Yield all batches of an epoch; those read from a disk are read while the model is busy with the one before."""
+    """Yield all batches of an epoch. From a disk, the next batch is read while the model is trained on one."""
     if not batches.on_disk:
         for index in range(batches.num_batches):
             yield batches[index]

@@ -1,4 +1,4 @@
-"""A layer that turns gradients round, for embeddings from which something must not be told."""
+"""Gradient reversal, for embeddings that should not carry some information."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from scquery_ae._checks import check_number
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class GradientReversal(keras.layers.Layer):
-    """Identity forwards; backwards, the gradient times ``-strength``.
+    """Return the input, and multiply its gradient by ``-strength``.
 
-    What comes after it is trained to tell something from the embedding, what comes before it to prevent that.
+    The layers behind it are trained to predict something from the embedding; the layers before it are trained to make
+    this prediction worse.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class GradientReversal(keras.layers.Layer):
     def __init__(self, strength: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.strength = check_number("strength", strength, 0, np.inf, closed="left")
-        # A variable, so that a schedule can change it in a compiled step.
+        # A variable, so that a callback can change it in a compiled step.
         self.current = self.add_weight(
             name="current",
             shape=(),
@@ -43,14 +44,14 @@ class GradientReversal(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Nothing is left to be made."""
+        """Mark the layer as built; its variable is created in the constructor."""
         self.built = True
 
     def call(self, inputs: Any) -> Any:
         """Return `inputs`."""
-        turned = inputs * ops.cast(self.current, inputs.dtype)
-        # The bracket is zero in value, and minus the strength in slope.
-        return ops.stop_gradient(inputs) + (ops.stop_gradient(turned) - turned)
+        scaled = inputs * ops.cast(self.current, inputs.dtype)
+        # The bracket has the value zero and the derivative minus the strength.
+        return ops.stop_gradient(inputs) + (ops.stop_gradient(scaled) - scaled)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """Return the shape of the input."""
@@ -62,10 +63,10 @@ class GradientReversal(keras.layers.Layer):
 
 
 class StrengthRamp(keras.callbacks.Callback):
-    """Raise the strength of reversal layers from 0 to its full value over the epochs.
+    """Raise the strength of gradient reversal from 0 to its full value over the epochs.
 
-    ``2 / (1 + exp(-10 p)) - 1`` of the strength at progress p, as Ganin et al. did: the first epochs shape the embedding by
-    the types, before what tells batches apart has learnt anything worth reversing.
+    At progress p it is ``2 / (1 + exp(-10 p)) - 1`` of the full strength (Ganin et al. 2016). The first epochs shape
+    the embedding by the types, while the adversarial classifier has not learnt anything yet.
     """
 
     def __init__(self, layers: Sequence[GradientReversal], epochs: int) -> None:

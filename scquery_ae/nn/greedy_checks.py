@@ -1,4 +1,4 @@
-"""Whether layers, losses, noise and data go together, before anything is trained."""
+"""Checks that layers, losses, noise and data are compatible, before any training."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from scquery_ae.nn.rows import Rows, as_rows, chunks
 
 
 def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSettings], width: int) -> None:
-    """Raise or warn where layers, losses and noise do not go together."""
+    """Raise or warn if layers, losses and noise are not compatible."""
     inside_unit = False
     for depth, (entry, own) in enumerate(zip(entries, settings, strict=True)):
         machine = entry.owns_loss if isinstance(entry, Autoencoder) else own.module == "rbm"
         if machine and own.loss in COUNT_LOSSES:
             msg = (
-                f"`loss={own.loss!r}` is that of an autoencoder, and layer {depth + 1} is a Boltzmann machine, which "
-                'brings its own. Leave `loss` out, or use `module="tied"`.'
+                f"`loss={own.loss!r}` is a loss of autoencoders, but layer {depth + 1} is a Boltzmann machine, which "
+                'has its own loss. Leave `loss` out, or use `module="tied"`.'
             )
             raise ArgumentError(msg)
         if depth and own.loss in COUNT_LOSSES:
             msg = (
-                f"`loss={own.loss!r}` is a likelihood of counts, which only the first layer restores. Received it for "
-                f'layer {depth + 1}; give one loss a layer, such as `loss=("{own.loss}", "squared_error")`.'
+                f"`loss={own.loss!r}` is a likelihood of counts, which only the first layer reconstructs. Received it "
+                f'for layer {depth + 1}; pass one loss per layer, such as `loss=("{own.loss}", "squared_error")`.'
             )
             raise ArgumentError(msg)
         if depth and own.loss == "cross_entropy" and not (inside_unit or machine):
             msg = (
-                f'`loss="cross_entropy"` needs values in [0, 1], but layer {depth + 1} restores embeddings of another '
+                f'`loss="cross_entropy"` needs values in [0, 1], but layer {depth + 1} reconstructs values in another '
                 'range. Use `activation="sigmoid"` in the layer below, or `loss="squared_error"` here.'
             )
             raise ArgumentError(msg)
@@ -43,8 +43,8 @@ def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSe
         units = entry if isinstance(entry, int) else None
         if units is not None and own.module in ("tied", "untied") and own.corruption == "none" and units >= width > 0:
             warn(
-                f"Layer {depth + 1} is at least as wide as its input ({units} units, {width} features) and sees no "
-                'corruption: it can learn to copy. Use a smaller layer, or `corruption="masking"`.'
+                f"Layer {depth + 1} is at least as wide as its input ({units} units, {width} features) and has no "
+                'corruption: it can copy its input. Use a smaller layer, or `corruption="masking"`.'
             )
         if isinstance(entry, Autoencoder):
             inside_unit, width = entry.latent_in_unit_interval, 0
@@ -53,26 +53,29 @@ def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSe
 
 
 def check_counts(counts: Any, loss: str, rows: Rows) -> Rows | None:
-    """Return counts for a likelihood of them, read by rows, or None."""
+    """Return the rows of `counts` for a likelihood of counts, or None for other losses."""
     if loss not in COUNT_LOSSES:
         if counts is not None:
-            msg = f'`counts` are restored under a likelihood of them only. Received `loss="{loss}"`; see `loss`.'
+            msg = (
+                f'`counts` needs a likelihood of counts. Received `loss="{loss}"`; use "poisson" or '
+                '"negative_binomial", or leave `counts` out.'
+            )
             raise ArgumentError(msg)
         return None
     shape = None if counts is None else tuple(getattr(counts, "shape", np.shape(counts)))
     if shape != rows.shape:
-        msg = f"`loss={loss!r}` needs `counts` of shape {rows.shape}, that of `x`. Received {shape}; pass `counts=`."
+        msg = f"`loss={loss!r}` needs `counts` with the shape of `x`, {rows.shape}. Received {shape}; pass `counts=`."
         raise ArgumentError(msg)
     read = as_rows(counts)
     for chunk in chunks(read):
         if chunk.size and not (np.isfinite(chunk).all() and chunk.min() >= 0):
-            msg = "`counts` must be finite and not negative. Received other values; give raw counts."
+            msg = "`counts` must be finite and not negative. Received other values; pass raw counts."
             raise ArgumentError(msg)
     return read
 
 
 def check_range(entry: int | Autoencoder, own: LayerSettings, rows: Rows) -> bool:
-    """Return whether all values are in [0, 1], where that matters; raise where the loss asks for it in vain."""
+    """Return whether the first layer models values in [0, 1]; raise if it needs such values and there are others."""
     given = isinstance(entry, Autoencoder)
     machine = entry.owns_loss if isinstance(entry, Autoencoder) else own.module == "rbm"
     wanted = ""
@@ -88,7 +91,7 @@ def check_range(entry: int | Autoencoder, own: LayerSettings, rows: Rows) -> boo
         low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
     inside = low >= 0 and high <= 1
     if wanted and not inside:
-        msg = f"{wanted} needs data in [0, 1]. Received values from {low:.4g} to {high:.4g}; scale them, or use {fix}."
+        msg = f"{wanted} needs data in [0, 1]. Received values from {low:.4g} to {high:.4g}; scale them or use {fix}."
         raise ArgumentError(msg)
     return inside
 
@@ -98,7 +101,7 @@ def _check_output(layer: Autoencoder, own: LayerSettings, depth: int) -> None:
     wanted = get_loss(own.loss, own.output_activation)[1]
     if given != wanted and (own.loss != "squared_error" or own.output_activation is not None):
         msg = (
-            f"`loss={own.loss!r}` is defined on a {wanted} reconstruction, but layer {depth + 1} ({layer.name!r}) has "
+            f"`loss={own.loss!r}` needs a {wanted} reconstruction, but layer {depth + 1} ({layer.name!r}) has "
             f"`output_activation={given!r}`. Make the layer with `output_activation={wanted!r}`, or change the loss."
         )
         raise ArgumentError(msg)

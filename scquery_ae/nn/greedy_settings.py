@@ -1,4 +1,4 @@
-"""Settings of greedy pretraining, one set a layer."""
+"""Settings of greedy pretraining for each layer, and the modules that they describe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scquery_ae.nn.dense_autoencoder import DenseLayerAutoencoder
 from scquery_ae.nn.losses import get_loss
 from scquery_ae.nn.rbm import RestrictedBoltzmannMachine
 
-#: Trained modules, and two ways to initialise a layer without training, to compare with.
+#: Trained modules, and two baselines that initialise a layer without training.
 MODULES = ("tied", "untied", "rbm", "pca", "random")
 LARGEST_WEIGHT = 1e30
 UNTRAINED = ("pca", "random")
@@ -34,7 +34,10 @@ UNTRAINED = ("pca", "random")
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """How one layer is made and trained; see :func:`scquery_ae.nn.pretrain_stack`."""
+    """Settings of one layer, checked; see :func:`scquery_ae.nn.pretrain_stack`.
+
+    A new setting is a new field here and a new argument there: the fingerprint of checkpoints includes every field.
+    """
 
     module: str
     activation: str
@@ -58,10 +61,16 @@ class LayerSettings:
         for name in ("corrupted_weight", "uncorrupted_weight"):
             check_number(name, getattr(self, name), 0, np.inf, closed="left")
         if self.corrupted_weight + self.uncorrupted_weight > LARGEST_WEIGHT:
-            msg = f"`corrupted_weight` and `uncorrupted_weight` may add up to {LARGEST_WEIGHT:g}. Received more."
+            msg = (
+                f"`corrupted_weight` and `uncorrupted_weight` must add up to at most {LARGEST_WEIGHT:g}. "
+                f"Received {self.corrupted_weight:g} and {self.uncorrupted_weight:g}; use smaller weights."
+            )
             raise ArgumentError(msg)
         if not self.corrupted_weight + self.uncorrupted_weight > 0:
-            msg = "`corrupted_weight` and `uncorrupted_weight` are both 0: nothing would be learnt. Set one above 0."
+            msg = (
+                "`corrupted_weight` or `uncorrupted_weight` must be above 0. Received 0 for both, which leaves nothing "
+                "to reconstruct; set one of them."
+            )
             raise ArgumentError(msg)
         for name in ("epochs", "patience", "batch_size"):
             check_integer(name, getattr(self, name))
@@ -69,19 +78,19 @@ class LayerSettings:
 
     @property
     def emphasis(self) -> tuple[float, float] | None:
-        """Weights of corrupted and of untouched elements; None where both are 1."""
+        """Weights of corrupted and of uncorrupted elements; None if both are 1."""
         weights = (self.corrupted_weight, self.uncorrupted_weight)
         return None if weights == (1, 1) else weights
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings as plain values."""
-        # Not `asdict`, which would take noises apart and forget their class.
+        """Return all settings as plain values."""
+        # Not `asdict`: it turns a corruption into a dictionary without its class.
         return described({field.name: getattr(self, field.name) for field in fields(self)})
 
 
 def _check_activation(name: str, activation: Any) -> None:
     try:
-        # Python's own classes and functions are callable too.
+        # Keras takes any callable, such as Python's built-in functions.
         if activation is not None and not isinstance(activation, str):
             raise TypeError
         keras.activations.get(activation)
@@ -91,7 +100,7 @@ def _check_activation(name: str, activation: Any) -> None:
 
 
 def settings_by_layer(n_layers: int, settings: dict[str, Any]) -> list[LayerSettings]:
-    """Return the settings of each layer: those given once for all of them, those in a sequence one by one."""
+    """Return the settings of each layer. A single value holds for all layers, a sequence has one value per layer."""
     columns = {}
     for field in fields(LayerSettings):
         value = settings[field.name]
@@ -109,19 +118,19 @@ def settings_by_layer(n_layers: int, settings: dict[str, Any]) -> list[LayerSett
 
 
 def check_layers(layers: Any) -> list[int | Autoencoder]:
-    """Return widths and autoencoder layers as a list."""
+    """Return widths and autoencoder layers as a list of valid entries."""
     entries = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else layers
     if not isinstance(entries, list) or not any(isinstance(entry, keras.layers.Layer) for entry in entries):
         return list(check_layer_sizes(layers))
     for entry in entries:
         if not isinstance(entry, Autoencoder) and not (is_integer(entry) and entry > 0):
             msg = (
-                "`layer_sizes` may hold widths and autoencoder layers of `scquery_ae.nn`. "
-                f"Received {entry!r}; an ordinary Keras layer cannot decode."
+                "`layer_sizes` must hold widths and autoencoder layers of `scquery_ae.nn`. "
+                f"Received {entry!r}; other layers have no decoder."
             )
             raise ArgumentError(msg)
         if isinstance(entry, Autoencoder) and entry.built:
-            msg = f"`layer_sizes` needs layers that were not built before. Received {entry.name!r}; make a new one."
+            msg = f"`layer_sizes` needs layers that are not built. Received {entry.name!r}, which is; make a new layer."
             raise ArgumentError(msg)
     return [entry if isinstance(entry, Autoencoder) else int(entry) for entry in entries]
 
@@ -129,7 +138,7 @@ def check_layers(layers: Any) -> list[int | Autoencoder]:
 def make_layer(
     entry: int | Autoencoder, own: LayerSettings, *, depth: int, visible_std: float | None, seed: int
 ) -> Autoencoder:
-    """Return the module of one layer, not built yet; `visible_std` is for a Boltzmann machine of real values."""
+    """Return the module of one layer, not built yet. `visible_std` is None unless a Boltzmann machine is Gaussian."""
     if isinstance(entry, Autoencoder):
         return entry
     initializer = keras.initializers.GlorotUniform(seed=seed + depth)
@@ -153,6 +162,6 @@ def make_layer(
 
 
 def describe_entry(entry: int | Autoencoder) -> Any:
-    """Return what tells a width or a layer from another, as plain values."""
-    # Keras numbers the layers of a process in their names.
+    """Return a width, or the configuration of a layer, as plain values for the fingerprint."""
+    # Names are replaced because Keras numbers the layers of a process in them.
     return entry if isinstance(entry, int) else {**entry.get_config(), "name": type(entry).__name__}

@@ -1,4 +1,4 @@
-"""Training of one module on the rows that the layers below give."""
+"""Training of one module on the encodings of the layers below."""
 
 from __future__ import annotations
 
@@ -26,7 +26,25 @@ def train_layer(
     counts: Rows | None,
     **watching: Any,
 ) -> dict[str, list[float]]:
-    """Train one module and return its losses by epoch."""
+    """Train one module, and return its losses by epoch.
+
+    Parameters
+    ----------
+    layer
+        Module, built.
+    own
+        Settings of the layer.
+    rows
+        Clean inputs of the layer.
+    split
+        Rows for training, and rows for validation.
+    seed
+        Seed of the order and the noise.
+    counts
+        Targets of a likelihood of counts, or None.
+    **watching
+        `title`, `progress` and `resume` of :func:`scquery_ae.nn.fit`.
+    """
     training, validation = split
     if own.module in UNTRAINED:
         if own.module == "pca":
@@ -75,9 +93,9 @@ def train_layer(
 
 
 def _start_from_mean(layer: Autoencoder, counts: Rows) -> None:
-    """Let the first reconstruction be the mean share of each feature: logits would take epochs to get there."""
-    share = np.sum([chunk.sum(axis=0, dtype=np.float64) for chunk in chunks(counts)], axis=0)
-    share = (share + 1) / (share + 1).sum()
+    """Set the last bias such that training starts from the mean fraction of each feature, which saves epochs."""
+    total = np.sum([chunk.sum(axis=0, dtype=np.float64) for chunk in chunks(counts)], axis=0)
+    fraction = (total + 1) / (total + 1).sum()
     biases = getattr(layer, "decoder_biases", None) or [getattr(layer, "decoder_bias", None)]
-    if biases[-1] is not None and biases[-1].shape == share.shape:
-        biases[-1].assign(np.log(share).astype(np.float32))
+    if biases[-1] is not None and biases[-1].shape == fraction.shape:
+        biases[-1].assign(np.log(fraction).astype(np.float32))

@@ -1,4 +1,4 @@
-"""What a reconstruction is measured by: one value for each element, so that elements can be weighted."""
+"""Reconstruction losses with one value per element, so that elements can be weighted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import ops
 from scquery_ae._checks import check_choice
 from scquery_ae._errors import ArgumentError
 
-#: Likelihoods of counts: the decoder gives logits of each feature's share of the row's sum.
+#: Likelihoods of counts, for which the decoder returns logits of each feature's fraction of the row's sum.
 COUNT_LOSSES = ("poisson", "negative_binomial")
 RECONSTRUCTION_LOSSES = ("squared_error", "cross_entropy", *COUNT_LOSSES)
 
@@ -20,9 +20,9 @@ _TINY = 1e-8
 
 
 class _Elementwise(keras.losses.Loss):
-    """A loss with a value for each element, averaged over all of them after weighting.
+    """A loss with one value per element, averaged after weighting.
 
-    Keras' own losses average over the features first: sample weights of shape ``(n, d)`` could not reach them.
+    Keras' own losses average over the features first, so that weights of shape ``(n, d)`` cannot be used.
     """
 
     def __init__(self, name: str | None = None, reduction: str = "sum_over_batch_size", **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class SquaredError(_Elementwise):
     """Squared difference of each element."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the squared differences, shape unchanged."""
+        """Return the squared differences, of the same shape."""
         return ops.square(y_true - y_pred)
 
 
@@ -43,7 +43,7 @@ class CrossEntropy(_Elementwise):
     """Cross-entropy of each element between data in [0, 1] and the output of a sigmoid (Vincent et al. 2010)."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return ``-y log p - (1 - y) log(1 - p)``, shape unchanged."""
+        """Return ``-y log p - (1 - y) log(1 - p)``, of the same shape."""
         epsilon = keras.config.epsilon()
         p = ops.clip(y_pred, epsilon, 1 - epsilon)
         return -y_true * ops.log(p) - (1 - y_true) * ops.log(1 - p)
@@ -51,9 +51,9 @@ class CrossEntropy(_Elementwise):
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class Poisson(_Elementwise):
-    """Negative log-likelihood of counts under Poisson distributions whose means add up to the row's sum.
+    """Negative log-likelihood of counts under Poisson distributions.
 
-    The prediction holds logits ``(n, d)``; the mean is the row's sum of counts (its library size) times their softmax.
+    The prediction holds logits ``(n, d)``. The mean is their softmax times the row's sum of counts (its library size).
     """
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -63,9 +63,10 @@ class Poisson(_Elementwise):
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class NegativeBinomial(_Elementwise):
-    """Negative log-likelihood of counts under negative binomials whose means add up to the row's sum.
+    """Negative log-likelihood of counts under negative binomial distributions.
 
-    The prediction is that of :class:`Dispersion`: logits and log-dispersions, ``(n, d, 2)``.
+    The prediction holds the logits and log-dispersions of :class:`Dispersion`, ``(n, d, 2)``. The mean is the softmax
+    of the logits times the row's sum of counts.
     """
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -76,13 +77,13 @@ class NegativeBinomial(_Elementwise):
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class Dispersion(keras.layers.Layer):
-    """Put a trainable dispersion of each feature beside its logit, ``(n, d)`` to ``(n, d, 2)``."""
+    """Add a trainable log-dispersion to the logit of each feature, ``(n, d)`` to ``(n, d, 2)``."""
 
-    #: exp(-4) to exp(6): from far above any dispersion of counts to all but Poisson.
+    #: Bounds of the log-dispersion. At exp(-4) counts vary more than any measured counts do; exp(6) is almost Poisson.
     LOWEST, HIGHEST = -4.0, 6.0
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Create the log-dispersions, zero at first."""
+        """Create the log-dispersions, initialised with zeros."""
         self.log_dispersion = self.add_weight(name="log_dispersion", shape=(input_shape[-1],), initializer="zeros")
         self.built = True
 
@@ -97,12 +98,12 @@ class Dispersion(keras.layers.Layer):
 
 
 def poisson_log_likelihood(counts: Any, mean: Any) -> Any:
-    """Return the log-probability of counts under Poisson distributions, elementwise; counts need not be whole."""
+    """Return the log-probability of counts under Poisson distributions, elementwise; counts may be fractional."""
     return counts * ops.log(mean + _TINY) - mean - log_gamma(counts + 1)
 
 
 def negative_binomial_log_likelihood(counts: Any, mean: Any, dispersion: Any) -> Any:
-    """Return the log-probability of counts under negative binomials, elementwise; counts need not be whole.
+    """Return the log-probability of counts under negative binomials, elementwise; counts may be fractional.
 
     The variance is ``mean + mean ** 2 / dispersion``.
     """
@@ -136,25 +137,26 @@ _LOSSES: dict[str, tuple[type[keras.losses.Loss], str]] = {
 
 
 def get_loss(name: str, output_activation: str | None = None) -> tuple[keras.losses.Loss, str]:
-    """Return a loss and the activation of the reconstruction that belongs to it.
+    """Return a loss and the matching activation of the reconstruction.
 
     Parameters
     ----------
     name
         ``"squared_error"``, ``"cross_entropy"``, ``"poisson"`` or ``"negative_binomial"``.
     output_activation
-        None for the loss' own: linear, for cross-entropy sigmoid. Squared error goes with others too.
+        None for the default of the loss: sigmoid for cross-entropy, linear otherwise. Only squared error works with
+        other activations.
 
     Raises
     ------
     ArgumentError
-        If the two do not go together.
+        If the two are not compatible.
     """
     check_choice("loss", name, RECONSTRUCTION_LOSSES)
     loss, own = _LOSSES[name]
     if output_activation not in (None, own) and name != "squared_error":
         msg = (
-            f"`loss={name!r}` is defined on a {own} reconstruction. "
+            f"`loss={name!r}` needs a {own} reconstruction. "
             f'Received `output_activation={output_activation!r}`; leave it out, or use `loss="squared_error"`.'
         )
         raise ArgumentError(msg)

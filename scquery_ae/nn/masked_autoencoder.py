@@ -1,4 +1,4 @@
-"""A tied autoencoder whose units see only the features of their group."""
+"""A tied autoencoder whose units are connected to the features of their group only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from scquery_ae.nn.tied_autoencoder import TiedAutoencoder, for_variable, ordina
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class FixedZeros(keras.constraints.Constraint):
-    """Keep the weights outside of a mask at zero, after every step of an ordinary layer.
+    """Constraint that keeps the weights outside of a mask at zero.
 
     Parameters
     ----------
     mask
-        1 where a weight may differ from zero, 0 elsewhere; the shape of the kernel.
+        1 where a weight may differ from zero, 0 elsewhere, of the shape of the kernel.
     """
 
     def __init__(self, mask: Any) -> None:
@@ -40,45 +40,46 @@ class FixedZeros(keras.constraints.Constraint):
 class MaskedAutoencoder(TiedAutoencoder):
     """Tied autoencoder with one unit for each group of features, such as the genes of a pathway.
 
-    A group's unit reads, and through the transposed kernel writes, the features of its group alone. Only connected
-    weights exist: they are one vector, spread over the kernel when it is used, so that the others are zero by
-    construction and are neither trained, counted nor penalised. The first layers of the lab's networks that follow
-    protein interactions and transcription factors are of this kind.
+    The unit of a group encodes, and through the transposed kernel decodes, the features of its group only. Only the
+    connected weights are stored, as one vector, and are scattered into the kernel when it is used. All other weights
+    are zero by construction; they are not trained, counted or penalised. The networks of Lin et al. that follow protein
+    interactions and transcription factors have first layers of this kind.
 
     Parameters
     ----------
     mask
-        ``(d, n_groups)`` of 0 and 1: whether a feature belongs to a group. Every group needs a feature.
+        Whether a feature belongs to a group, ``(d, n_groups)`` of 0 and 1. Every group needs a feature.
     group_names
-        One name a group; None names them ``"group_0"``, ``"group_1"``, ...
+        Name of each group. None uses ``"group_0"``, ``"group_1"``, ...
     free_units
-        Further units that see all features, for what no group explains.
+        Number of further units that are connected to all features.
     activation
-        Applied to the embedding.
+        Activation of the latent representation.
     output_activation
-        Applied to the reconstruction.
+        Activation of the reconstruction.
     use_bias
         Whether encoder and decoder have biases.
     kernel_initializer, bias_initializer
-        The kernel is drawn whole, and a group's weights are made larger by ``sqrt(d / size of the group)``, so that
-        small groups are heard as loudly as large ones.
+        Initialisers. The weights of a group are multiplied by ``sqrt(d / size of the group)``, so that the units of
+        small and large groups have the same variance.
     kernel_regularizer, bias_regularizer
-        Penalties; that of the kernel on connected weights.
+        Penalties. The kernel's is a penalty on connected weights.
     kernel_constraint, bias_constraint
-        Projections after each step. That of the kernel is given the vector of connected weights and the kernel of
-        the free units apart: use elementwise ones, such as :class:`keras.constraints.NonNeg`.
+        Projections after each step. The kernel's is applied to the vector of connected weights and to the kernel of
+        the free units separately: use an elementwise constraint, such as :class:`keras.constraints.NonNeg`.
     **kwargs
         Arguments of :class:`keras.layers.Layer`.
 
     Raises
     ------
     ArgumentError
-        If the mask is not a matrix of 0 and 1, a group is empty, or the names do not fit; in ``build``, if the input
-        is not as wide as the mask is long.
+        If the mask is not a matrix of 0 and 1, a group is empty, or there is not one name per group; in ``build``, if
+        the mask does not have one row per feature.
 
     Notes
     -----
-    Input ``(..., d)``, output ``(..., d)``, code ``(..., n_groups + free_units)``, groups first.
+    Input and output have the shape ``(..., d)``, the latent representation ``(..., n_groups + free_units)``, groups
+    first.
 
     References
     ----------
@@ -125,7 +126,7 @@ class MaskedAutoencoder(TiedAutoencoder):
         n_groups = self.mask.shape[1]
         names = [f"group_{i}" for i in range(n_groups)] if group_names is None else [str(name) for name in group_names]
         if len(names) != n_groups:
-            msg = f"`group_names` needs one name for each of the mask's {n_groups} groups. Received {len(names)}."
+            msg = f"`group_names` must have one name for each of the mask's {n_groups} groups. Received {len(names)}."
             raise ArgumentError(msg)
         self.free_units = check_integer("free_units", free_units, 0)
         self.group_names = tuple(names)
@@ -136,13 +137,13 @@ class MaskedAutoencoder(TiedAutoencoder):
 
     @property
     def unit_names(self) -> tuple[str, ...]:
-        """Name of each unit: its group, or ``"free_0"``, ``"free_1"``, ..."""
+        """Name of each unit: the name of its group, or ``"free_0"``, ``"free_1"``, ..."""
         return (*self.group_names, *(f"free_{i}" for i in range(self.free_units)))
 
     def unit(self, name: str) -> int:
-        """Return which unit, a column of the embedding, bears a name."""
+        """Return the index of the unit with a name, a column of the latent representation."""
         if name not in self.unit_names:
-            msg = f"There is no unit called {name!r}. Expected a group, such as {self.unit_names[:5]}."
+            msg = f"There is no unit {name!r}. Expected the name of a unit, such as {self.unit_names[:5]}."
             raise MissingKeyError(msg)
         return self.unit_names.index(name)
 
@@ -152,7 +153,7 @@ class MaskedAutoencoder(TiedAutoencoder):
         if width != self.mask.shape[0]:
             msg = (
                 f"`mask` must have one row for each feature. Received {self.mask.shape[0]} rows for inputs of width "
-                f"{width}; make the mask over the same features, in the same order."
+                f"{width}; make the mask for the same features, in the same order."
             )
             raise ArgumentError(msg)
         draw = for_variable(self.kernel_initializer, 0)
@@ -173,7 +174,7 @@ class MaskedAutoencoder(TiedAutoencoder):
 
     @property
     def kernel(self) -> Any:
-        """The kernel with its zeros, ``(d, n_groups + free_units)``."""
+        """Kernel with its zeros, ``(d, n_groups + free_units)``."""
         groups = ops.scatter(self._connected, ops.convert_to_tensor(self.connected_weights), self.mask.shape)
         if not self.free_units:
             return groups
@@ -181,11 +182,11 @@ class MaskedAutoencoder(TiedAutoencoder):
 
     @property
     def full_mask(self) -> np.ndarray:
-        """Which weights of the kernel may differ from zero, bool ``(d, n_groups + free_units)``."""
+        """Whether a weight of the kernel may differ from zero, bool ``(d, n_groups + free_units)``."""
         return np.concatenate([self.mask, np.ones((len(self.mask), self.free_units), bool)], axis=1)
 
     def encoder_layers(self) -> list[keras.layers.Layer]:
-        """Return a :class:`keras.layers.Dense` that starts from a copy, its zeros held by :class:`FixedZeros`."""
+        """Return a :class:`keras.layers.Dense` with a copy of the weights, and :class:`FixedZeros` as constraint."""
         (kernel, bias, _), *_ = self.dense_weights()
         dense = keras.layers.Dense(
             kernel.shape[1],
@@ -197,14 +198,14 @@ class MaskedAutoencoder(TiedAutoencoder):
         return [ordinary_layer(dense, (None, len(kernel)), [kernel, bias] if self.use_bias else [kernel])]
 
     def dense_weights(self) -> list[tuple[np.ndarray, np.ndarray, str]]:
-        """Return the kernel with its zeros, bias (zeros without one) and name of the activation."""
+        """Return the kernel with its zeros, the bias (zeros without one) and the activation name."""
         self._require_built("dense_weights")
         kernel = ops.convert_to_numpy(self.kernel)
         bias = ops.convert_to_numpy(self.encoder_bias) if self.use_bias else np.zeros(kernel.shape[1], np.float32)
         return [(kernel, bias, keras.activations.serialize(self.activation))]
 
     def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the embedding, ``(..., n_groups + free_units)``."""
+        """Return the shape of the latent representation, ``(..., n_groups + free_units)``."""
         return (*input_shape[:-1], len(self.unit_names))
 
     def get_config(self) -> dict[str, Any]:

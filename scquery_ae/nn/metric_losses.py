@@ -1,4 +1,4 @@
-"""Losses that place embeddings by their types: contrastive (Siamese) and batch-hard triplets."""
+"""Metric losses on the embedding: contrastive (Siamese) and batch-hard triplet loss."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ METRIC_LOSSES = ("contrastive", "triplet")
 
 
 class _MetricLoss(keras.losses.Loss):
-    """A loss over the pairs of a batch: the truth is types, int ``(n,)``, the prediction embeddings ``(n, units)``.
+    """A loss over the pairs of a batch. Targets are types ``(n,)``, predictions are embeddings ``(n, units)``.
 
     Parameters
     ----------
     margin
-        A number, or one for each pair of types, ``(n_types, n_types)``: a wider one between types that are less
-        alike, say by the Cell Ontology.
+        A number, or a matrix with a number for each pair of types, ``(n_types, n_types)``, such as larger margins
+        between types that are farther apart in the Cell Ontology.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class _MetricLoss(keras.losses.Loss):
         return {**super().get_config(), "margin": self.margin.tolist()}
 
     def _pairs(self, y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
-        """Return for all pairs of the batch distance, whether the types are the same, and the margin."""
+        """Return, for all pairs of the batch, the distance, whether the types are the same, and the margin."""
         types = ops.cast(ops.reshape(y_true, (-1,)), "int32")
         same = ops.equal(types[:, None], types[None, :])
         margin = ops.convert_to_tensor(self.margin, dtype="float32")
@@ -45,10 +45,11 @@ class _MetricLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class ContrastiveLoss(_MetricLoss):
-    """Siamese loss over all pairs of a batch: squared distance of the same type, squared shortfall of the margin else.
+    """Contrastive (Siamese) loss over all pairs of a batch.
 
-    The value of a cell is the mean over the cell's pairs with the others, those of its own type and those of
-    other types weighing the same, or with many types almost all pairs would push.
+    The loss of a pair is the squared distance for cells of the same type, and ``relu(margin - distance) ** 2`` for
+    cells of different types. The loss of a cell is the mean over its pairs of the same type plus the mean over its
+    other pairs, because with many types almost all pairs are of different types.
 
     References
     ----------
@@ -68,10 +69,10 @@ class ContrastiveLoss(_MetricLoss):
 
 @keras.saving.register_keras_serializable(package="scquery_ae")
 class TripletLoss(_MetricLoss):
-    """Batch-hard triplet loss: the farthest cell of the same type against the hardest of the others.
+    """Batch-hard triplet loss, with the farthest cell of the same type and the hardest cell of another type.
 
-    The hardest of the others is the one that falls short of its margin the most: with one margin for all types, the
-    nearest. A cell without a partner, or without a stranger, in its batch has loss zero.
+    The hardest cell of another type has the largest ``margin - distance``: with one margin for all types, it is the
+    nearest. The loss is zero for a cell whose batch has no other cell of its type, or no cell of another type.
 
     References
     ----------
@@ -90,15 +91,15 @@ class TripletLoss(_MetricLoss):
 
 
 def distances(latent: Any) -> Any:
-    """Return Euclidean distances of all pairs, ``(n, n)``; of equal embeddings zero, with gradient zero."""
-    # By differences: squares less products would leave equal embeddings a thousandth apart.
+    """Return the Euclidean distances of all pairs, ``(n, n)``; for equal embeddings zero, with gradient zero."""
+    # From differences: from squares and products, equal embeddings would be about 0.001 apart.
     squared = ops.sum(ops.square(latent[:, None] - latent[None, :]), axis=-1)
-    # The slope of a root is infinite at zero.
+    # The derivative of the square root is infinite at zero.
     positive = squared > 0
     return ops.where(positive, ops.sqrt(ops.where(positive, squared, ops.ones_like(squared))), ops.zeros_like(squared))
 
 
 def get_metric_loss(name: str, margin: Any) -> keras.losses.Loss:
-    """Return the loss called ``"contrastive"`` or ``"triplet"``."""
+    """Return the loss ``"contrastive"`` or ``"triplet"``."""
     check_choice("metric_loss", name, METRIC_LOSSES)
     return ContrastiveLoss(margin) if name == "contrastive" else TripletLoss(margin)

@@ -45,55 +45,54 @@ def pretrain_stack(
     random_state: int = 0,
     progress: bool = True,
 ) -> PretrainedStack:
-    """Train a stack of autoencoders or Boltzmann machines, one layer after the other.
+    """Train a stack of autoencoders or Boltzmann machines, layer by layer.
 
-    Layer *k* is a module of its own. It is shown a corrupted version of the clean encodings of the layers below and
-    has to give the clean ones back; the noise is fresh in every epoch. Its weights are kept to initialise a network
-    (:meth:`PretrainedStack.encoder`). All arguments from `module` to `learning_rate` take one value for all layers, or
-    a sequence with one a layer.
+    Each layer is a module. Its target is the clean encodings of the layers below, and its input a corrupted version of
+    them, with fresh noise in every epoch. The weights of all layers initialise a network
+    (:meth:`PretrainedStack.encoder`). The arguments from `module` to `learning_rate` take one value for all layers, or
+    a sequence with one value per layer.
 
     Parameters
     ----------
     x
         ``(n, d)`` array or CSR matrix, images ``(n, rows, columns, channels)`` for convolutional layers, or an object
-        with the two steps of :class:`~scquery_ae.nn.Rows`.
+        with the methods of :class:`~scquery_ae.nn.Rows`.
     layer_sizes
-        Widths of the layers, from the input inwards. In place of a width, an autoencoder layer of this module that has
-        not been built: it is trained as it is, and `module` and the activations do not apply to it.
+        Widths of the layers, from the input inwards. An autoencoder layer of this module that is not built can stand in
+        place of a width; `module` and the activations do not apply to it.
     counts
-        ``(n, d)`` array or CSR matrix: what the first layer restores under a likelihood of counts, while `x` is what it
-        sees, say ``log1p`` of normalised counts.
+        Targets of the first layer under a likelihood of counts, ``(n, d)`` array or CSR matrix, while `x` is the input,
+        such as ``log1p`` of normalised counts.
     module
-        ``"tied"`` autoencoders, ``"untied"`` ones with kernels of their own for the decoder, or ``"rbm"``: restricted
-        Boltzmann machines under CD-1, with Bernoulli visible units where all values are in [0, 1], else Gaussian ones
-        with the standard deviation of the data, pooled over features. They are trained on clean rows: their sampling is
-        noise enough. To compare with, without training: ``"pca"`` starts from principal components, ``"random"`` from
-        random weights.
+        ``"tied"`` autoencoders; ``"untied"`` autoencoders, whose decoders have their own kernels; or ``"rbm"``:
+        restricted Boltzmann machines trained with CD-1 on clean rows. Their visible units are Bernoulli if all values
+        are in [0, 1], and otherwise Gaussian with the pooled standard deviation of the features. Two baselines are not
+        trained: ``"pca"`` uses principal components, ``"random"`` random weights.
     activation, latent_activation
-        Of the hidden layers, and of the last, whose output is the embedding; a sequence given as `activation` holds that of
-        the last layer too, and `latent_activation` has no say. Boltzmann machines have sigmoids.
+        Activation of the hidden layers, and of the last layer, whose output is the latent representation. If
+        `activation` is a sequence, it includes the last layer, and `latent_activation` is ignored. Boltzmann machines
+        always use sigmoids.
     output_activation
-        Of reconstructions; None for the one that belongs to the loss.
+        Activation of the reconstructions. None uses the default of the loss.
     loss
-        ``"squared_error"`` with a linear reconstruction; ``"cross_entropy"`` with a sigmoid one, for values in [0, 1];
-        ``"poisson"`` or ``"negative_binomial"`` (with a dispersion for each feature) for `counts`, in the first layer:
-        given alone, the other layers restore embeddings under squared error.
+        ``"squared_error"`` with a linear reconstruction; ``"cross_entropy"`` with a sigmoid reconstruction, for values
+        in [0, 1]; ``"poisson"`` or ``"negative_binomial"`` (with a dispersion for each feature) for `counts`, in the
+        first layer. If one of the last two is given alone, the other layers use squared error.
     corruption, corruption_level
-        ``"masking"`` or ``"salt_and_pepper"`` with a share in [0, 1), ``"gaussian"`` with a standard deviation,
-        ``"none"``, or a :class:`~scquery_ae.nn.Corruption` of your own.
+        ``"masking"`` or ``"salt_and_pepper"`` with the fraction of corrupted values, in [0, 1); ``"gaussian"`` with a
+        standard deviation; ``"none"``; or a custom :class:`~scquery_ae.nn.Corruption`.
     corrupted_weight, uncorrupted_weight
-        Weights in the loss of the elements that the noise changed, and of those that it did not: 1 and 0 ask for the
-        former alone ("full emphasis" of Vincent et al.).
+        Weights in the loss of corrupted and of uncorrupted elements. 1 and 0 are the "full emphasis" of Vincent et al.
     epochs, patience
-        Most epochs a layer, and epochs without a lower denoising loss on the validation rows before it stops;
-        the weights of its best epoch are kept.
+        Largest number of epochs per layer, and number of epochs without a lower denoising loss on the validation rows
+        after which its training stops. The weights of the best epoch are kept.
     batch_size, learning_rate
-        Of the Adam optimiser.
+        Rows per step, and learning rate of the Adam optimiser.
     validation_fraction
-        Share of the rows, in [0, 1), that is held out; 0 trains for `epochs` on all.
+        Fraction of the rows that are held out, in [0, 1). 0 trains for `epochs` epochs on all rows.
     checkpoint
-        Folder that keeps the state after each epoch. The same call with the same data goes on from the last of them, to
-        the same result. A noise of your own is told from another by its ``repr``.
+        Folder to keep the state in after each epoch. The same call with the same data resumes from the last epoch, with
+        the same result as an uninterrupted call. A custom corruption is identified by its ``repr``.
     random_state
         Seed of the initial weights, the split, the order and the noise.
     progress
@@ -106,8 +105,8 @@ def pretrain_stack(
     Raises
     ------
     ArgumentError
-        If an argument is out of its range, loss, activation and data do not go together, there are fewer than two rows,
-        or `checkpoint` holds another run.
+        If an argument is out of its range, if loss, activation and data are not compatible, if there are fewer than two
+        rows, or if `checkpoint` holds another run.
 
     References
     ----------
@@ -145,7 +144,7 @@ def pretrain_stack(
     rows: Rows = as_rows(x)
     n_rows = rows.shape[0]
     if n_rows < 2:
-        msg = f"Pretraining needs at least two rows. Received {n_rows}; give more cells."
+        msg = f"Pretraining needs at least two rows. Received {n_rows}; pass more cells."
         raise ArgumentError(msg)
     check_chain(entries, settings, rows.shape[-1])
     counts = check_counts(counts, settings[0].loss, rows)
@@ -159,7 +158,7 @@ def pretrain_stack(
 
     stack = PretrainedStack()
     for depth, (entry, own) in enumerate(zip(entries, settings, strict=True)):
-        # A Boltzmann machine on real values samples them: the spread of its noise must be that of the data.
+        # A Boltzmann machine samples real values, with the standard deviation of the data.
         spread = pooled_std(rows) if own.module == "rbm" and not binary else None
         layer = make_layer(entry, own, depth=depth, visible_std=spread, seed=random_state)
         layer.build((None, *rows.shape[1:]))

@@ -1,4 +1,4 @@
-"""Principal directions, the linear baseline of greedy pretraining."""
+"""Principal components, the linear baseline of greedy pretraining."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from scquery_ae.nn.rows import Rows, chunks
 
 
 def principal_weights(rows: Rows, units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return kernel and bias of the layer that gives the first principal components of some rows.
+    """Return the kernel and bias of a layer that computes the first principal components of its input.
 
-    The covariance is summed up over chunks, which reads sparse rows without a dense whole; checked first:
+    The covariance is accumulated over chunks, so that sparse rows are never dense as a whole. Checked first:
     scikit-learn's IncrementalPCA, which decomposes each chunk and takes many times as long.
 
     Parameters
     ----------
     rows
-        ``(n, d)``.
+        Rows, ``(n, d)``.
     units
         Number of components, at most n and d.
 
     Returns
     -------
-    Orthonormal kernel, float32 ``(d, units)``, signs such that each column's largest entry is positive, and bias,
-    ``(units,)``: embeddings have mean zero.
+    Orthonormal kernel, float32 ``(d, units)``, with signs such that the largest entry of each column is positive, and
+    bias ``(units,)``, with which the components have mean zero.
 
     Raises
     ------
@@ -34,12 +34,12 @@ def principal_weights(rows: Rows, units: int) -> tuple[np.ndarray, np.ndarray]:
     n, d = rows.shape
     if units > min(n, d):
         msg = (
-            f"Principal components cannot fill a layer of {units} units: there are at most {min(n, d)} "
-            f"({n} rows of {d} features). Use a smaller layer."
+            f'`module="pca"` needs at most as many units as there are components. Received {units} units for '
+            f"{min(n, d)} components ({n} rows of {d} features); use a smaller layer."
         )
         raise ArgumentError(msg)
     total, products = np.zeros(d), np.zeros((d, d))
-    # Near the mean, so that large means do not drown the variance.
+    # Subtracting an approximate mean first avoids cancellation where means are large.
     offset = next(chunks(rows)).mean(axis=0, dtype=np.float64)
     for chunk in chunks(rows):
         near = (chunk - offset).astype(np.float32)

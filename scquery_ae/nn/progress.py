@@ -1,4 +1,4 @@
-"""Watching a Keras ``fit``."""
+"""Progress bar of training, and the check that losses are finite."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from scquery_ae._errors import TrainingError
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Show epochs and the latest losses; silent where nobody looks (a pipe, a log)."""
+    """Show the epochs and the latest losses on a terminal or in a notebook.
 
-    # tqdm.keras.TqdmCallback was checked: it shows a bar a batch beneath, and leaves both behind.
+    Checked first: ``tqdm.keras.TqdmCallback``, which adds a bar for the batches, and leaves both bars behind.
+    """
 
     def __init__(self, title: str, epochs: int, *, first: int = 0, enabled: bool = True) -> None:
         super().__init__()
@@ -25,23 +26,23 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Open the bar."""
-        # Imported only where a bar is wanted: without ipywidgets it warns in notebooks.
         if not self._enabled:
             return
+        # Imported only if needed: the import warns in notebooks without ipywidgets.
         from tqdm.auto import tqdm
 
-        # None lets tqdm decide by whether the stream is a terminal.
+        # `disable=None` shows the bar on a terminal only.
         self._bar = tqdm(total=self._epochs, initial=self._first, desc=self._title, unit="epoch", disable=None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Move it on and show the losses."""
+        """Advance the bar and show the losses."""
         if self._bar is None:
             return
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in (logs or {}).items()}, refresh=False)
         self._bar.update()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Close it, leaving its last state."""
+        """Close the bar, which stays visible."""
         if self._bar is not None:
             self._bar.close()
 
@@ -53,6 +54,6 @@ def check_converged(history: dict[str, list[float]]) -> None:
             epoch = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
             msg = (
                 f"Training diverged: `{name}` should be finite, but is {values[epoch - 1]} in epoch {epoch}. "
-                "Lower `learning_rate`, or look for extreme values in the data."
+                "Lower `learning_rate`, or check the data for extreme values."
             )
             raise TrainingError(msg)

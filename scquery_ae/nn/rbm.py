@@ -1,4 +1,4 @@
-"""The restricted Boltzmann machine, the other classic module of greedy pretraining."""
+"""The restricted Boltzmann machine, an alternative module of greedy pretraining."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ VISIBLE = ("bernoulli", "gaussian")
 class RestrictedBoltzmannMachine(Autoencoder):
     r"""Restricted Boltzmann machine with Bernoulli hidden units, trained by contrastive divergence.
 
-    Used as an autoencoder layer is: calling it reconstructs the input by one mean-field step up and down, and its
-    hidden probabilities are the embedding. While training it adds its own loss, the difference of free energy of the data
-    and of the end of `n_steps` steps of Gibbs sampling from them, whose gradient is that of contrastive divergence:
-    compile the model with ``loss=None``.
+    The layer is used like an autoencoder layer. Calling it reconstructs the input by one mean-field step up and down,
+    and the probabilities of the hidden units are the latent representation. During training it adds its own loss, the
+    free energy of the data minus the free energy after `n_steps` steps of Gibbs sampling, whose gradient is contrastive
+    divergence. Compile the model with ``loss=None``.
 
     With visible biases :math:`b`, hidden biases :math:`c` and kernel :math:`W`, :math:`P(h=1|v) = \sigma(vW + c)`;
     Bernoulli visible units follow :math:`P(v=1|h) = \sigma(Wh + b)`, Gaussian ones
@@ -39,9 +39,9 @@ class RestrictedBoltzmannMachine(Autoencoder):
     n_steps
         Steps of Gibbs sampling, the k of CD-k.
     visible_std
-        Standard deviation of Gaussian visible units, the same for all.
+        Standard deviation of all Gaussian visible units.
     kernel_initializer, bias_initializer
-        The first for the kernel; the second for both biases.
+        Initialisers of the kernel, and of both biases.
     kernel_regularizer
         Penalty on the kernel.
     seed
@@ -56,7 +56,7 @@ class RestrictedBoltzmannMachine(Autoencoder):
 
     Notes
     -----
-    Input ``(..., d)``, output ``(..., d)``, code ``(..., units)``.
+    Input and output have the shape ``(..., d)``, the latent representation ``(..., units)``.
 
     References
     ----------
@@ -91,7 +91,7 @@ class RestrictedBoltzmannMachine(Autoencoder):
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Create kernel and biases for inputs whose last axis has the width of `input_shape`."""
+        """Create the kernel and the biases for inputs with the last axis of `input_shape`."""
         width = self._known_width(input_shape)
         self.kernel = self.add_weight(
             name="kernel",
@@ -109,20 +109,20 @@ class RestrictedBoltzmannMachine(Autoencoder):
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Reconstruct `inputs`, ``(..., d)``; while training, add the loss of contrastive divergence."""
-        # Zero at test time rather than nothing: some backends will not evaluate a model without a loss.
+        """Return the reconstruction of `inputs`, ``(..., d)``; during training, add the contrastive divergence loss."""
+        # Zero outside of training, because some backends cannot evaluate a model without a loss.
         self.add_loss(self.contrastive_divergence(inputs) if training else ops.zeros(()))
         return self._decode(self._encode(inputs, training))
 
     def contrastive_divergence(self, visible: Any) -> Any:
-        """Return the loss whose gradient is that of CD-k: mean free energy of the data less that of the samples."""
+        """Return the loss with the gradient of CD-k: the mean free energy of the data minus that of the samples."""
         samples = visible
         for _ in range(self.n_steps):
             samples = self._sample_visible(self._bernoulli(self._encode(samples, None)))
         return ops.mean(self.free_energy(visible)) - ops.mean(self.free_energy(ops.stop_gradient(samples)))
 
     def free_energy(self, visible: Any) -> Any:
-        """Return minus the logarithm of the unnormalised probability of visible rows, ``(...,)``."""
+        """Return the negative logarithm of the unnormalised probability of visible rows, ``(...,)``."""
         visible = ops.convert_to_tensor(visible, dtype=self.compute_dtype)
         hidden = ops.matmul(visible, self._cast(self.kernel)) + self._cast(self.hidden_bias)
         bias = self._cast(self.visible_bias)
@@ -130,24 +130,25 @@ class RestrictedBoltzmannMachine(Autoencoder):
             own = -ops.sum(visible * bias, axis=-1)
         else:
             own = ops.sum(ops.square(visible - bias), axis=-1) / (2 * self.visible_std**2)
-        # Sums over thousands of genes: in half precision they would lose the difference.
+        # In full precision: the difference of two sums over thousands of genes would be lost in half precision.
         return ops.cast(own, "float32") - ops.sum(ops.cast(ops.softplus(hidden), "float32"), axis=-1)
 
     def pseudo_log_likelihood(self, x: Any, *, random_state: int = 0) -> np.ndarray:
         """Estimate the logarithm of the pseudo-likelihood of binary rows.
 
-        One feature of each row, drawn at random, is flipped: ``d log sigmoid(F(flipped) - F(row))``.
+        One random feature of each row is flipped. The estimate is ``d log sigmoid(F(flipped) - F(row))`` with the free
+        energy F.
 
         Parameters
         ----------
         x
-            ``(n, d)`` of 0 and 1.
+            Rows of 0 and 1, ``(n, d)``.
         random_state
-            Seed of the features that are flipped.
+            Seed of the flipped features.
 
         Returns
         -------
-        float32 ``(n,)``.
+        Estimate for each row, float32 ``(n,)``.
 
         Raises
         ------
@@ -155,7 +156,10 @@ class RestrictedBoltzmannMachine(Autoencoder):
             If the visible units are not Bernoulli.
         """
         if self.visible != "bernoulli":
-            msg = 'The pseudo-likelihood is that of binary units. Received `visible="gaussian"`.'
+            msg = (
+                "`pseudo_log_likelihood` needs binary visible units. "
+                'Received `visible="gaussian"`; use `visible="bernoulli"` for data in [0, 1].'
+            )
             raise ArgumentError(msg)
         x = np.asarray(x, dtype=np.float32)
         flipped = x.copy()
@@ -167,22 +171,22 @@ class RestrictedBoltzmannMachine(Autoencoder):
 
     @property
     def latent_in_unit_interval(self) -> bool:
-        """Whether all values of embeddings are in [0, 1]: they are probabilities."""
+        """Whether all latent values are in [0, 1]; always true for probabilities."""
         return True
 
     def encoder_layers(self) -> list[keras.layers.Layer]:
-        """Return a sigmoid :class:`keras.layers.Dense` that starts from copies of kernel and hidden biases."""
+        """Return a sigmoid :class:`keras.layers.Dense` with copies of the kernel and the hidden bias."""
         self._require_built("encoder_layers")
         dense = keras.layers.Dense(self.units, activation="sigmoid", dtype=self.dtype_policy)
         return [ordinary_layer(dense, (None, *self._input_shape()), [self.kernel, self.hidden_bias])]
 
     def dense_weights(self) -> list[tuple[np.ndarray, np.ndarray, str]]:
-        """Return kernel, hidden biases and ``"sigmoid"``."""
+        """Return the kernel, the hidden bias and ``"sigmoid"``."""
         self._require_built("dense_weights")
         return [(ops.convert_to_numpy(self.kernel), ops.convert_to_numpy(self.hidden_bias), "sigmoid")]
 
     def latent_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the hidden probabilities, ``(..., units)``."""
+        """Return the shape of the latent representation, ``(..., units)``."""
         return (*input_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:

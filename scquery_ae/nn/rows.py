@@ -1,4 +1,4 @@
-"""Where training batches come from: rows of a matrix, read a batch at a time."""
+"""Rows of a matrix that training reads batch by batch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from scquery_ae._errors import ArgumentError
 
-#: Encodings up to so many bytes are kept: those of 130,000 cells by 512 units.
+#: Encodings are kept in memory up to this size, which holds 130,000 cells by 512 units.
 KEPT_BYTES = 256 << 20
 
 
 class Rows(Protocol):
-    """A matrix of cells, or an array of images, that is read by rows and never made dense as a whole.
+    """A matrix of cells, or an array of images, that is read by rows and is never dense as a whole.
 
-    Reading has two steps, so that noise can be drawn on the few stored values of a sparse batch:
-    `take` returns a batch as it is stored, `dense` what the network sees.
+    A batch is read in two steps, so that noise can be drawn on the stored values of a sparse batch: `take` returns the
+    stored values, and `dense` the input of the network.
     """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of rows, and the shape of one: its features, or the axes of an image."""
+        """Number of rows, and the shape of one row: its features, or the axes of an image."""
         ...
 
     def take(self, indices: np.ndarray) -> Any:
@@ -32,23 +32,23 @@ class Rows(Protocol):
         ...
 
     def dense(self, batch: Any) -> np.ndarray:
-        """Return a batch of `take` as the float32 array that enters the network."""
+        """Return a batch from `take` as the input of the network, a float32 array."""
         ...
 
 
 @dataclass(frozen=True)
 class MatrixRows:
-    """Rows of an array or a CSR matrix, entering the network as they are."""
+    """Rows of an array or a CSR matrix, which are the input of the network without any transformation."""
 
     matrix: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of rows, and the shape of one."""
+        """Number of rows, and the shape of one row."""
         return tuple(int(n) for n in self.matrix.shape)
 
     def take(self, indices: np.ndarray) -> Any:
-        """Return the rows at `indices`, of the type of the matrix."""
+        """Return the rows at `indices`, as an array or a CSR matrix."""
         return self.matrix[indices]
 
     def dense(self, batch: Any) -> np.ndarray:
@@ -58,14 +58,14 @@ class MatrixRows:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Clean encodings of `base` under one trained layer, computed batch by batch; see :func:`encoded_rows`."""
+    """Clean encodings of `base` by a trained layer, computed batch by batch; see :func:`encoded_rows`."""
 
     base: Rows
     layer: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of rows, and the shape of a embedding of the layer."""
+        """Number of rows, and the shape of one encoding."""
         return (self.base.shape[0], *self.layer.latent_shape(self.base.shape)[1:])
 
     def take(self, indices: np.ndarray) -> np.ndarray:
@@ -76,15 +76,15 @@ class EncodedRows:
         return np.asarray(keras.ops.convert_to_numpy(self.layer.encode(clean)), dtype=np.float32)
 
     def dense(self, batch: Any) -> np.ndarray:
-        """Return the batch itself."""
+        """Return the batch as an array."""
         return np.asarray(batch)
 
 
 def encoded_rows(base: Rows, layer: Any) -> Rows:
-    """Return the clean encodings of rows, computed once where they are few, else each time that they are read.
+    """Return the clean encodings of rows, computed once if they are small, and otherwise each time they are read.
 
-    One product is cheap beside a training step, but all epochs read them; the encodings of a million cells would take
-    more memory than the cells do.
+    Every epoch reads the encodings, so that keeping them saves time. The encodings of a million cells would need more
+    memory than the cells.
     """
     rows = EncodedRows(base, layer)
     if 4 * math.prod(rows.shape) > KEPT_BYTES:
@@ -98,28 +98,28 @@ def encoded_rows(base: Rows, layer: Any) -> Rows:
 
 
 def as_rows(x: Any) -> Rows:
-    """Return `x` if it already offers rows, else wrap an array or a sparse matrix."""
+    """Return `x` if it has the methods of :class:`Rows`; wrap an array or a sparse matrix."""
     if hasattr(x, "take") and hasattr(x, "dense"):
         return x  # type: ignore[no-any-return]
-    # SciPy's sparse matrices, told by this method so that SciPy need not be imported; CSR is the one cut by rows.
+    # Recognises SciPy's sparse matrices without importing SciPy. CSR can be indexed by rows.
     matrix = x.tocsr() if hasattr(x, "tocsr") else np.asarray(x)
     if matrix.ndim < 2:
-        msg = f"Rows to train on must be a matrix, (n, d), or images. Received an array of shape {matrix.shape}."
+        msg = f"Training data must be a matrix, (n, d), or images. Received an array of shape {matrix.shape}."
         raise ArgumentError(msg)
     if matrix.dtype.kind not in "biuf":
-        msg = f"Rows to train on must be real numbers. Received values of type {matrix.dtype}; convert them to float32."
+        msg = f"Training data must be real numbers. Received values of type {matrix.dtype}; convert them to float32."
         raise ArgumentError(msg)
     values: Any = matrix.data if hasattr(x, "tocsr") else matrix
     if values.dtype.itemsize > 4 and values.size:
         largest = max(-float(values.min()), float(values.max()))
         if np.finfo(np.float32).max.item() < largest < np.inf:
-            msg = f"Rows to train on must be in the range of float32. Received values up to {largest:.3g}; scale them."
+            msg = f"Training data must be in the range of float32. Received values up to {largest:.3g}; scale them."
             raise ArgumentError(msg)
     return MatrixRows(matrix)
 
 
 def pooled_std(rows: Rows) -> float:
-    """Return the root of the mean variance of the features."""
+    """Return the square root of the mean variance of the features."""
     total, squares = np.zeros(rows.shape[1:]), np.zeros(rows.shape[1:])
     for chunk in chunks(rows):
         total += chunk.sum(axis=0, dtype=np.float64)
@@ -128,6 +128,6 @@ def pooled_std(rows: Rows) -> float:
 
 
 def chunks(rows: Rows, size: int = 4096) -> Iterator[np.ndarray]:
-    """Yield all rows in order, dense, `size` at a time."""
+    """Yield all rows in order, as dense arrays of `size` rows."""
     for start in range(0, rows.shape[0], size):
         yield rows.dense(rows.take(np.arange(start, min(start + size, rows.shape[0]))))

@@ -1,4 +1,4 @@
-"""What greedy pretraining leaves."""
+"""The result of greedy pretraining."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from scquery_ae.nn.rows import EncodedRows, Rows, as_rows, chunks
 
 @dataclass
 class PretrainedStack:
-    """What greedy pretraining leaves: one module a layer, and how each was trained.
+    """Result of greedy pretraining: one trained module per layer, with its losses.
 
     Attributes
     ----------
     layers
         Trained modules, from the input inwards.
     history
-        For each layer the losses by epoch, under ``"loss"`` and, with a validation split, ``"val_loss"``. Those of a
-        Boltzmann machine are squared errors of reconstruction; what it minimises is ``"free_energy_gap"``.
+        Losses by epoch of each layer, ``"loss"`` and, with validation rows, ``"val_loss"``. For a Boltzmann machine,
+        these are squared reconstruction errors, and ``"free_energy_gap"`` is the loss that is minimised.
     """
 
     layers: list[Any] = field(default_factory=list)
@@ -34,17 +34,17 @@ class PretrainedStack:
 
     @property
     def dense_weights(self) -> list[tuple[np.ndarray, np.ndarray, str]]:
-        """Kernel, encoder bias and name of the activation of each dense layer."""
+        """Kernel, encoder bias and activation name of each dense layer."""
         return [weights for layer in self.layers for weights in layer.dense_weights()]
 
     def encode(self, x: Any) -> np.ndarray:
-        """Return the embeddings of rows under the whole stack, ``(n, units of the last layer)``."""
+        """Return the latent representation of rows after all layers, ``(n, units of the last layer)``."""
         return np.concatenate(list(chunks(self._encoded(as_rows(x)))))
 
     def encoder(self, *, name: str = "encoder") -> keras.Sequential:
-        """Return a network of ordinary Keras layers that starts from copies of the stack's weights.
+        """Return a network of ordinary Keras layers, initialised with copies of the stack's weights.
 
-        Put a classifier on it and train it as any other: the stack stays as it is.
+        Add a classifier and train the network like any other; the stack does not change.
         """
         first = self.layers[0]
         inputs = keras.Input(first._input_shape())

@@ -1,4 +1,4 @@
-"""How tied layers make their variables."""
+"""Base class of layers with tied weights, and helpers to create their variables."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scquery_ae.nn.autoencoder import Autoencoder
 
 
 class TiedAutoencoder(Autoencoder):
-    """Base of the layers whose decoder uses the encoder's kernels: the arguments that they share.
+    """Base class of the layers whose decoder uses the encoder's kernels.
 
     Parameters
     ----------
     activation
-        Applied to the embedding.
+        Activation of the latent representation.
     output_activation
-        Applied to the reconstruction.
+        Activation of the reconstruction.
     use_bias
         Whether encoder and decoder have biases, which are not tied.
     kernel_initializer, bias_initializer
-        Cloned for every variable.
+        Initialisers, cloned for every variable.
     kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint
-        Of every kernel and bias.
+        Penalties and projections of every kernel and bias.
     **kwargs
         Arguments of :class:`keras.layers.Layer`.
     """
@@ -90,11 +90,11 @@ class TiedAutoencoder(Autoencoder):
 
 
 def for_variable(initializer: Any, position: int) -> Any:
-    """Clone an initialiser for one variable, moving an integer seed so that equal shapes differ."""
+    """Return a copy of an initialiser for one variable, with another integer seed for each `position`."""
     if not isinstance(initializer, keras.initializers.Initializer):
         return initializer
     if isinstance(getattr(initializer, "seed", None), keras.random.SeedGenerator):
-        return initializer  # it moves on by itself; a clone would start it over
+        return initializer  # draws new numbers for each variable; a copy would repeat them
     config = initializer.get_config()
     if isinstance(config.get("seed"), int):
         config["seed"] += position
@@ -102,7 +102,7 @@ def for_variable(initializer: Any, position: int) -> Any:
 
 
 def ordinary_layer(layer: keras.layers.Layer, input_shape: tuple[int | None, ...], weights: list[Any]) -> Any:
-    """Build an ordinary Keras layer for inputs of a shape and give it weights."""
+    """Build an ordinary Keras layer for inputs of a shape, and set its weights."""
     layer.build(input_shape)
     layer.set_weights([keras.ops.convert_to_numpy(weight) for weight in weights])
     return layer

@@ -1,4 +1,4 @@
-"""Unit-length embeddings, safe at zero."""
+"""Scaling to unit length, with a finite gradient at zero."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from keras import ops
 def unit_norm(x: Any) -> Any:
     """Scale the last axis to unit Euclidean length; zeros stay zero, with the gradient of the identity.
 
-    Checked first: ``keras.layers.UnitNormalization`` passes a gradient of 1e12 at zero.
+    Checked first: ``keras.layers.UnitNormalization``, whose gradient is 1e12 at zero.
     """
-    # The length does not depend on this scale, so neither does the gradient; without it squares overflow in float16.
+    # Dividing by the largest value first keeps squares in the range of float16, and does not change the gradient.
     scale = ops.stop_gradient(ops.max(ops.abs(x), axis=-1, keepdims=True))
     positive = scale > 0
-    # The inner `where`s matter: the branch not taken must not divide by zero, or its NaN reaches the gradient.
+    # The inner `where`s are needed: a division by zero in the branch not taken would make the gradient NaN.
     ones = ops.ones_like(scale)
     scaled = x / ops.where(positive, scale, ones)
     squared = ops.sum(ops.square(scaled), axis=-1, keepdims=True)
@@ -29,7 +29,7 @@ class UnitNorm(keras.layers.Layer):
     """:func:`unit_norm` as a layer, shape unchanged."""
 
     def call(self, inputs: Any) -> Any:
-        """Return `inputs` with rows of length one."""
+        """Return `inputs` scaled to unit length."""
         return unit_norm(inputs)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

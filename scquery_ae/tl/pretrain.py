@@ -18,6 +18,7 @@ from scquery_ae._checks import (
     is_several,
     plain,
 )
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
     from scquery_ae.nn import Corruption
 
-#: Cells in a step above which the learning rate grows.
+#: Cells per step above which the default learning rate grows.
 USUAL_BATCH = 128
 
 
+@shared_parameters
 def pretrain(
     adata: AnnData,
     *,
@@ -58,80 +60,81 @@ def pretrain(
     random_state: int = 0,
     progress: bool = True,
 ) -> Encoder:
-    """Pretrain a stack of tied-weight denoising autoencoders, layer by layer, on all cells.
+    """Pretrain a stack of tied-weight denoising autoencoders on all cells, layer by layer.
 
-    Labels are not looked at. Each layer learns to restore the clean encodings of the layer below from a
-    corrupted version of them, with fresh noise in every epoch. Arguments that may be a sequence take one value for all
-    layers, or one a layer.
+    Labels are not used. Each layer learns to reconstruct the clean encodings of the layer below from a corrupted
+    version of them, with fresh noise in every epoch. Arguments that may be a sequence take one value for all layers, or
+    one value per layer.
 
     Parameters
     ----------
     adata
-        Cells after :func:`scquery_ae.pp.normalize`, ``(n_obs, n_vars)``; left as it is.
+        Cells after :func:`scquery_ae.pp.normalize`, ``(n_obs, n_vars)``; not changed.
     layer_sizes
-        Widths of the layers from the input inwards; the last is that of the embedding.
+        Widths of the layers from the input inwards. The last is the width of the embedding.
     module
-        ``"tied"`` autoencoders, ``"untied"`` ones, or ``"rbm"``, restricted Boltzmann machines with Gaussian visible
-        units.
-        To compare with, without training: ``"pca"`` starts from principal components, ``"random"`` from random weights.
+        ``"tied"`` or ``"untied"`` autoencoders, or ``"rbm"``, restricted Boltzmann machines with Gaussian visible
+        units. Two baselines are not trained: ``"pca"`` uses principal components, ``"random"`` random weights.
     activation, latent_activation
-        Of the hidden layers, and of the last, whose output is the embedding: ``"relu"``, ``"elu"``, ``"selu"``,
-        ``"tanh"``, ``"sigmoid"`` or ``"linear"``.
+        Activation of the hidden layers, and of the last layer, whose output is the embedding: ``"relu"``, ``"elu"``,
+        ``"selu"``, ``"tanh"``, ``"sigmoid"`` or ``"linear"``.
     loss
-        ``"squared_error"`` of log-normalised values, or a likelihood of the counts given the cell's library size,
-        ``"poisson"`` or ``"negative_binomial"``, in the first layer. ``"cross_entropy"`` is for layers upon
-        sigmoid ones.
+        ``"squared_error"`` of log-normalised values, or, in the first layer, a likelihood of the counts given the
+        library size of the cell, ``"poisson"`` or ``"negative_binomial"``. ``"cross_entropy"`` is for layers above
+        sigmoid layers.
     corruption
         ``"masking"`` sets values to zero, ``"gaussian"`` adds noise, ``"salt_and_pepper"`` sets values to the lowest or
-        highest of the gene, ``"none"`` makes plain autoencoders.
+        highest value of the gene, ``"none"`` trains plain autoencoders.
     corruption_level
-        Share of corrupted values, in [0, 1), or the standard deviation of Gaussian noise.
+        Fraction of corrupted values, in [0, 1), or the standard deviation of Gaussian noise.
     gene_masking
-        In half of the first layer's batches, a share of the genes drawn from 0 to this, or from a range ``(low, high)``
-        in [0, 1), is missing for the whole batch. For autoencoders.
+        Gene-panel dropout, for autoencoders: half of the batches of the first layer lose a fraction of the genes, drawn
+        between 0 and this number, or from a range ``(low, high)``, in [0, 1).
     corrupted_weight, uncorrupted_weight
-        Weights in the loss of the values that the noise changed, and of those that it did not.
+        Weights in the loss of corrupted and of uncorrupted values.
     gene_sets
-        A GMT file, or gene sets by name: the first layer gets one unit for each set of at least three model genes,
-        which sees the genes of the set alone, in fine-tuning too. `layer_sizes` are then the layers above it.
+        A GMT file, or the genes of each gene set by name. The first layer then has one unit for each set with at least
+        three model genes, which is connected to the genes of the set only, in fine-tuning too. `layer_sizes` are the
+        widths of the layers above it.
     free_units
-        Units beside those of the gene sets that see all genes.
+        Number of further units in the layer of gene sets, which are connected to all genes.
     epochs, patience
-        Most epochs a layer, and epochs without a lower denoising loss on held-out cells before it stops.
+        Largest number of epochs per layer, and number of epochs without a lower denoising loss on held-out cells after
+        which its training stops.
     batch_size
-        Cells in a step; None for what makes 32 steps an epoch, but 32 at least and 512 at most.
+        Cells per step. None uses 32 steps per epoch, with 32 to 512 cells per step.
     learning_rate
-        Of the Adam optimiser; None for 0.001, and from batches of 128 on more with the root of their size.
+        Learning rate of the Adam optimiser. None uses 0.001, times the square root of ``batch_size / 128`` for larger
+        batches.
     validation_fraction
-        Share of the cells held out to stop by, in [0, 1); 0 trains for all `epochs`.
+        Fraction of the cells that are held out for early stopping, in [0, 1). 0 trains for all `epochs`.
     checkpoint
-        Folder that keeps the state after each epoch. The same call on the same cells goes on from the last of them, to
-        the same result as a call that was not interrupted.
+        Folder to keep the state in after each epoch. The same call on the same cells resumes from the last epoch, with
+        the same result as an uninterrupted call.
     random_state
-        Seed. The same seed on the same machine gives the same encoder.
-    progress
-        Show a progress bar on a terminal or in a notebook.
+        Random seed. The same seed on the same machine gives the same encoder.
+    %(progress)s
 
     Returns
     -------
-    An encoder, ready for :func:`scquery_ae.tl.finetune`; its losses are in ``encoder.history["pretrain"]``. With gene
-    sets, ``encoder.layers[0].units`` names the units.
+    An encoder for :func:`scquery_ae.tl.finetune`. Its losses are in ``encoder.history["pretrain"]``. With gene sets,
+    ``encoder.layers[0].units`` holds the names of the units.
 
     Raises
     ------
     NotFittedError
         If `adata` was not normalised.
     ArgumentError
-        If an argument is out of its range, or loss, activation and data do not go together.
+        If an argument is out of its range, or loss, activation and data are not compatible.
     GeneOverlapError
-        If no gene set holds three of the model genes.
+        If no gene set has three model genes.
     MissingKeyError
-        If there is no file of gene sets at the path.
+        If the file of gene sets does not exist.
 
     Warns
     -----
     ScqueryWarning
-        If gene sets are left out because they hold too few model genes.
+        If gene sets are left out because they have too few model genes.
 
     References
     ----------
@@ -196,30 +199,36 @@ def pretrain(
 
 
 def _learning_rate(batch_size: Any) -> float | list[float]:
-    """Return a rate for batches of a size, or of several: averaged over more cells, a step may be longer."""
+    """Return the default learning rate for a batch size, or for one batch size per layer.
+
+    The gradient of a larger batch is less noisy, so that a larger step can be taken.
+    """
     if is_several(batch_size):
         return [float(np.max(_learning_rate(size))) for size in batch_size]
-    # What is no size is refused later, in its own words.
+    # Other values are refused later, by the check of `batch_size`.
     size = batch_size if is_integer(batch_size) else USUAL_BATCH
     return float(1e-3 * max(size / USUAL_BATCH, 1.0) ** 0.5)
 
 
 def _read_sets(gene_sets: object, genes: np.ndarray, free_units: int) -> GeneSetMask | None:
-    """Return gene sets over the model genes, or None without any."""
+    """Return the gene sets over the model genes, or None without gene sets."""
     if gene_sets is None:
         if free_units:
-            msg = f"`free_units` stand beside units of gene sets. Received free_units={free_units} without `gene_sets`."
+            msg = (
+                f"`free_units` needs `gene_sets`. Received free_units={free_units} without gene sets; pass "
+                "`gene_sets`, or leave `free_units` out."
+            )
             raise ArgumentError(msg)
         return None
     if isinstance(gene_sets, str | PathLike):
         gene_sets = read_gmt(gene_sets)
     if not isinstance(gene_sets, Mapping):
         msg = (
-            "`gene_sets` must be the path of a GMT file, or a mapping from names to genes. "
+            "`gene_sets` must be the path of a GMT file, or a mapping from names of gene sets to their genes. "
             f"Received {type(gene_sets).__name__}."
         )
         raise ArgumentError(msg)
     sets = gene_set_mask(gene_sets, genes)
     if sets.dropped:
-        warn(f"{len(sets.dropped)} of {len(gene_sets)} gene sets hold fewer than three model genes and are left out.")
+        warn(f"{len(sets.dropped)} of {len(gene_sets)} gene sets have fewer than three model genes and are left out.")
     return sets

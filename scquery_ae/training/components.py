@@ -1,4 +1,4 @@
-"""Principal components: a view of the cells that no label has shaped."""
+"""Principal components of log-normalised cells, which no label has influenced."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from scipy import sparse
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows
 
-#: Components that are kept.
+#: Number of components.
 N_COMPONENTS = 50
 
-#: Genes are divided by their standard deviation, but not by less than about this: what is hardly seen is mostly noise.
+#: Added in quadrature to the standard deviation of each gene before scaling: genes with little variance are mostly
+#: noise.
 LEAST_SPREAD = 0.05
 
-#: Cells that the components are fitted to at most, evenly spaced.
+#: Largest number of cells that components are fitted to. Evenly spaced cells are used where there are more.
 MAX_CELLS = 20_000
 
 
@@ -27,15 +28,15 @@ def with_components(encoder: Encoder, rows: CellRows) -> Encoder:
 
 
 def principal_components(logged: Any) -> np.ndarray:
-    """Return directions in which cells differ, their genes on one scale, float32 ``(n_genes, n_components)``.
+    """Return the principal components of scaled genes, float32 ``(n_genes, n_components)``.
 
-    On one scale, because the genes that vary most tell of activity; a marker of few cells tells a new type.
-    Cells times this, less their mean, have a variance of one on average over the components.
+    Genes are scaled because the genes with the largest variance reflect cell activity, while the marker of a rare type
+    has a small variance. Cells times these components have a variance of one on average over the components.
 
     Parameters
     ----------
     logged
-        Log-normalised rows, CSR ``(n, n_genes)`` or anything else that gives them by position.
+        Log-normalised cells, CSR ``(n, n_genes)`` or an object that returns rows by position.
     """
     from sklearn.decomposition import PCA
     from sklearn.utils.sparsefuncs import mean_variance_axis
@@ -45,7 +46,7 @@ def principal_components(logged: Any) -> np.ndarray:
     _, variance = mean_variance_axis(logged, axis=0)
     scale = 1 / np.sqrt(variance + LEAST_SPREAD**2)
     n_components = max(min(N_COMPONENTS, logged.shape[0] - 1, logged.shape[1]), 1)
-    # Cells that do not differ have no share of their variance to tell, and no spread to be divided by.
+    # The explained variance ratio of identical cells is 0 / 0.
     with np.errstate(invalid="ignore"):
         fitted = PCA(n_components, svd_solver="covariance_eigh").fit(logged @ sparse.diags(scale).tocsr())
     spread = max(float(np.sqrt(fitted.explained_variance_.mean())), 1e-3)

@@ -1,4 +1,4 @@
-"""Unsupervised training: rows of cells in, an encoder out."""
+"""Unsupervised training of an encoder."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def pretrain_encoder(
     cells
         All cells, labelled or not.
     layer_sizes
-        Widths of the layers; with `gene_sets` of those above the layer of gene sets.
+        Widths of the layers. With `gene_sets`, widths of the layers above the layer of gene sets.
     activation, latent_activation
-        Names of activations that NumPy can run.
+        Names of activations that the NumPy encoder has.
     gene_masking
         Smallest and largest fraction of genes hidden by gene-panel dropout in the first layer.
     gene_sets, free_units
-        A first layer with one unit a set, and some units that see all genes.
+        Gene sets of a first layer with one unit per set, and number of its further units, which see all genes.
     **settings
-        Those of :func:`scquery_ae.nn.pretrain_stack`.
+        Further arguments of :func:`scquery_ae.nn.pretrain_stack`.
     """
     import keras
 
@@ -68,7 +68,7 @@ def pretrain_encoder(
     if gene_masking[1]:
         noises = _by_layer(settings.get("corruption", "masking"), len(entries))
         levels = _by_layer(settings.get("corruption_level", 0.3), len(entries))
-        if noises and levels:  # of a wrong length otherwise, which is refused below
+        if noises and levels:  # `pretrain_stack` refuses empty sequences
             first = get_corruption(noises[0], levels[0])
             panels = GenePanelDropout(cells.transform, gene_masking, then=first)
             settings["corruption"] = [panels, *noises[1:]]

@@ -8,26 +8,26 @@ import numpy as np
 def stratified_split(
     types: np.ndarray, fraction: float, random_state: int, batches: np.ndarray | None = None
 ) -> np.ndarray:
-    """Choose about `fraction` of each type at random, spread evenly over its batches, but never all of a type.
+    """Choose about `fraction` of the cells of each type at random, spread evenly over its batches.
 
-    Checked first: scikit-learn's stratified splitters refuse a class with a single member.
+    Checked first: the stratified splitters of scikit-learn, which refuse a class with a single member.
 
     Parameters
     ----------
     types
         Type of each cell, ``(n,)``.
     fraction
-        Share to hold out, in [0, 1). Each type lends the nearest whole number of cells: rare types, whose few
-        cells all matter to training, lend none.
+        Fraction of cells to hold out, in [0, 1). The number of cells of a type is rounded, and one cell is always left:
+        of a rare type, no cell is held out.
     random_state
-        Seed.
+        Random seed.
     batches
-        Batch of each cell, ``(n,)``. Within a type, cells are taken at even steps from a list ordered by batch, so that
-        each batch lends its share to within one cell.
+        Batch of each cell, ``(n,)``. The cells of a type are ordered by batch and held out at even steps, so that the
+        same fraction of each batch is held out, to within one cell.
 
     Returns
     -------
-    Which cells are held out, bool ``(n,)``.
+    Whether each cell is held out, bool ``(n,)``.
     """
     rng = np.random.default_rng([random_state, 1])
     held_out = np.zeros(len(types), dtype=bool)

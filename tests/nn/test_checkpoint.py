@@ -58,7 +58,7 @@ def test_damaged_files_are_refused(tmp_path, damage):
     )
     with pytest.raises(
         ArgumentError,
-        match=r"`checkpoint` is damaged: .*layer_0\.safetensors cannot be read \(.+\)\. Delete it and train again",
+        match=r"`checkpoint` is damaged: .*layer_0\.safetensors cannot be read \(.+\)\. Delete the file and train again",
     ):
         kept.load("layer_0")
 
@@ -67,7 +67,7 @@ def test_files_of_another_program_are_refused(tmp_path):
     from safetensors.numpy import save_file
 
     save_file(ARRAYS, tmp_path / "layer_0.safetensors")
-    with pytest.raises(ArgumentError, match=r"`checkpoint` holds another run: .*layer_0.safetensors was made with"):
+    with pytest.raises(ArgumentError, match=r"`checkpoint` holds another run: .*layer_0.safetensors was written with"):
         Checkpoint(tmp_path, "ours").load("layer_0")
 
 
@@ -75,7 +75,7 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
     Checkpoint(tmp_path, "ours").save("layer_0", ARRAYS, {})
     with pytest.raises(
         ArgumentError,
-        match=r"`checkpoint` holds another run: .* was made with other settings or other data\. Expected those of this "
+        match=r"`checkpoint` holds another run: .* was written with other settings or other data than Expected those of this "
         r"call; name another folder, or delete this one",
     ):
         Checkpoint(tmp_path, "theirs").load("layer_0")
@@ -135,7 +135,7 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
     with pytest.raises(
         StorageError,
         match=r"The checkpoint of 2 MB cannot be written to .*run \(\[Errno 28\] No space left on device\)\. "
-        r"Make room there or name another folder, and call again: training goes on from the last epoch kept",
+        r"Free some space or pass another folder, and call again: training resumes from the last saved epoch",
     ) as caught:
         kept.save("layer_0", large, {"epoch": 1})
     assert isinstance(caught.value, OSError)

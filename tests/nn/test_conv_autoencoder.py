@@ -343,7 +343,7 @@ def test_unknown_lengths_are_refused(layer, shape, example):
 def test_kernel_that_does_not_fit():
     with pytest.raises(ArgumentError, match=r"A kernel of size \(4, 2\) does not fit into inputs of \(3, 9\) without"):
         Conv2DAutoencoder(2, (4, 2)).build((None, 3, 9, 1))
-    with pytest.raises(ArgumentError, match=r'Use a smaller kernel, or `padding="same"`'):
+    with pytest.raises(ArgumentError, match=r'Use a smaller `kernel_size`, or `padding="same"`'):
         Conv1DAutoencoder(2, 4)(keras.Input((3, 1)))
     # With padding it does.
     layer = Conv1DAutoencoder(2, 4, padding="same")

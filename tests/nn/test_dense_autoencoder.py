@@ -308,7 +308,7 @@ def test_encode_builds_the_layer_and_takes_other_types():
 def test_symbolic_tensors_are_refused():
     layer = DenseLayerAutoencoder([6, 3])
     inputs = keras.Input((10,))
-    with pytest.raises(TypeError, match=r"DenseLayerAutoencoder\.encode takes arrays.*use `layer\.encoder_model\(\)"):
+    with pytest.raises(TypeError, match=r"DenseLayerAutoencoder\.encode needs an array.*use `layer\.encoder_model\(\)"):
         layer.encode(inputs)
     with pytest.raises(TypeError, match=r"DenseLayerAutoencoder\.decode takes arrays"):
         layer.decode(keras.Input((3,)))
@@ -316,9 +316,9 @@ def test_symbolic_tensors_are_refused():
 
 def test_halves_of_an_unbuilt_layer_are_refused():
     layer = DenseLayerAutoencoder([6, 3])
-    with pytest.raises(ValueError, match=r"decode: the layer does not know the width of its output yet"):
+    with pytest.raises(ValueError, match=r"decode needs a built layer, which knows the width of its output"):
         layer.decode(sample(2, 3))
-    with pytest.raises(ValueError, match=r"encoder_model: the layer has no weights yet"):
+    with pytest.raises(ValueError, match=r"encoder_model needs a built layer"):
         layer.encoder_model()
 
 

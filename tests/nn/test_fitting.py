@@ -163,7 +163,7 @@ def test_several_outputs_have_a_loss_each():
         "latent_loss",
         "val_loss",
         "val_classifier_loss",
-        "val_code_loss",
+        "val_latent_loss",
     }
     training, validation = batches(**read), held_out(**later)
     for epoch in range(EPOCHS):
@@ -392,7 +392,7 @@ def test_rows_that_are_left_over_wait_for_another_epoch():
 def test_too_few_rows_for_the_devices():
     with pytest.raises(
         ArgumentError,
-        match=r"Batches are shared among 8 devices, each of which needs a row\. Received batches of 7 from 16 rows",
+        match=r"Batches are divided among 8 devices, and each device needs a row\. Received batches of 7 from 16 rows",
     ):
         batches().share_among(8)
     with pytest.raises(

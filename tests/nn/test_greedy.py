@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import keras
@@ -25,6 +26,7 @@ from scquery_ae.nn import (
     fitting,
     pretrain_stack,
 )
+from scquery_ae.nn.greedy_settings import LayerSettings
 
 pytestmark = pytest.mark.backend
 
@@ -297,7 +299,7 @@ def test_principal_components_of_codes():
 
 
 def test_more_units_than_components():
-    with pytest.raises(ArgumentError, match=r"cannot fill a layer of 13 units: there are at most 12 \(48 rows of 12"):
+    with pytest.raises(ArgumentError, match=r"Received 13 units for 12 components \(48 rows of 12"):
         pretrain(reals(), (13,), module="pca")
     with pytest.raises(ArgumentError, match=r"layer of 8 units: there are at most 5 \(5 rows of 12 features\)"):
         pretrain(reals(n=5), (8,), module="pca")
@@ -398,20 +400,20 @@ def test_training_the_encoder_leaves_the_stack_alone():
         ),
         (
             {"layer_sizes": (6, 4), "loss": "cross_entropy"},
-            r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 restores embeddings of another range\. Use '
+            r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 reconstructs values in another range\. Use '
             r'`activation="sigmoid"`',
         ),
         (
             {"layer_sizes": (6, 5, 4), "activation": ("sigmoid", "tanh", "linear"), "loss": "cross_entropy"},
-            r"but layer 3 restores embeddings of another range",
+            r"but layer 3 reconstructs values in another range",
         ),
         (
             {"loss": "cross_entropy", "output_activation": "linear"},
-            r"`loss='cross_entropy'` is defined on a sigmoid reconstruction\. Received `output_activation='linear'`",
+            r"`loss='cross_entropy'` needs a sigmoid reconstruction\. Received `output_activation='linear'`",
         ),
         (
             {"loss": "poisson", "output_activation": "relu"},
-            r"`loss='poisson'` is defined on a linear reconstruction",
+            r"`loss='poisson'` needs a linear reconstruction",
         ),
         (
             {"layer_sizes": (6, 4), "loss": ("squared_error", "poisson")},
@@ -422,22 +424,22 @@ def test_training_the_encoder_leaves_the_stack_alone():
             {"layer_sizes": (6, 4), "loss": ["poisson", "negative_binomial"]},
             r"`loss='negative_binomial'` is a likelihood of counts, which only the first layer",
         ),
-        ({"loss": "poisson"}, r"`loss='poisson'` needs `counts` of shape \(48, 12\), that of `x`\. Received None"),
+        ({"loss": "poisson"}, r"`loss='poisson'` needs `counts` with the shape of `x`, \(48, 12\)\. Received None"),
         (
             {"loss": "negative_binomial", "counts": np.ones((48, 11))},
-            r"`loss='negative_binomial'` needs `counts` of shape \(48, 12\), that of `x`\. Received \(48, 11\)",
+            r"`loss='negative_binomial'` needs `counts` with the shape of `x`, \(48, 12\)\. Received \(48, 11\)",
         ),
         (
             {"loss": "poisson", "counts": sparse.csr_matrix(np.ones((47, 12)))},
-            r"needs `counts` of shape \(48, 12\), that of `x`\. Received \(47, 12\)",
+            r"needs `counts` with the shape of `x`, \(48, 12\)\. Received \(47, 12\)",
         ),
         (
             {"counts": np.ones((48, 12))},
-            r'`counts` are restored under a likelihood of them only\. Received `loss="squared_error"`',
+            r'`counts` needs a likelihood of counts\. Received `loss="squared_error"`',
         ),
         (
             {"loss": "poisson", "counts": -np.ones((48, 12))},
-            r"`counts` must be finite and not negative\. Received other values; give raw counts",
+            r"`counts` must be finite and not negative\. Received other values; pass raw counts",
         ),
         (
             {"loss": "poisson", "counts": sparse.csr_matrix(np.where(np.eye(48, 12) > 0, -1.0, 0.0))},
@@ -449,11 +451,11 @@ def test_training_the_encoder_leaves_the_stack_alone():
         ),
         (
             {"corrupted_weight": 0, "uncorrupted_weight": 0},
-            r"`corrupted_weight` and `uncorrupted_weight` are both 0: nothing would be learnt\. Set one above 0",
+            r"`corrupted_weight` or `uncorrupted_weight` must be above 0\. Received 0 for both.*; set one of them",
         ),
         (
             {"layer_sizes": (6, 4), "corrupted_weight": (1, 0), "uncorrupted_weight": (0, 0)},
-            r"`corrupted_weight` and `uncorrupted_weight` are both 0",
+            r"`corrupted_weight` or `uncorrupted_weight` must be above 0",
         ),
     ],
 )
@@ -492,14 +494,14 @@ def test_what_goes_together_is_trained():
 def test_layers_that_were_given_have_to_fit_their_loss():
     linear = MaskedAutoencoder(groups(), name="genes")
     message = (
-        r"`loss='cross_entropy'` is defined on a sigmoid reconstruction, but layer 1 \('genes'\) has "
+        r"`loss='cross_entropy'` needs a sigmoid reconstruction, but layer 1 \('genes'\) has "
         r"`output_activation='linear'`\. Make the layer with `output_activation='sigmoid'`"
     )
     with pytest.raises(ArgumentError, match=message):
         pretrain(shares(), [linear], loss="cross_entropy")
     counts, logs = counts_and_logs()
     bent = MaskedAutoencoder(groups(), output_activation="relu", name="genes")
-    with pytest.raises(ArgumentError, match=r"`loss='poisson'` is defined on a linear reconstruction, but layer 1"):
+    with pytest.raises(ArgumentError, match=r"`loss='poisson'` needs a linear reconstruction, but layer 1"):
         pretrain(logs, [bent], loss="poisson", counts=counts)
     second = DenseLayerAutoencoder([3], name="upper")
     with pytest.raises(ArgumentError, match=r"but layer 2 \('upper'\) has `output_activation='linear'`"):
@@ -509,15 +511,15 @@ def test_layers_that_were_given_have_to_fit_their_loss():
 def test_layers_that_cannot_be_trained():
     built = DenseLayerAutoencoder([4], name="used")
     built.build((None, 12))
-    with pytest.raises(ArgumentError, match=r"needs layers that were not built before\. Received 'used'; make a new"):
+    with pytest.raises(ArgumentError, match=r"needs layers that are not built\. Received 'used', which is; make a new"):
         pretrain(shares(), [built])
     for entry in (keras.layers.Dense(4, name="dense"), keras.Sequential(name="network")):
         with pytest.raises(
-            ArgumentError, match=r"may hold widths and autoencoder layers .*ordinary Keras layer cannot"
+            ArgumentError, match=r"must hold widths and autoencoder layers .*other layers have no decoder"
         ):
             pretrain(shares(), [6, entry])
     for entry in (0, -3, 2.5, "4", None, True):
-        with pytest.raises(ArgumentError, match=r"`layer_sizes` may hold widths and autoencoder layers"):
+        with pytest.raises(ArgumentError, match=r"`layer_sizes` must hold widths and autoencoder layers"):
             pretrain(shares(), [MaskedAutoencoder(groups()), entry])
 
 
@@ -527,7 +529,7 @@ def test_layers_that_cannot_be_trained():
 @pytest.mark.parametrize("module", ["tied", "untied"])
 @pytest.mark.usefixtures("eager")
 def test_overcomplete_layers_without_noise_warn(sizes, layer, units, width, module):
-    message = rf"Layer {layer} is at least as wide as its input \({units} units, {width} features\) and sees no corr"
+    message = rf"Layer {layer} is at least as wide as its input \({units} units, {width} features\) and has no corr"
     with pytest.warns(ScqueryWarning, match=message) as caught:
         pretrain(shares(), sizes, module=module, corruption="none", epochs=1)
     assert len([w for w in caught if w.category is ScqueryWarning]) == 1
@@ -681,7 +683,9 @@ OTHER_RUNS = [
     {"corruption_level": 0.2},
     {"corruption": "gaussian"},
     {"corruption": MaskingNoise(0.3)},
+    {"corrupted_weight": 0.5},
     {"uncorrupted_weight": 0.5},
+    {"loss": ("cross_entropy", "squared_error")},
     {"activation": "tanh"},
     {"latent_activation": "tanh"},
     {"module": "untied"},
@@ -695,6 +699,10 @@ OTHER_RUNS = [
 ]
 
 
+def test_every_setting_of_a_layer_is_tried():
+    assert {field.name for field in fields(LayerSettings)} <= {name for other in OTHER_RUNS for name in other}
+
+
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
@@ -702,7 +710,7 @@ def one_run(tmp_path_factory):
     return folder
 
 
-REFUSED = r"`checkpoint` holds another run: .*layer_0\.safetensors was made with other settings or other data\."
+REFUSED = r"`checkpoint` holds another run: .*layer_0\.safetensors was written with other settings or other data than"
 
 
 @pytest.mark.parametrize("other", OTHER_RUNS, ids=lambda other: "-".join(map(str, other)))

@@ -269,7 +269,7 @@ def test_get_loss_pairs_loss_and_activation():
     ],
 )
 def test_get_loss_refuses_other_activations(name, activation, own):
-    message = rf"`loss='{name}'` is defined on a {own} reconstruction\. Received `output_activation='{activation}'`"
+    message = rf"`loss='{name}'` needs a {own} reconstruction\. Received `output_activation='{activation}'`"
     with pytest.raises(ArgumentError, match=message):
         get_loss(name, activation)
 

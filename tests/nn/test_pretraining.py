@@ -367,7 +367,7 @@ def test_few_rows_always_leave_some_to_train_on(n, fraction):
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_rows(n):
-    with pytest.raises(ArgumentError, match=rf"Pretraining needs at least two rows\. Received {n}; give more cells"):
+    with pytest.raises(ArgumentError, match=rf"Pretraining needs at least two rows\. Received {n}; pass more cells"):
         pretrain(low_rank()[:n])
 
 

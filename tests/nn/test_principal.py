@@ -127,7 +127,7 @@ def test_rows_of_codes():
 def test_more_units_than_components(shape, units, most):
     with pytest.raises(
         ArgumentError,
-        match=rf"cannot fill a layer of {units} units: there are at most {most} \({shape[0]} rows of {shape[1]} feat",
+        match=rf"Received {units} units for {most} components \({shape[0]} rows of {shape[1]} feat",
     ):
         principal_weights(as_rows(np.random.default_rng(0).random(shape)), units)
 

@@ -406,7 +406,7 @@ def test_pseudo_log_likelihood_of_surprises_is_finite():
 def test_pseudo_log_likelihood_is_for_binary_units():
     layer, *_ = machine(visible="gaussian")
     with pytest.raises(
-        ArgumentError, match=r'pseudo-likelihood is that of binary units\. Received `visible="gaussian"`'
+        ArgumentError, match=r'`pseudo_log_likelihood` needs binary visible units\. Received `visible="gaussian"`'
     ):
         layer.pseudo_log_likelihood(binary())
 

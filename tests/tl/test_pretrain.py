@@ -322,9 +322,9 @@ def test_settings_of_each_layer(normalized):
         ({"loss": ("cross_entropy", "squared_error")}, r"`loss='cross_entropy'` needs data in \[0, 1\]\. Received"),
         ({"corruption": ("masking", "salt")}, "`corruption` must be one of .*Received 'salt'"),
         ({"corruption_level": (0.1, 1.0)}, r"`corruption_level` must be .*Received 1\.0"),
-        ({"corrupted_weight": 0, "uncorrupted_weight": 0}, "`corrupted_weight` and `uncorrupted_weight` are both 0"),
+        ({"corrupted_weight": 0, "uncorrupted_weight": 0}, "`corrupted_weight` or `uncorrupted_weight` must be above 0"),
         ({"learning_rate": (1e-3, 0)}, r"`learning_rate` must be a number in \(0, inf\)\. Received 0"),
-        ({"layer_sizes": (21, 3), "module": "pca"}, r"Principal components cannot fill a layer of 21 units.*20 \("),
+        ({"layer_sizes": (21, 3), "module": "pca"}, r"Received 21 units for 20 components \("),
     ],
 )
 def test_wrong_settings_of_layers_are_refused(normalized, arguments, match):
@@ -596,7 +596,7 @@ def test_small_sets_are_left_out_with_a_warning(normalized, sets):
     genes = list(normalized.uns["scquery_transform"]["genes"])
     more = {"small": genes[:2], **sets, "elsewhere": ["X", "Y", "Z"]}
     with pytest.warns(
-        scq.ScqueryWarning, match=r"2 of 5 gene sets hold fewer than three model genes and are left out\."
+        scq.ScqueryWarning, match=r"2 of 5 gene sets have fewer than three model genes and are left out\."
     ) as caught:
         encoder = scq.tl.pretrain(normalized, **QUICK, gene_sets=more)
     assert [w.filename for w in caught if w.category is scq.ScqueryWarning] == [__file__]
@@ -609,15 +609,15 @@ def test_wrong_gene_sets_are_refused(normalized, sets, tmp_path):
         (
             scq.ArgumentError,
             {"free_units": 2},
-            "`free_units` stand beside units of gene sets. Received free_units=2 without `gene_sets`",
+            "`free_units` needs `gene_sets`. Received free_units=2 without gene sets; pass",
         ),
         (scq.ArgumentError, {"gene_sets": sets, "free_units": -1}, "`free_units` must be an integer of at least 0"),
         (scq.ArgumentError, {"gene_sets": [["A", "B"]]}, "`gene_sets` must be the path of a GMT .*Received list"),
-        (scq.MissingKeyError, {"gene_sets": tmp_path / "nowhere.gmt"}, "There is no file of gene sets at .*nowhere"),
+        (scq.MissingKeyError, {"gene_sets": tmp_path / "nowhere.gmt"}, "There is no file .*nowhere"),
         (
             scq.GeneOverlapError,
             {"gene_sets": {"mouse": ("Actb", "Gapdh", "Cd3e")}},
-            "None of the 1 gene sets holds 3 of the 20 model genes. Received sets of genes such as 'Actb'",
+            "None of the 1 gene sets has 3 or more of the 20 model genes. Received genes such as 'Actb'",
         ),
     ):
         with pytest.raises(error, match=match):
@@ -740,7 +740,7 @@ def test_the_checkpoint_of_another_run_is_refused(normalized, tmp_path, before, 
     arguments = QUICK | {"layer_sizes": (3,), "checkpoint": tmp_path}
     scq.tl.pretrain(normalized, **(arguments | before))
     with pytest.raises(
-        scq.ArgumentError, match=r"`checkpoint` holds another run: .*layer_0\.safetensors was made with"
+        scq.ArgumentError, match=r"`checkpoint` holds another run: .*layer_0\.safetensors was written with"
     ):
         scq.tl.pretrain(normalized, **(arguments | after))
 

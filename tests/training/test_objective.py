@@ -89,7 +89,7 @@ def test_a_history_of_many_outputs_reads_as_that_of_one():
         "classifier_accuracy": [0.5],
         "val_loss": [6.0],
         "val_classifier_loss": [1.5],
-        "val_code_loss": [2.5],
+        "val_latent_loss": [2.5],
         "val_batch_loss": [3.5],
         "val_classifier_accuracy": [0.4],
     }
@@ -101,7 +101,7 @@ def test_a_history_of_many_outputs_reads_as_that_of_one():
         "accuracy": [0.5],
         "val_total_loss": [6.0],
         "val_loss": [1.5],
-        "val_code_loss": [2.5],
+        "val_latent_loss": [2.5],
         "val_batch_loss": [3.5],
         "val_accuracy": [0.4],
     }

@@ -313,7 +313,7 @@ def test_the_patience_of_finetuning_is_remembered(normalized, started, interrupt
 
 # What is another run.
 
-REFUSED = r"`checkpoint` holds another run: .*finetune\.safetensors was made with other settings or other data"
+REFUSED = r"`checkpoint` holds another run: .*finetune\.safetensors was written with other settings or other data"
 
 
 @pytest.fixture
@@ -380,7 +380,7 @@ def test_a_damaged_file_is_refused(normalized, started, kept):
     adata, encoder = normalized.copy(), copy.deepcopy(started)
     with pytest.raises(
         scq.ArgumentError,
-        match=r"`checkpoint` is damaged: .*finetune\.safetensors cannot be read .*Delete it and train",
+        match=r"`checkpoint` is damaged: .*finetune\.safetensors cannot be read .*Delete the file and train",
     ):
         scq.tl.finetune(adata, encoder, **FINETUNE, checkpoint=kept)
     pd.testing.assert_frame_equal(adata.obs, normalized.obs)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scquery_ae.training import MOST_FINETUNING, MOST_PRETRAINING, default_batch_size
+from scquery_ae.training.steps import MOST_FINETUNING, MOST_PRETRAINING, default_batch_size
 
 
 @pytest.mark.parametrize(
