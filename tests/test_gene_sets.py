@@ -82,7 +82,9 @@ def test_a_name_given_twice_is_refused(gmt):
 
 @pytest.mark.parametrize("text", ["", "\n\n", " \t\n"])
 def test_an_empty_file_is_refused(gmt, text):
-    with pytest.raises(ArgumentError, match=r"sets\.gmt has no gene sets\. Expected one line per set, with a name, a description"):
+    with pytest.raises(
+        ArgumentError, match=r"sets\.gmt has no gene sets\. Expected one line per set, with a name, a description"
+    ):
         read_gmt(gmt(text))
 
 

@@ -75,8 +75,8 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
     Checkpoint(tmp_path, "ours").save("layer_0", ARRAYS, {})
     with pytest.raises(
         ArgumentError,
-        match=r"`checkpoint` holds another run: .* was written with other settings or other data than Expected those of this "
-        r"call; name another folder, or delete this one",
+        match=r"`checkpoint` holds another run: .* was written with other settings or other data than those of this call\. "
+        r"Pass another folder, or delete this one",
     ):
         Checkpoint(tmp_path, "theirs").load("layer_0")
 

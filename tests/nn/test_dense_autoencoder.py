@@ -310,7 +310,7 @@ def test_symbolic_tensors_are_refused():
     inputs = keras.Input((10,))
     with pytest.raises(TypeError, match=r"DenseLayerAutoencoder\.encode needs an array.*use `layer\.encoder_model\(\)"):
         layer.encode(inputs)
-    with pytest.raises(TypeError, match=r"DenseLayerAutoencoder\.decode takes arrays"):
+    with pytest.raises(TypeError, match=r"DenseLayerAutoencoder\.decode needs an array"):
         layer.decode(keras.Input((3,)))
 
 

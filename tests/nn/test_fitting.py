@@ -396,6 +396,6 @@ def test_too_few_rows_for_the_devices():
     ):
         batches().share_among(8)
     with pytest.raises(
-        ArgumentError, match=r"shared among 7 devices.* Received batches of 40 from 6 rows; .*`validation"
+        ArgumentError, match=r"divided among 7 devices.* Received batches of 40 from 6 rows; .*`validation"
     ):
         batches(np.arange(6), batch_size=40).share_among(7)

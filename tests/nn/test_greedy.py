@@ -301,7 +301,7 @@ def test_principal_components_of_codes():
 def test_more_units_than_components():
     with pytest.raises(ArgumentError, match=r"Received 13 units for 12 components \(48 rows of 12"):
         pretrain(reals(), (13,), module="pca")
-    with pytest.raises(ArgumentError, match=r"layer of 8 units: there are at most 5 \(5 rows of 12 features\)"):
+    with pytest.raises(ArgumentError, match=r"Received 8 units for 5 components \(5 rows of 12 features\)"):
         pretrain(reals(n=5), (8,), module="pca")
 
 
@@ -417,8 +417,8 @@ def test_training_the_encoder_leaves_the_stack_alone():
         ),
         (
             {"layer_sizes": (6, 4), "loss": ("squared_error", "poisson")},
-            r"`loss='poisson'` is a likelihood of counts, which only the first layer restores\. Received it for layer 2"
-            r'; give one loss a layer, such as `loss=\("poisson", "squared_error"\)`',
+            r"`loss='poisson'` is a likelihood of counts, which only the first layer reconstructs\. Received it for layer 2"
+            r'; pass one loss per layer, such as `loss=\("poisson", "squared_error"\)`',
         ),
         (
             {"layer_sizes": (6, 4), "loss": ["poisson", "negative_binomial"]},

@@ -636,7 +636,7 @@ def test_symbolic_tensors_are_refused(name):
         match=rf"{own}\.encode needs an array\. Received a symbolic.*use `layer\.encoder_model\(\)\(inputs\)`",
     ):
         layer.encode(keras.Input(case.input_shape))
-    with pytest.raises(TypeError, match=rf"{own}\.decode takes arrays, but received a symbolic Keras tensor"):
+    with pytest.raises(TypeError, match=rf"{own}\.decode needs an array\. Received a symbolic Keras tensor"):
         layer.decode(keras.Input(case.latent_shape))
 
 
@@ -663,7 +663,7 @@ def test_layer_without_weights_is_refused(name):
     with pytest.raises(ValueError, match=rf"{own}\.decode needs a built layer.* Call the layer"):
         layer.decode(np.zeros((2, *case.latent_shape), "float32"))
     for method in ("encoder_model", "encoder_layers"):
-        with pytest.raises(ValueError, match=rf"{own}\.\w+ needs a built layer; call it or `build` it first"):
+        with pytest.raises(ValueError, match=rf"{own}\.\w+ needs a built layer\. Call the layer or `build` first"):
             getattr(layer, method)()
 
 

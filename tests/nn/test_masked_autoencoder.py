@@ -198,7 +198,9 @@ def test_names_survive_a_file(tmp_path):
 
 
 def test_unknown_unit():
-    with pytest.raises(MissingKeyError, match=r"no unit 'glycolysis'\. Expected the name of a unit, such as \('group_0'"):
+    with pytest.raises(
+        MissingKeyError, match=r"no unit 'glycolysis'\. Expected the name of a unit, such as \('group_0'"
+    ):
         built().unit("glycolysis")
 
 

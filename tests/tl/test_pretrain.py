@@ -317,12 +317,15 @@ def test_settings_of_each_layer(normalized):
         ({"loss": ("squared_error", "poisson")}, "`loss='poisson'` is a likelihood of counts, which only the first"),
         (
             {"loss": "cross_entropy"},
-            r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 restores embeddings',
+            r'`loss="cross_entropy"` needs values in \[0, 1\], but layer 2 reconstructs values',
         ),
         ({"loss": ("cross_entropy", "squared_error")}, r"`loss='cross_entropy'` needs data in \[0, 1\]\. Received"),
         ({"corruption": ("masking", "salt")}, "`corruption` must be one of .*Received 'salt'"),
         ({"corruption_level": (0.1, 1.0)}, r"`corruption_level` must be .*Received 1\.0"),
-        ({"corrupted_weight": 0, "uncorrupted_weight": 0}, "`corrupted_weight` or `uncorrupted_weight` must be above 0"),
+        (
+            {"corrupted_weight": 0, "uncorrupted_weight": 0},
+            "`corrupted_weight` or `uncorrupted_weight` must be above 0",
+        ),
         ({"learning_rate": (1e-3, 0)}, r"`learning_rate` must be a number in \(0, inf\)\. Received 0"),
         ({"layer_sizes": (21, 3), "module": "pca"}, r"Received 21 units for 20 components \("),
     ],
