@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: ``python dev.py docs``."""
+"""Configuration of Sphinx. ``python dev.py docs`` builds the pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sphinx.util.nodes import make_refnode
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-# Before TensorFlow is imported by `scquery_ae.nn`: its start-up notes are no output of a build.
+# Hide TensorFlow's startup messages. This must be set before `scquery_ae.nn` imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 HERE = Path(__file__).resolve().parent
@@ -36,10 +36,10 @@ author = PROJECT["authors"][0]["name"]
 project_copyright = author
 release = version = PROJECT["version"]
 
-#: Where files of the repository that are no pages can be read; links to them become downloads without.
+#: Address of the repository, for links to files that are not pages. Without an address, the links become downloads.
 repository_url = PROJECT.get("urls", {}).get("Repository", "").rstrip("/")
 
-# myst_nb reads Markdown as myst_parser does, and notebooks besides.
+# myst_nb reads Markdown, as myst_parser does, and notebooks.
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -47,11 +47,11 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "substitution"
 # Pages quote results as ``{{ name }}``; a name that does not exist is a warning and fails the build.
 myst_substitutions = substitutions()
 myst_heading_anchors = 3
-# Notebooks are shown with the outputs kept in them.
+# Show notebooks with the outputs that are stored in them.
 nb_execution_mode = "off"
 
-# Names of other packages lead to their pages where asked for, since that takes the network: without one, Sphinx gives a
-# warning that has no type and cannot be told apart. Read the Docs asks for it by a variable of its own.
+# Links to the documentation of other packages need a network. Without one, intersphinx emits a warning without a type,
+# which cannot be suppressed by itself. The links are therefore made on Read the Docs or on request only.
 if os.environ.get("READTHEDOCS") == "True" or os.environ.get("SCQUERY_AE_DOCS_LINKS"):
     extensions.append("sphinx.ext.intersphinx")
 intersphinx_timeout = 30
@@ -65,7 +65,7 @@ intersphinx_mapping = {
     "scipy": ("https://docs.scipy.org/doc/scipy", None),
     "sklearn": ("https://scikit-learn.org/stable", None),
 }
-#: What signatures call things that the pages of other packages have under another name.
+#: Names in signatures, and the names under which other packages document them.
 ELSEWHERE = {
     "AnnData": "anndata.AnnData",
     "Axes": "matplotlib.axes.Axes",
@@ -86,12 +86,12 @@ python_maximum_signature_line_length = 80
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = False
-# Names that share a description keep it together.
+# Keep a description that several parameters have in one place.
 napoleon_use_param = False
 napoleon_use_ivar = True
-# What a call returns or writes is told in sentences and lists, which are not to be read as types.
+# "Returns" contains sentences and lists, which napoleon would otherwise parse as types.
 napoleon_custom_sections = [("Returns", "as_written")]
-# Pages that are made here; those of what is no longer there would be warned about.
+# Remove pages of earlier builds. Pages of objects that no longer exist would cause warnings.
 for made in (HERE / "api" / "generated", HERE / "results"):
     shutil.rmtree(made, ignore_errors=True)
 for made in (HERE / "tutorials").glob("*.ipynb"):
@@ -111,10 +111,10 @@ logger = logging.getLogger(__name__)
 
 
 def result_page(result: Path) -> str:
-    """Return a page of one table of results, under what its script says of it."""
+    """Return a page with the tables of one file of results, below the docstring of the script that made it."""
     script = ROOT / "benchmarks" / f"{result.stem}.py"
     said = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) if script.is_file() else None) or ""
-    # Commands are set off by indentation alone.
+    # The docstring marks commands by indentation only.
     said = re.sub(r"\n\n(?=    \S)", "\n\n::\n\n", said)
     include = f"```{{include}} ../../benchmarks/results/{result.name}\n```"
     return f"# Results: {result.stem.replace('_', ' ')}\n\n```{{eval-rst}}\n{said}\n```\n\n{include}\n"
@@ -126,7 +126,7 @@ for result in sorted((ROOT / "benchmarks" / "results").glob("*.md")):
 
 
 def tutorial_page(notebook: Path) -> str:
-    """Return a notebook for the site: with a link to itself, and links where it names pages and other notebooks."""
+    """Return a notebook with a download link, and with links for the names of pages and other notebooks."""
     kept = json.loads(notebook.read_text(encoding="utf-8"))
     texts = [cell for cell in kept["cells"] if cell["cell_type"] == "markdown"]
     for cell in texts:
@@ -142,10 +142,10 @@ for notebook in sorted((ROOT / "tutorials").glob("*.ipynb")):
 
 
 def link_repository(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Turn a page's links to files of the repository into links that work in the site.
+    """Replace a page's links to files of the repository by links that work on the site.
 
-    Pages are read in the repository too, where ``../benchmarks/results/trust.md`` is right. Here that becomes the page
-    which includes it, if there is one, else the repository's address or a download.
+    Pages are also read in the repository, where ``../benchmarks/results/trust.md`` is a valid link. On the site, the
+    link leads to the page that includes the file, if there is one, or else to the repository or to a download.
     """
     page = Path(app.env.doc2path(docname))
     own = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
@@ -160,7 +160,7 @@ def link_repository(app: Sphinx, docname: str, source: list[str]) -> None:
         if included.endswith((".md", ".ipynb")) and (HERE / included).is_file():
             return f"[{text}]({os.path.relpath(HERE / included, page.parent)})"
         if not file.exists():
-            logger.warning("there is no file %s in the repository", inside, location=docname)
+            logger.warning("the repository has no file %s", inside, location=docname)
         elif repository_url:
             return f"[{text}]({repository_url}/blob/main/{inside})"
         elif file.is_file():
@@ -171,30 +171,30 @@ def link_repository(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def name_elsewhere(_app: Sphinx, _env: Any, node: nodes.Element, _contnode: nodes.Element) -> None:
-    """Look for what is not of this package under the name that it has elsewhere."""
+    """Replace the name of an object of another package by the name under which it is documented."""
     if node.get("refdomain") == "py":
         node["reftarget"] = ELSEWHERE.get(node.get("reftarget", ""), node.get("reftarget", ""))
 
 
 def resolve_own(_: Sphinx, env: Any, node: nodes.Element, contnode: nodes.Element) -> nodes.Element | None:
-    """Find what the package names by the module that defines it: pages are by the module that offers it."""
+    """Resolve a name by its defining module, although pages use the module that exports it."""
     target = node.get("reftarget", "")
     if node.get("refdomain") != "py" or not target.startswith("scquery_ae."):
         return None
     objects = env.get_domain("py").objects
     parts = target.split(".")
-    # `scquery_ae.index.base.Neighbors` is offered as `scquery_ae.index.Neighbors`.
+    # For example, `scquery_ae.index.base.Neighbors` is exported as `scquery_ae.index.Neighbors`.
     for start in range(1, len(parts)):
-        offered = [
+        exported = [
             name for name in objects if name.split(".")[-len(parts[start:]) :] == parts[start:] and _same(name, target)
         ]
-        if offered:
-            name = min(offered, key=len)
+        if exported:
+            name = min(exported, key=len)
             entry = objects[name]
             return make_refnode(env.app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, name)
-    # What a docstring refers to must be there; what a signature mentions may be of the inside.
+    # A reference in a docstring must resolve. A type in a signature may be internal.
     if "refexplicit" in node:
-        logger.warning("nothing documents %s", target, location=node)
+        logger.warning("no page documents %s", target, location=node)
     return None
 
 
@@ -217,7 +217,7 @@ def _found(name: str) -> Any:
 
 
 def skip_inherited(_app: Sphinx, _what: str, _name: str, obj: Any, _skip: bool, _options: Any) -> bool | None:
-    """Leave out what a class has from Keras, and keep what it has from classes of this package."""
+    """Skip members that a class inherits from Keras. Keep members inherited from classes of this package."""
     function = getattr(obj, "fget", None) or getattr(obj, "func", None) or obj
     home = getattr(function, "__module__", None) or project
     return None if home.startswith(project) else True
@@ -226,10 +226,10 @@ def skip_inherited(_app: Sphinx, _what: str, _name: str, obj: Any, _skip: bool, 
 def own_signature(
     _app: Sphinx, what: str, _name: str, obj: Any, _options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None] | None:
-    """Return the arguments of a class where they cannot be read from what it is called with.
+    """Return the signature of a class if autodoc cannot determine it.
 
-    Keras hides those of a layer behind a ``__new__`` that takes anything, and a protocol has none. A default that a
-    function makes is shown in a way that is no Python, and types are then not told from text.
+    The ``__new__`` of a Keras layer accepts any arguments and hides those of ``__init__``. A protocol has none. Sphinx
+    shows default factories as ``<factory>``, which is not valid Python and breaks the links of types.
     """
     if what != "class" or not signature:
         return None
@@ -242,7 +242,7 @@ def own_signature(
 
 
 def math_inline(translator: Any, node: nodes.math) -> None:
-    """Write a formula as MathML, which browsers show by themselves: no script, no network."""
+    """Write a formula as MathML, which browsers display without a script or a network."""
     translator.body.append(_mathml(node))
     raise nodes.SkipNode
 
@@ -262,7 +262,7 @@ def _mathml(node: nodes.Element, *, as_block: bool = False) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the above."""
+    """Register the handlers."""
     app.add_html_math_renderer("mathml", (math_inline, None), (math_block, None))
     app.connect("autodoc-skip-member", skip_inherited)
     app.connect("autodoc-process-signature", own_signature)

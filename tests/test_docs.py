@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def reading_order(page: Path = DOCS / "index.md") -> Iterator[Path]:
             below = page.parent / f"{name}.md"
             if name and not name.startswith(":") and below.is_file():
                 yield from reading_order(below)
+
+
+PAGES = list(reading_order()) if DOCS.is_dir() else []
+#: Pages about measurements, which `tests/test_benchmarks.py` checks.
+MEASUREMENTS = {DOCS / f"{name}.md" for name in ("benchmarks", "confidence", "method", "pretraining", "scale")}
 
 
 def blocks(page: Path) -> list[str]:
@@ -98,7 +104,7 @@ def test_every_page_is_in_a_table_of_contents() -> None:
     assert written - generated - listed == set()
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *reading_order()] if DOCS.is_dir() else [], ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     broken = []
@@ -116,6 +122,15 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub and MyST make them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_measured_numbers_are_quoted_by_name(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from prose import unquoted
+
+    if page not in MEASUREMENTS:
+        assert list(unquoted(page.read_text(encoding="utf-8"))) == []
 
 
 def test_at_least_half_of_the_blocks_of_a_guide_run() -> None:
@@ -173,3 +188,24 @@ def test_api_pages_list_only_names_that_exist() -> None:
                 found: object = importlib.import_module(module)
                 for part in line.split()[0].split("."):
                     found = getattr(found, part)
+
+
+def architecture(number: int) -> str:
+    """Return a plain block of the page on the architecture."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    return re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[number]
+
+
+def test_the_architecture_page_lists_every_module() -> None:
+    package = Path(scq.__file__).parent
+    modules = {path.name for path in package.iterdir() if (path / "__init__.py").is_file() or path.suffix == ".py"}
+    listed = re.findall(r"^  ([\w.]+/?(?: \w+/)*) ", architecture(0), re.MULTILINE)
+    assert {name.rstrip("/") for names in listed for name in names.split()} == modules
+
+
+def test_the_architecture_page_lists_the_layers_of_the_import_contract() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert [set(line.split()) for line in architecture(1).splitlines()] == [
+        set(re.findall(r"\w+", layer)) for layer in layers
+    ]
