@@ -38,8 +38,6 @@ def reading_order(page: Path = DOCS / "index.md") -> Iterator[Path]:
 
 
 PAGES = list(reading_order()) if DOCS.is_dir() else []
-#: Pages about measurements, which `tests/test_benchmarks.py` checks.
-MEASUREMENTS = {DOCS / f"{name}.md" for name in ("benchmarks", "confidence", "method", "pretraining", "scale")}
 
 
 def blocks(page: Path) -> list[str]:
@@ -122,15 +120,6 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub and MyST make them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_measured_numbers_are_quoted_by_name(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from prose import unquoted
-
-    if page not in MEASUREMENTS:
-        assert list(unquoted(page.read_text(encoding="utf-8"))) == []
 
 
 def test_at_least_half_of_the_blocks_of_a_guide_run() -> None:
