@@ -151,6 +151,7 @@ def test_fragments_are_told_from_blocks_that_run(tmp_path: Path) -> None:
         ("stats", "stats"),
         ("search", "index"),
         ("datasets", "datasets"),
+        ("report", "report"),
     ],
 )
 def test_api_pages_name_everything_that_a_module_offers(page: str, module: str) -> None:
