@@ -1,5 +1,6 @@
-"""``tl.audit``: labels that were planted wrong come first."""
+"""``tl.audit``: wrong labels rank first."""
 
+import importlib
 import logging
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 import scquery_ae as scq
 from scquery_ae.encoder import Encoder
+from scquery_ae.training.label_issues import LABEL_ISSUE_GAP
 
 pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("eager_module")]
 
-N_WRONG = 12
+N_CELLS, N_WRONG = 160, 9
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +33,16 @@ def eager_module():
 
 
 @pytest.fixture(scope="module")
-def planted(eager_module, make_adata):
-    """Cells of three types, of which a few of each have the label of the next type; four have none."""
-    adata = make_adata(240, 80, seed=4, n_batches=4)
+def mislabelled(eager_module, make_adata):
+    """Cells of three types, some with a wrong label and four with none, and an encoder fine-tuned on them."""
+    adata = make_adata(N_CELLS, 60, seed=4, n_batches=4)
     adata.obs["true"] = adata.obs["cell_type"]
-    rows = np.random.default_rng(0).choice(236, N_WRONG, replace=False)
-    latent = adata.obs["cell_type"].cat.codes.to_numpy().copy()
-    latent[rows] = (latent[rows] + 1) % 3
-    latent[236:] = -1
-    adata.obs["cell_type"] = pd.Categorical.from_codes(latent, adata.obs["true"].cat.categories)
-    scq.pp.normalize(adata, n_top_genes=80)
+    rows = np.random.default_rng(0).choice(N_CELLS - 4, N_WRONG, replace=False)
+    labels = adata.obs["cell_type"].cat.codes.to_numpy().copy()
+    labels[rows] = (labels[rows] + 1) % 3
+    labels[-4:] = -1
+    adata.obs["cell_type"] = pd.Categorical.from_codes(labels, adata.obs["true"].cat.categories)
+    scq.pp.normalize(adata, n_top_genes=60)
     encoder = scq.tl.pretrain(adata, layer_sizes=(12, 6), epochs=2, batch_size=32, progress=False)
     settings = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-2, "label_issues": "keep", "progress": False}
     scq.tl.finetune(adata, encoder, label_key="cell_type", **settings)
@@ -48,45 +50,45 @@ def planted(eager_module, make_adata):
 
 
 @pytest.fixture(scope="module")
-def table(planted):
-    adata, encoder, _ = planted
+def table(mislabelled):
+    adata, encoder, _ = mislabelled
     return scq.tl.audit(adata, encoder, label_key="cell_type", n_folds=3, progress=False)
 
 
-def test_planted_labels_rank_first(planted, table):
-    _, _, wrong = planted
+def test_wrong_labels_rank_first(mislabelled, table):
+    _, _, wrong = mislabelled
     first = set(table.index[:N_WRONG])
-    # By chance one in twenty would be there.
+    # In random order, about one in twenty would be there.
     assert len(first & wrong) >= 0.9 * N_WRONG
-    suspects = set(table.index[table["label_issue"]])
-    assert len(suspects & wrong) >= 0.8 * N_WRONG
-    assert len(suspects & wrong) >= 0.8 * len(suspects)
+    found = set(table.index[table["is_label_issue"]])
+    assert len(found & wrong) >= 0.8 * N_WRONG
+    assert len(found & wrong) >= 0.8 * len(found)
 
 
-def test_the_true_type_is_suggested(planted, table):
-    adata, _, wrong = planted
-    mine = table.loc[[name for name in table.index if name in wrong]]
-    true = adata.obs.loc[mine.index, "true"].astype(str)
-    assert (mine["suggested"] == true).mean() >= 0.9
-    assert (mine["suggested"] != mine["label"]).mean() >= 0.9
+def test_the_true_type_is_suggested(mislabelled, table):
+    adata, _, wrong = mislabelled
+    rows = table.loc[[name for name in table.index if name in wrong]]
+    true = adata.obs.loc[rows.index, "true"].astype(str)
+    assert (rows["suggested"] == true).mean() >= 0.9
+    assert (rows["suggested"] != rows["label"]).mean() >= 0.9
 
 
-def test_what_is_returned(planted, table):
-    adata, _, _ = planted
-    assert list(table) == ["label", "suggested", "p_label", "p_suggested", "label_issue"]
-    # Cells with a label, each once.
-    assert sorted(table.index) == sorted(adata.obs_names[:236])
+def test_the_returned_table(mislabelled, table):
+    adata, _, _ = mislabelled
+    assert list(table) == ["label", "suggested", "p_label", "p_suggested", "is_label_issue"]
+    # Each labelled cell once.
+    assert sorted(table.index) == sorted(adata.obs_names[:-4])
     assert list(table["label"]) == list(adata.obs.loc[table.index, "cell_type"].astype(str))
     gap = table["p_suggested"] - table["p_label"]
     assert (gap >= 0).all()
     assert (np.diff(gap) <= 0).all()
-    np.testing.assert_array_equal(table["label_issue"], gap > 0.4)
+    np.testing.assert_array_equal(table["is_label_issue"], gap > LABEL_ISSUE_GAP)
     assert table["p_suggested"].between(1 / 3, 1).all()
     np.testing.assert_array_equal(table["suggested"] == table["label"], gap == 0)
 
 
-def test_nothing_is_changed_and_one_line_is_logged(planted, caplog, capsys):
-    adata, encoder, _ = planted
+def test_nothing_is_changed_and_one_line_is_logged(mislabelled, caplog, capsys):
+    adata, encoder, _ = mislabelled
     obs, layers, classifier, kept = adata.obs.copy(), encoder.layers, encoder.classifier, encoder.pretrained
     with caplog.at_level(logging.INFO, logger="scquery_ae"):
         again = scq.tl.audit(adata, encoder, label_key="cell_type", batch_key="batch", n_folds=2, progress=False)
@@ -95,15 +97,15 @@ def test_nothing_is_changed_and_one_line_is_logged(planted, caplog, capsys):
     assert encoder.classifier is classifier
     assert encoder.pretrained is kept
     messages = [record.getMessage() for record in caplog.records if record.name == "scquery_ae"]
-    label_issue = f"audited 236 cells: {again['label_issue'].sum()} labels are label_issue"
-    assert messages == [f"{label_issue}; returned a table, and wrote nothing into the AnnData"]
+    counted = f"audited {N_CELLS - 4} cells: {again['is_label_issue'].sum()} label issues"
+    assert messages == [f"{counted}; returned a table, and wrote nothing into the AnnData"]
     assert capsys.readouterr().out == ""
 
 
-def test_batches_are_judged_by_the_others(planted, monkeypatch):
-    from scquery_ae.tl import _out_of_fold
-
-    adata, encoder, _ = planted
+def test_batches_are_predicted_by_the_others(mislabelled, monkeypatch):
+    # The function hides the module of its name.
+    module = importlib.import_module("scquery_ae.training.out_of_fold")
+    adata, encoder, _ = mislabelled
     seen = []
 
     def untrained(encoder, cells, labels, folds, types, settings, **kwargs):
@@ -111,7 +113,7 @@ def test_batches_are_judged_by_the_others(planted, monkeypatch):
         for fold in range(folds.max() + 1):
             yield folds == fold, encoder
 
-    monkeypatch.setattr(_out_of_fold, "crossfit", untrained)
+    monkeypatch.setattr(module, "crossfit", untrained)
     scq.tl.audit(adata, encoder, label_key="cell_type", batch_key="batch", n_folds=4, progress=False)
     (folds,) = seen
     batches = adata.obs["batch"].astype(str).to_numpy()
@@ -138,19 +140,19 @@ def test_batches_are_judged_by_the_others(planted, monkeypatch):
         ),
     ],
 )
-def test_wrong_arguments_are_refused(planted, arguments, error, match):
-    adata, encoder, _ = planted
+def test_wrong_arguments_are_refused(mislabelled, arguments, error, match):
+    adata, encoder, _ = mislabelled
     with pytest.raises(error, match=match):
         scq.tl.audit(adata, encoder, **{"label_key": "cell_type", "progress": False, **arguments})
 
 
-def test_encoders_that_cannot_judge_are_refused(planted):
-    adata, encoder, _ = planted
+def test_unsuitable_encoders_are_refused(mislabelled):
+    adata, encoder, _ = mislabelled
     with pytest.raises(scq.ArgumentError, match=r"`tl\.audit` needs a fine-tuned encoder\. Received str"):
         scq.tl.audit(adata, "encoder", label_key="cell_type")
     with pytest.raises(scq.NotFittedError, match=r"pretrained but not fine-tuned"):
         scq.tl.audit(adata, Encoder(encoder.transform, encoder.layers), label_key="cell_type")
-    # As after loading: its layers have seen all labels.
+    # A loaded encoder has no pretrained layers, and its layers have seen all labels.
     loaded = Encoder(encoder.transform, encoder.layers, encoder.classifier, parameters=encoder.parameters)
     with pytest.raises(scq.NotFittedError, match=r"starts from the pretrained layers, which are not saved"):
         scq.tl.audit(adata, loaded, label_key="cell_type", progress=False)

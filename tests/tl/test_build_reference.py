@@ -1,4 +1,4 @@
-"""``tl.build_reference``: what a reference holds, and on which cells it is calibrated."""
+"""``tl.build_reference``: the contents of a reference, and the cells that it is calibrated on."""
 
 import copy
 import dataclasses
@@ -11,15 +11,15 @@ from scipy.spatial.distance import mahalanobis
 from scipy.special import softmax
 
 import scquery_ae as scq
+from scquery_ae.annotate import Calibration, MemberProbabilities
 from scquery_ae.dense import Classifier
-from scquery_ae.annotate import Calibration
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.training import make_folds
 
 
 @pytest.fixture
 def cells(make_adata):
-    """Ready for a reference: normalised, all genes in the model, every fourth cell held out."""
+    """Normalised cells, all of whose genes are model genes. Every fourth cell is held out."""
     adata = make_adata(60, 25)
     scq.pp.normalize(adata)
     adata.obs["scquery_split"] = pd.Categorical(np.where(np.arange(60) % 4 == 0, "validation", "train"))
@@ -31,7 +31,7 @@ def encoder(make_adata, make_encoder):
     return make_encoder(make_adata(60, 25), (7, 4))
 
 
-def test_what_it_holds(trained, genes_by_hand):
+def test_contents_of_a_reference(trained, genes_by_hand):
     reference = trained.reference
     assert reference.n_obs == len(reference.obs) == 240
     assert reference.types == ("type 0", "type 1", "type 2")
@@ -50,14 +50,15 @@ def test_what_it_holds(trained, genes_by_hand):
     np.testing.assert_array_equal(reference.classifier_columns, [0, 1, 2])
     assert reference.cells.projected.shape == (240, 50)
     counts = trained.adata[:, list(trained.encoder.genes)].layers["counts"].toarray()
-    said = trained.encoder.discriminant.probabilities(reference.cells.decision)
-    np.testing.assert_allclose(said, genes_by_hand(trained.encoder, counts), atol=1e-4)
-    assert reference.cells.decision.dtype == np.float32
+    by_genes = trained.encoder.discriminant.probabilities(reference.cells.decision)
+    np.testing.assert_allclose(by_genes, genes_by_hand(trained.encoder, counts), atol=1e-4)
+    np.testing.assert_array_equal(reference.cells.totals, counts.sum(axis=1))
+    assert not reference.cells.added.any()
     assert reference.provenance["steps"] == []
     assert repr(reference) == "Reference(240 cells, 3 types by 'cell_type', Encoder(100 -> 16 -> 8, 3 types))"
 
 
-def test_the_anndata_is_left_as_it_is(cells, encoder):
+def test_the_anndata_is_not_changed(cells, encoder):
     before = cells.copy()
     scq.tl.build_reference(cells, encoder, label_key="cell_type")
     pd.testing.assert_frame_equal(cells.obs, before.obs)
@@ -69,16 +70,16 @@ def test_the_anndata_is_left_as_it_is(cells, encoder):
     )
 
 
-def test_depth_is_that_of_the_counts_in_the_model_genes(cells, encoder):
+def test_depth_is_the_median_in_the_model_genes(cells, encoder):
     counts = cells.layers["counts"].toarray()
     reference = scq.tl.build_reference(cells, encoder, label_key="cell_type")
     assert reference.depth == {"counts": np.median(counts.sum(axis=1)), "genes": np.median((counts > 0).sum(axis=1))}
 
 
-@pytest.mark.parametrize("genes_say", [False, True])
-def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, encoder, genes_by_hand, genes_say):
-    if genes_say:
-        # From labels of chance: for other types than the rest does.
+@pytest.mark.parametrize("random_labels", [False, True])
+def test_calibration_on_held_out_cells_by_hand(cells, encoder, genes_by_hand, random_labels):
+    """Each held-out cell is predicted from all other cells."""
+    if random_labels:
         labels = np.random.default_rng(0).integers(3, size=60)
         fitted = GeneDiscriminant.fit(encoder.transform.log_normalize(cells.layers["counts"]), labels, 3)
         encoder.discriminant = dataclasses.replace(fitted, temperature=5.0)
@@ -90,7 +91,7 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
     assert calibration.method == "held_out"
     assert len(calibration.scores) == len(calibration.groups) == len(calibration.true_probabilities) == 15
 
-    # Classifier, votes of fifteen neighbors, which all have a label, and genes, each cell itself left out.
+    # The member probabilities, each without the cell itself. All neighbors have a label.
     rows, latent = np.flatnonzero(held_out), latent.astype(float)
     votes = np.zeros((15, 3))
     for i, row in enumerate(rows):
@@ -100,28 +101,27 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
         weight = np.exp(-d[nearest] / max(d[nearest][2], 1e-6))
         votes[i] = [weight[kinds[nearest] == kind].sum() / weight.sum() for kind in range(3)]
     classifier = softmax(latent[rows] @ encoder.classifier.kernel + encoder.classifier.bias, axis=1)
-    genes = (classifier + votes) / 2
-    if genes_say:
-        genes = genes_by_hand(encoder, cells.layers["counts"].toarray()[rows])
-    members = (classifier, votes, genes)
+    genes = genes_by_hand(encoder, cells.layers["counts"].toarray()[rows])
     labels = (classifier + votes).argmax(axis=1)
-    assert genes_say == (labels != (classifier + votes + 1.6 * genes).argmax(axis=1)).any()
+    # The discriminant prefers other types for some cells.
+    assert (labels != (classifier + votes + 1.6 * genes).argmax(axis=1)).any()
 
-    # Novelty: the classifier's doubt, and the distances to the given type in embeddings and in principal components. The
-    # covariances are those of all cells; the mean of a cell's own type is taken without it.
-    novelty = [-classifier.max(axis=1)]
+    # The nonconformity measures: minus the classifier's largest probability, and the distances to the type in embedding
+    # and principal components. Covariances are those of all cells; the mean of a cell's type is taken without it.
+    measures = [-classifier.max(axis=1)]
     for x in (latent, reference.cells.projected.astype(float)):
         width = x.shape[1]
         rest = np.concatenate([x[truth == kind] - x[truth == kind].mean(axis=0) for kind in range(3)])
         covariance = rest.T @ rest / 60
         inverse = np.linalg.inv(covariance + 0.1 * np.trace(covariance) / width * np.eye(width))
-        novelty.append(
+        measures.append(
             [
                 mahalanobis(x[row], x[(truth == kind) & (np.arange(60) != row)].mean(axis=0), inverse)
                 for row, kind in zip(rows, labels, strict=True)
             ]
         )
-    expected = Calibration.fit(members, np.stack(novelty, axis=1), truth[held_out], "held_out")
+    members = MemberProbabilities(classifier, votes, genes)
+    expected = Calibration.fit(members, np.stack(measures, axis=1), truth[held_out], "held_out")
     np.testing.assert_array_equal(calibration.groups, expected.groups)
     np.testing.assert_allclose(calibration.true_probabilities, expected.true_probabilities, rtol=1e-4)
     np.testing.assert_allclose(calibration.scores, expected.scores, rtol=1e-4, atol=1e-4)
@@ -130,7 +130,7 @@ def test_it_is_calibrated_on_held_out_cells_each_judged_by_all_others(cells, enc
 def test_unlabelled_held_out_cells_do_not_calibrate(cells, encoder):
     cells.obs["cell_type"] = cells.obs["cell_type"].where(np.arange(60) % 8 != 0)
     reference = scq.tl.build_reference(cells, encoder, label_key="cell_type")
-    # Fifteen cells were held out, and every other of them has lost its label.
+    # Fifteen cells are held out, and every second of them has no label.
     assert len(reference.calibration.scores) == 7
 
 
@@ -163,7 +163,7 @@ def test_without_held_out_cells_nothing_is_called_unknown(cells, encoder, split,
     scq.tl.query(query, reference)
     assert (query.obs["scquery_pvalue"] == 1).all()
     assert not query.obs["scquery_unknown"].any()
-    # Nothing can be ruled out either.
+    # No type can be ruled out.
     assert {len(names.split("|")) for names in query.obs["scquery_prediction_set"]} == {3}
 
 
@@ -175,7 +175,7 @@ def test_labels_of_numbers(cells, encoder):
     np.testing.assert_array_equal(reference.label_codes, np.arange(60) % 3)
 
 
-def test_strangers_among_the_labels_are_refused(cells, encoder):
+def test_labels_that_the_encoder_does_not_know_are_refused(cells, encoder):
     cells.obs["cell_type"] = cells.obs["cell_type"].cat.rename_categories({"type 1": "B cell"})
     with pytest.raises(
         scq.ArgumentError,
@@ -193,7 +193,7 @@ def test_repeated_cell_names_are_refused(cells, encoder):
         scq.tl.build_reference(cells, encoder, label_key="cell_type")
 
 
-def test_steps_left_out_are_named(cells, encoder):
+def test_missing_steps_are_named(cells, encoder):
     bare = copy.copy(encoder)
     bare.classifier = None
     with pytest.raises(
@@ -213,27 +213,22 @@ def test_steps_left_out_are_named(cells, encoder):
     ("name", "value", "match"),
     [
         (
-            "embedding",
-            np.zeros((239, 8), np.float32),
-            r"one embedding a cell, shape \(240, 8\) for its 240 rows of `obs`.*Received an embedding of shape \(239, 8\)",
-        ),
-        (
             "label_key",
             "type",
-            r"A reference needs its labels in `obs`\. Received the key 'type' and \['cell_type', 'batch'",
+            r"A reference needs its label column 'type' in `obs`\. Received the columns \['cell_type', 'batch'",
         ),
         (
             "types",
             ("type 0", "type 1"),
-            r"A reference's mean embeddings must have shape \(2, 8\)\. Received \(3, 8\)",
+            r"A reference's `densities\.embedding\.means` must have shape \(2, 8\)\. Received \(3, 8\)",
         ),
-        ("decision", np.zeros((240, 2), np.float32), r"decision must have shape \(240, 3\)\. Received \(240, 2\)"),
-        ("decision", None, r"decision must have shape \(240, 3\)\. Received \(240, 0\)"),
-        ("held_out", np.zeros(239, bool), r"A reference's held_out must have shape \(240,\)\. Received \(239,\)"),
-        ("projected", np.zeros((240, 49), np.float32), r"projected must have shape \(240, 50\)\. Received \(240, 49\)"),
-        ("classifier_columns", np.arange(2), r"classifier_columns must have shape \(3,\)\. Received \(2,\)"),
-        ("classifier_columns", np.arange(1, 4), r"classifier_columns must be positions among its 3 types, or -1"),
-        ("calibration", Calibration.empty(2, 3), r"scale 0 must have shape \(2, 3\)\. Received \(2, 2\)"),
+        ("classifier_columns", np.arange(2), r"`classifier_columns` must have shape \(3,\)\. Received \(2,\)"),
+        ("classifier_columns", np.arange(1, 4), r"`classifier_columns` must be positions among its 3 types, or -1"),
+        (
+            "calibration",
+            Calibration.empty(2),
+            r"`calibration\.scales\[0\]` must have shape \(2, 3\)\. Received \(2, 2\)",
+        ),
         ("index_kind", "tree", r"A reference's index must be one of \('auto', 'exact', .*Received 'tree'"),
     ],
 )
@@ -242,14 +237,31 @@ def test_parts_that_do_not_fit_are_refused(reference, name, value, match):
         dataclasses.replace(reference, **{name: value})
 
 
-def test_projected_cells_are_their_principal_components(trained):
+@pytest.mark.parametrize(
+    ("part", "error", "match"),
+    [
+        (
+            "components",
+            scq.ArgumentError,
+            r"A reference needs an encoder with principal components, as `scq\.tl\.pretrain`",
+        ),
+        ("discriminant", scq.NotFittedError, r"The encoder has no discriminant: it was not fine-tuned"),
+        ("classifier", scq.NotFittedError, r"The encoder has no classifier"),
+    ],
+)
+def test_an_incomplete_encoder_is_refused(reference, part, error, match):
+    with pytest.raises(error, match=match):
+        dataclasses.replace(reference, encoder=dataclasses.replace(reference.encoder, **{part: None}))
+
+
+def test_projected_are_principal_component_scores(trained):
     reference, adata = trained.reference, trained.adata
     counts = adata[:, list(trained.encoder.genes)].layers["counts"].toarray()
     logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * trained.encoder.transform.target_sum)
     spread = np.sqrt(logged.var(axis=0) + 0.05**2)
     _, values, directions = np.linalg.svd((logged - logged.mean(axis=0)) / spread, full_matrices=False)
     unit = np.sqrt((values[:50] ** 2).mean() / 239)
-    # Directions have no sign of their own; the last few of 50 lie too close to tell apart.
+    # Signs of directions are arbitrary, and the last of the 50 directions are too similar to compare.
     np.testing.assert_allclose(
         np.abs(reference.cells.projected[:, :5]),
         np.abs((logged - trained.encoder.transform.mean) / spread @ directions[:5].T) / unit,
@@ -259,29 +271,29 @@ def test_projected_cells_are_their_principal_components(trained):
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf", "int8", "auto"])
-def test_the_kind_of_index_is_kept_and_searched(cells, encoder, kind):
+def test_every_kind_of_index_is_stored_and_searched(cells, encoder, kind):
     reference = scq.tl.build_reference(cells, encoder, label_key="cell_type", index=kind)
     assert reference.index_kind == kind
     assert getattr(reference.search_index, "kind", "exact") == (kind if kind != "auto" else "exact")
     query = cells[:8].copy()
     scq.tl.query(query, reference, n_neighbors=3)
-    # Cells of the reference find themselves, or a copy.
+    # Reference cells find themselves, or a cell with the same embedding.
     own = np.einsum("ij,ij->i", query.obsm["X_scquery"], reference.embedding[query.obsm["scquery_neighbors"][:, 0]])
     assert (own > 0.99).all()
 
 
-def test_kinds_that_do_not_exist_are_refused(cells, encoder):
+def test_wrong_kinds_of_index_and_calibration_are_refused(cells, encoder):
     with pytest.raises(scq.ArgumentError, match=r"`index` must be one of 'auto', 'exact', .*Received 'annoy'"):
         scq.tl.build_reference(cells, encoder, label_key="cell_type", index="annoy")
     with pytest.raises(
-        scq.ArgumentError, match=rf"`index='pq'` needs more cells than {cells.n_obs}, for its parts are"
+        scq.ArgumentError, match=rf"`index='pq'` must be trained on more than the {cells.n_obs} cells received"
     ):
         scq.tl.build_reference(cells, encoder, label_key="cell_type", index="pq")
     with pytest.raises(scq.ArgumentError, match=r"`calibration` must be one of 'held_out', .*Received 'none'"):
         scq.tl.build_reference(cells, encoder, label_key="cell_type", calibration="none")
 
 
-# Calibration on cells that encoders of other folds judge.
+# Calibration by cross-validation.
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +332,7 @@ def spied_fits(monkeypatch):
 
 @pytest.mark.backend
 @pytest.mark.parametrize("calibration", ["cross_validated", "leave_one_batch_out"])
-def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label(
+def test_every_labelled_cell_is_predicted_by_an_encoder_that_has_not_seen_its_label(
     tuned, eager, monkeypatch, calibration, tmp_path
 ):
     adata, encoder = tuned
@@ -339,7 +351,7 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
         np.testing.assert_array_equal(known[known >= 0], labels[known >= 0])
         assert held_out.any()
         assert (known[held_out] >= 0).all()
-        # From the layers before fine-tuning, which has seen all labels, and with its settings.
+        # From the layers before fine-tuning, because fine-tuning has seen all labels, and with its settings.
         assert start.classifier is None
         np.testing.assert_array_equal(start.layers[0].kernel, encoder.pretrained[0].kernel)
         assert (settings.epochs, settings.batch_size, settings.learning_rate) == (2, 45, 1e-2)
@@ -347,7 +359,7 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
         batches = adata.obs["batch"].to_numpy()
         assert sorted(sorted(set(batches[inside])) for inside in hidden) == [[f"batch {i}"] for i in range(3)]
     else:
-        # Types are dealt out evenly.
+        # The folds have about as many cells of each type.
         by_type = np.stack([np.bincount(labels[inside], minlength=3) for inside in hidden])
         assert (by_type.max(axis=0) - by_type.min(axis=0)).max() <= 1
     fitted = reference.calibration
@@ -363,8 +375,8 @@ def test_every_labelled_cell_is_judged_by_an_encoder_that_has_not_seen_its_label
 
 
 @pytest.mark.backend
-def test_opinions_are_those_of_the_fold_s_encoder_and_neighbors(tuned, eager, monkeypatch, genes_by_hand):
-    """The true type's probability, worked out from what each fold's encoder says."""
+def test_cross_validated_probabilities_by_hand(tuned, eager, monkeypatch, genes_by_hand):
+    """The probability of the true type, computed from the encoder of each fold."""
     crossfit = importlib.import_module("scquery_ae.training.crossfit")
     adata, encoder = tuned
     results, original = [], crossfit.finetune_encoder
@@ -403,15 +415,15 @@ def test_opinions_are_those_of_the_fold_s_encoder_and_neighbors(tuned, eager, mo
             votes = np.array([weight[rest_labels[nearest] == kind].sum() for kind in range(3)]) / weight.sum()
             classifier = softmax(latent[row] @ fold.classifier.kernel + fold.classifier.bias)
             labelled = len(nearest) / 15
-            around = labelled * votes + (1 - labelled) * softmax(40 * means @ latent[row])
-            mixed = (classifier + around + 1.6 * genes[row]) / 3.6
+            neighbors = labelled * votes + (1 - labelled) * softmax(40 * means @ latent[row])
+            mixed = (classifier + neighbors + 1.6 * genes[row]) / 3.6
             mixed = (0.999 * mixed + 0.001 / 3) ** (1 / reference.calibration.combination.temperature)
             expected.append(mixed[labels[row]] / mixed.sum())
     np.testing.assert_allclose(reference.calibration.true_probabilities, expected, rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_key", [None, "batch"])
-def test_leaving_batches_out_needs_batches(tuned, batch_key):
+def test_leave_one_batch_out_needs_two_batches(tuned, batch_key):
     adata, encoder = tuned
     adata = adata.copy()
     adata.obs["batch"] = "one"
@@ -426,8 +438,8 @@ def test_leaving_batches_out_needs_batches(tuned, batch_key):
         )
 
 
-def test_a_type_that_one_batch_holds_alone_can_be_left_out(tuned, eager):
-    """The encoder that judges it has never seen it: the true type gets next to nothing, and nothing crashes."""
+def test_a_type_of_a_single_batch_can_be_left_out(tuned, eager):
+    """The encoder of the fold has not seen the type, so its cells get a low probability."""
     adata, encoder = tuned
     adata = adata.copy()
     only = (adata.obs["cell_type"] == "type 2").to_numpy()
@@ -442,7 +454,7 @@ def test_a_type_that_one_batch_holds_alone_can_be_left_out(tuned, eager):
     assert np.sort(reference.calibration.true_probabilities)[:n_own].max() < 0.5
 
 
-def test_batch_invariance_asks_for_the_batches(tuned):
+def test_adversarial_fine_tuning_needs_the_batches(tuned):
     adata, encoder = tuned
     settings = encoder.parameters["finetune"] | {"adversarial_weight": 0.1}
     other = dataclasses.replace(encoder, parameters=encoder.parameters | {"finetune": settings})
@@ -452,7 +464,7 @@ def test_batch_invariance_asks_for_the_batches(tuned):
         scq.tl.build_reference(adata, other, label_key="cell_type", calibration="cross_validated", progress=False)
 
 
-def test_an_encoder_from_a_file_cannot_be_cross_fitted(tuned):
+def test_an_encoder_from_a_file_cannot_be_cross_validated(tuned):
     adata, encoder = tuned
     loaded = dataclasses.replace(encoder, pretrained=None)
     with pytest.raises(scq.NotFittedError, match=r"starts from the pretrained layers, which are not saved"):
@@ -462,13 +474,13 @@ def test_an_encoder_from_a_file_cannot_be_cross_fitted(tuned):
 def test_batches_without_a_label_do_not_count(tuned, monkeypatch, eager):
     adata, encoder = tuned
     adata = adata.copy()
-    adata.obs["batch"] = np.where(adata.obs["cell_type"].isna(), "bare", adata.obs["batch"].astype(str))
+    adata.obs["batch"] = np.where(adata.obs["cell_type"].isna(), "unlabelled", adata.obs["batch"].astype(str))
     seen = spied_fits(monkeypatch)
     scq.tl.build_reference(
         adata, encoder, label_key="cell_type", batch_key="batch", calibration="leave_one_batch_out", progress=False
     )
     assert len(seen) == 3
-    adata.obs["batch"] = np.where(adata.obs["cell_type"].isna(), "bare", "one")
+    adata.obs["batch"] = np.where(adata.obs["cell_type"].isna(), "unlabelled", "one")
     with pytest.raises(scq.ArgumentError, match=r"at least two labelled batches\. Received 'batch' with one"):
         scq.tl.build_reference(
             adata, encoder, label_key="cell_type", batch_key="batch", calibration="leave_one_batch_out"
@@ -489,7 +501,7 @@ def test_folds_keep_batches_whole_and_are_about_equal():
     assert sizes.max() <= max(largest, 1.5 * sizes.mean())
 
 
-def test_folds_without_batches_deal_out_each_type():
+def test_folds_without_batches_are_stratified():
     labels = np.repeat([0, 1, 2, -1], [53, 7, 2, 10])
     folds = make_folds(labels, None, 5, 0)
     assert (folds[labels == -1] == -1).all()

@@ -1,4 +1,4 @@
-"""``tl.query``: the slots, the neighbors, and that a cell's answer is its own."""
+"""``tl.query``: slots, neighbors, labels, and independence of the other cells."""
 
 import dataclasses
 import functools
@@ -14,7 +14,8 @@ from scipy import sparse
 from scipy.special import softmax
 
 import scquery_ae as scq
-from scquery_ae.reference import SearchFilter, digest
+from scquery_ae.loaders import open_cells
+from scquery_ae.reference import digest
 from scquery_ae.stats import Combination, centroid_probabilities
 
 FORMATS = ["csr", "csc", "dense"]
@@ -38,7 +39,7 @@ def as_dense(matrix):
 
 
 def assert_same_answers(one, other, atol=1e-5):
-    """Compare everything that a query writes, but for neighbors that tie."""
+    """Compare all that a query writes except the neighbors, which may tie."""
     assert list(one.obs["scquery_label"]) == list(other.obs["scquery_label"])
     for name in ("scquery_confidence", "scquery_pvalue"):
         np.testing.assert_allclose(one.obs[name], other.obs[name], atol=max(atol, 1e-4), err_msg=name)
@@ -47,9 +48,28 @@ def assert_same_answers(one, other, atol=1e-5):
     np.testing.assert_array_equal(one.obs["scquery_unknown"], other.obs["scquery_unknown"])
 
 
+def embedded(adata, reference):
+    return reference.embed(open_cells(adata, reference.encoder.genes, function="test").cells)
+
+
+def with_obs(reference, obs):
+    """Return the reference with another annotation of its cells."""
+    return dataclasses.replace(reference, cells=dataclasses.replace(reference.cells, obs=obs))
+
+
+def neighbors_by_hand(reference, cells, distances, neighbors):
+    """Return the member probabilities of the neighbors, given as distances and rows."""
+    labels = reference.label_codes[neighbors]
+    weights = np.exp(-distances / distances[:, 2:3])[:, :, None] * (labels[:, :, None] == np.arange(3))
+    votes = weights.sum(axis=1) / weights.sum(axis=(1, 2))[:, None]
+    labelled = (labels >= 0).mean(axis=1, keepdims=True)
+    by_centroids = softmax(40 * cells.embedding @ reference.predictors.centroids.T, axis=1)
+    return labelled * votes + (1 - labelled) * by_centroids
+
+
 def test_novelty_ranks_cells_whose_p_values_tie(make_adata, reference):
     adata = make_adata(200, 120, fmt="dense", seed=5)
-    # Some cells so strange that no held-out cell is more so.
+    # Cells that lie farther away than any held-out cell.
     adata.X[150:] = np.random.default_rng(0).poisson(20, (50, 120))
     obs = queried(adata, reference).obs
     least = obs["scquery_pvalue"] == obs["scquery_pvalue"].min()
@@ -107,12 +127,12 @@ def test_slots(query_adata, reference):
     }
 
 
-def test_labels_are_right_where_types_are_plain(query_adata, reference):
+def test_labels_are_right_where_types_are_distinct(query_adata, reference):
     adata = queried(query_adata, reference)
     assert list(adata.obs["scquery_label"].astype(str)) == list(adata.obs["cell_type"].astype(str))
 
 
-def test_hits_are_those_of_brute_force(query_adata, reference):
+def test_neighbors_are_those_of_brute_force(query_adata, reference):
     adata = queried(query_adata, reference)
     latent = adata.obsm["X_scquery"].astype(np.float64)
     distances = 1 - latent @ reference.embedding.T.astype(np.float64)
@@ -125,19 +145,19 @@ def test_hits_are_those_of_brute_force(query_adata, reference):
     assert received.min() >= 0
     assert received.max() <= 2
     np.testing.assert_allclose(received, np.sort(distances, axis=1)[:, :15], atol=1e-5)
-    # Each hit lies at the distance that is given for it.
+    # The distances belong to the neighbors.
     np.testing.assert_allclose(np.take_along_axis(distances, neighbors, axis=1), received, atol=1e-5)
 
 
-def test_the_confidence_is_that_of_the_label(query_adata, reference):
+def test_the_confidence_is_the_probability_of_the_label(query_adata, reference):
     adata = queried(query_adata, reference)
-    found = reference.annotate(_seen(query_adata, reference))
+    found = reference.annotate(embedded(query_adata, reference))
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
     np.testing.assert_allclose(adata.obs["scquery_confidence"], found.probabilities.max(axis=1), rtol=1e-6)
     assert [reference.types[i] for i in found.probabilities.argmax(axis=1)] == list(adata.obs["scquery_label"])
 
 
-def test_everything_survives_a_file(query_adata, reference, tmp_path):
+def test_results_survive_a_file(query_adata, reference, tmp_path):
     few = query_adata[:, reference.encoder.genes[:70]].copy()
     adata = queried(few, reference)
     adata.write_h5ad(tmp_path / "q.h5ad")
@@ -156,7 +176,7 @@ def test_everything_survives_a_file(query_adata, reference, tmp_path):
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize("dtype", ["int32", "float64"])
-def test_the_query_is_left_bit_identical(make_adata, reference, fmt, dtype):
+def test_the_query_matrix_is_not_changed(make_adata, reference, fmt, dtype):
     adata = make_adata(30, 120, fmt=fmt, dtype=dtype, seed=2)
     adata.layers["log"] = (adata.X * 1.0).log1p() if fmt != "dense" else np.log1p(adata.X)
     adata.uns["mine"] = {"a": 1}
@@ -196,7 +216,7 @@ def test_formats_and_files_agree(make_adata, query_adata, reference, saved_refer
     backed.file.close()
 
 
-def test_a_saved_reference_is_named_in_the_record(query_adata, saved_reference):
+def test_a_saved_reference_is_recorded(query_adata, saved_reference):
     adata = queried(query_adata, saved_reference)
     assert adata.uns["scquery"]["reference"] == {"name": "small.scq", "sha256": digest(saved_reference)}
 
@@ -231,7 +251,7 @@ def test_ids_in_a_column_of_the_query_are_found(make_adata, query_adata, referen
     assert adata.uns["scquery"]["genes"]["key"] == "gene_symbols"
 
 
-def test_one_cell_gets_the_answer_it_gets_among_others(make_adata, query_adata, reference):
+def test_results_do_not_depend_on_the_other_cells(make_adata, query_adata, reference):
     together = queried(query_adata, reference)
     for i in (0, 13, 29):
         alone = queried(make_adata(30, 120, seed=2)[[i]].copy(), reference)
@@ -239,7 +259,7 @@ def test_one_cell_gets_the_answer_it_gets_among_others(make_adata, query_adata, 
         assert alone.obs["scquery_prediction_set"].iloc[0] == together.obs["scquery_prediction_set"].iloc[i]
 
 
-def test_a_view_is_answered_and_its_parent_left_alone(query_adata, reference):
+def test_a_view_is_queried_without_changing_its_parent(query_adata, reference):
     expected = queried(query_adata.copy(), reference)
     view = query_adata[5:15]
     queried(view, reference)
@@ -248,7 +268,7 @@ def test_a_view_is_answered_and_its_parent_left_alone(query_adata, reference):
     assert list(query_adata.obs) == ["cell_type", "batch"]
 
 
-def test_the_references_own_cells_find_themselves(trained):
+def test_reference_cells_find_themselves(trained):
     own = trained.adata.copy()
     queried(own, trained.reference, n_neighbors=3)
     np.testing.assert_allclose(own.obsm["scquery_distances"][:, 0], 0, atol=1e-5)
@@ -309,70 +329,60 @@ def test_nine_matched_genes_are_refused(query_adata, reference):
         scq.tl.query(adata, reference, min_gene_overlap=0.09)
 
 
-def test_without_any_gene_nothing_is_said(query_adata, reference):
-    # Every cell would get the embedding of nothing, and with it a label.
+def test_without_genes_there_are_no_labels(query_adata, reference):
+    # Otherwise every cell would get the same embedding, and with it a label.
     query_adata.var = pd.DataFrame(index=[f"x{i}" for i in range(120)])
     with pytest.warns(scq.ScqueryWarning) as caught:
         scq.tl.query(query_adata, reference, min_gene_overlap=0)
     messages = [str(warning.message) for warning in caught]
     assert messages[0].startswith("Only 0 of 100 model genes (0%) are in the query")
-    assert messages[1].startswith("30 cells have nothing in the model genes and get no label, such as 'cell0', 'cell1'")
+    assert messages[1].startswith(
+        "30 cells have no count in the model genes and get no label, such as 'cell0', 'cell1'"
+    )
     assert query_adata.obs["scquery_label"].isna().all()
     assert query_adata.obs["scquery_unknown"].all()
 
 
-def test_unlabelled_reference_cells_are_hits_but_do_not_vote(query_adata, reference):
+def test_unlabelled_reference_cells_are_neighbors_but_do_not_vote(query_adata, reference):
     unlabelled = reference.label_codes < 0
-    cells = _seen(query_adata, reference)
-    adata = queried(query_adata, reference)
-    neighbors = adata.obsm["scquery_neighbors"]
-    assert unlabelled[neighbors].any()
-    # Labels from a reference of the labelled cells alone, shown as many labelled neighbors, are the same.
-    bare = dataclasses.replace(
-        reference,
-        embedding=reference.embedding[~unlabelled],
-        obs=reference.obs[~unlabelled],
-        projected=reference.cells.projected[~unlabelled],
-        decision=reference.cells.decision[~unlabelled],
-        added=reference.cells.added[~unlabelled],
-        held_out=reference.cells.held_out[~unlabelled],
-        index=None,
-    )
-    n_labelled = (~unlabelled[neighbors]).sum(axis=1)
+    cells = embedded(query_adata, reference)
+    neighbors = reference.annotate(cells).neighbors
+    assert unlabelled[neighbors.indices].any()
+    by_neighbors = reference.predictors.members(cells, neighbors).neighbors
+    # The votes are those of a reference of the labelled cells alone, searched for as many labelled neighbors.
+    labelled_only = dataclasses.replace(reference, cells=reference.cells.take(~unlabelled), index=None)
+    n_labelled = (~unlabelled[neighbors.indices]).sum(axis=1)
+    by_centroids = centroid_probabilities(cells.embedding, reference.predictors.centroids)
     for n in np.unique(n_labelled):
-        rows = n_labelled == n
-        some = EmbeddedCells(*(part[rows] for part in vars(cells).values()))
-        expected, received = bare.annotate(some, n_neighbors=int(n)), reference.annotate(some)
-        near = centroid_probabilities(some.embedding, reference.predictors.centroids)
-        distances = received.neighbors.distances
-        votes = [
-            member_probabilities(r, some, a.neighbors, near)[1] for r, a in ((bare, expected), (reference, received))
-        ]
-        np.testing.assert_allclose(votes[1], votes[0], atol=1e-4)
-        assert distances.shape == (rows.sum(), 15)
+        rows = np.flatnonzero(n_labelled == n)
+        some = cells.take(rows)
+        found = labelled_only.annotate(some, n_neighbors=int(n)).neighbors
+        votes = labelled_only.predictors.members(some, found).neighbors
+        expected = (n * votes + (15 - n) * by_centroids[rows]) / 15
+        np.testing.assert_allclose(by_neighbors[rows], expected, atol=1e-4)
 
 
-def test_a_reference_whose_near_cells_have_no_label(query_adata, reference, genes_by_hand):
-    # All but one type without labels: only that type is voted for, and mean embeddings speak for the neighbors without one.
+def test_a_reference_with_labels_of_one_type_only(query_adata, reference, genes_by_hand):
+    """Only this type gets votes, and centroids replace the votes of the unlabelled neighbors."""
     obs = reference.obs.copy()
     obs["cell_type"] = obs["cell_type"].where(obs["cell_type"] == "type 1")
-    bare = dataclasses.replace(reference, obs=obs)
-    cells = _seen(query_adata, reference)
-    latent = cells.embedding
+    bare = with_obs(reference, obs)
+    cells = embedded(query_adata, reference)
     found = bare.annotate(cells, n_neighbors=240)
     labelled = (bare.label_codes >= 0).mean()
     assert 0.2 < labelled < 0.5
+    by_centroids = centroid_probabilities(cells.embedding, bare.predictors.centroids)
     members = [
-        bare.encoder.classify(latent),
-        labelled * np.array([0.0, 1.0, 0.0]) + (1 - labelled) * centroid_probabilities(latent, bare.predictors.centroids),
+        bare.encoder.classify(cells.embedding),
+        labelled * np.array([0.0, 1.0, 0.0]) + (1 - labelled) * by_centroids,
         genes_by_hand(bare.encoder, query_adata[:, list(bare.encoder.genes)].X.toarray()),
     ]
     expected = bare.calibration.combination(members, (1, 1, 1.6))
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-3, atol=1e-6)
 
 
-def unsure(reference):
-    """The reference with genes that are less sure of other types than theirs, and probabilities as they are mixed."""
+def with_other_discriminant(reference):
+    """Return the reference with a discriminant that prefers other types, and without a temperature."""
     discriminant = dataclasses.replace(
         reference.encoder.discriminant, means=reference.encoder.discriminant.means[[1, 2, 0]], temperature=100.0
     )
@@ -383,52 +393,44 @@ def unsure(reference):
     )
 
 
-@pytest.mark.parametrize("share", [1.0, 0.25])
-def test_opinions_are_weighed_by_the_share_of_the_genes(query_adata, reference, genes_by_hand, share):
-    made = unsure(reference)
-    cells = _seen(query_adata, made)
-    found = made.annotate(cells, gene_fraction=share)
-    d, kinds = found.neighbors.distances, made.label_codes[found.neighbors.indices]
-    classifier = made.encoder.classify(cells.embedding)
-    weight = np.exp(-d / d[:, 2:3])[:, :, None] * (kinds[:, :, None] == np.arange(3))
-    votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
-    labelled = (kinds >= 0).mean(axis=1, keepdims=True)
-    around = labelled * votes + (1 - labelled) * softmax(40 * cells.embedding @ made.predictors.centroids.T, axis=1)
-    genes = genes_by_hand(made.encoder, query_adata[:, list(made.encoder.genes)].X.toarray())
-    mixed = (share * (classifier + around) + 1.6 * genes) / (2 * share + 1.6)
+@pytest.mark.parametrize("fraction", [1.0, 0.25])
+def test_classifier_and_neighbors_are_weighted_by_the_fraction_of_genes(
+    query_adata, reference, genes_by_hand, fraction
+):
+    made = with_other_discriminant(reference)
+    cells = embedded(query_adata, made)
+    found = made.annotate(cells, gene_fraction=fraction)
+    by_classifier = made.encoder.classify(cells.embedding)
+    by_neighbors = neighbors_by_hand(made, cells, found.neighbors.distances, found.neighbors.indices)
+    by_genes = genes_by_hand(made.encoder, query_adata[:, list(made.encoder.genes)].X.toarray())
+    mixed = (fraction * (by_classifier + by_neighbors) + 1.6 * by_genes) / (2 * fraction + 1.6)
     np.testing.assert_allclose(found.probabilities, 0.999 * mixed + 0.001 / 3, atol=1e-4)
     np.testing.assert_array_equal(found.labels, found.probabilities.argmax(axis=1))
-    # P-values are of the type that the rest speaks for, whatever the genes say.
-    if share < 1:
-        assert (found.labels != (classifier + around).argmax(axis=1)).any()
+    # The p-value refers to the type of classifier and neighbors, whichever type the discriminant prefers.
+    if fraction < 1:
+        assert (found.labels != (by_classifier + by_neighbors).argmax(axis=1)).any()
     plain = reference.annotate(cells)
     np.testing.assert_array_equal(found.pvalues, plain.pvalues)
     np.testing.assert_array_equal(found.novelty, plain.novelty)
 
 
-def test_a_query_goes_by_the_share_of_the_genes_it_has(query_adata, reference):
-    made = unsure(reference)
+def test_a_query_with_fewer_genes_weights_by_their_fraction(query_adata, reference):
+    made = with_other_discriminant(reference)
     few = query_adata[:, reference.encoder.genes[:25]].copy()
     with pytest.warns(scq.ScqueryWarning, match="Only 25 of 100"):
         queried(few, made)
     with pytest.warns(scq.ScqueryWarning, match="Only 25 of 100"):
-        cells = _seen(few, made)
+        cells = embedded(few, made)
     expected = made.annotate(cells, gene_fraction=0.25).probabilities.max(axis=1)
     np.testing.assert_allclose(few.obs["scquery_confidence"], expected, rtol=1e-6)
     assert np.abs(expected - made.annotate(cells).probabilities.max(axis=1)).max() > 0.01
     queried(query_adata, made)
-    expected = made.annotate(_seen(query_adata, made), gene_fraction=1.0).probabilities.max(axis=1)
+    expected = made.annotate(embedded(query_adata, made), gene_fraction=1.0).probabilities.max(axis=1)
     np.testing.assert_allclose(query_adata.obs["scquery_confidence"], expected, rtol=1e-6)
 
 
-def _seen(adata, reference):
-    from scquery_ae.loaders import open_cells
-
-    return reference.embed(open_cells(adata, reference.encoder.genes, function="test").cells)
-
-
-def test_error_rate_and_coverage(query_adata, reference):
-    found = reference.annotate(_seen(query_adata, reference))
+def test_alpha_and_coverage(query_adata, reference):
+    found = reference.annotate(embedded(query_adata, reference))
     for alpha in (0.01, 0.2, 0.9):
         adata = queried(query_adata.copy(), reference, alpha=alpha)
         np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= alpha)
@@ -440,12 +442,12 @@ def test_error_rate_and_coverage(query_adata, reference):
         .sum()
         for coverage in (0.1, 0.9, 0.999)
     ]
-    # More coverage asks for larger sets; with 65 held-out cells, .999 for all types.
+    # More coverage needs larger sets; with 65 held-out cells, .999 needs all types.
     assert sizes[0] <= sizes[1] <= sizes[2] == 90
 
 
-def test_label_sets_begin_with_the_label_and_go_down(query_adata, reference):
-    found = reference.annotate(_seen(query_adata, reference), coverage=0.999)
+def test_prediction_sets_are_sorted_by_probability(query_adata, reference):
+    found = reference.annotate(embedded(query_adata, reference), coverage=0.999)
     adata = queried(query_adata, reference, coverage=0.999)
     for row, names in enumerate(adata.obs["scquery_prediction_set"]):
         expected = [reference.types[i] for i in np.argsort(-found.probabilities[row])]
@@ -454,29 +456,29 @@ def test_label_sets_begin_with_the_label_and_go_down(query_adata, reference):
 
 
 def test_cells_unlike_the_reference_are_called_unknown(query_adata, reference):
-    # The types' counts with their genes in another order: real depths, unreal cells.
+    # Counts of the types with genes in random order: cells of realistic depth but of no type.
     rng = np.random.default_rng(0)
     adata = query_adata.copy()
     adata.X = rng.permuted(query_adata.X.toarray(), axis=1)
-    strange = queried(adata, reference, alpha=0.1).obs["scquery_unknown"].mean()
+    shuffled = queried(adata, reference, alpha=0.1).obs["scquery_unknown"].mean()
     plain = queried(query_adata, reference, alpha=0.1).obs["scquery_unknown"].mean()
-    assert plain < 0.3 < strange
+    assert plain < 0.3 < shuffled
 
 
 def test_cells_without_a_count_in_the_model_genes_get_no_label(make_adata, query_adata, reference, tmp_path):
     expected = queried(query_adata, reference, alpha=1e-6)
     adata = make_adata(30, 120, fmt="dense", seed=2)
     adata.X[4] = 0
-    # Counts only where the model does not look.
+    # Counts only in genes that are not model genes.
     adata.X[7] = ~adata.var_names.isin(reference.encoder.genes)
     with pytest.warns(
         scq.ScqueryWarning,
-        match=r"2 cells have nothing in the model genes and get no label, such as 'cell4', 'cell7'",
+        match=r"2 cells have no count in the model genes and get no label, such as 'cell4', 'cell7'",
     ):
-        # No p-value of 65 held-out cells is as small as that: only being blank makes a cell unknown.
+        # With 65 held-out cells no p-value is that small: only empty cells are unknown.
         queried(adata, reference, alpha=1e-6)
-    blank, rest = [4, 7], np.delete(np.arange(30), [4, 7])
-    obs = adata.obs.iloc[blank]
+    empty, rest = [4, 7], np.delete(np.arange(30), [4, 7])
+    obs = adata.obs.iloc[empty]
     assert obs["scquery_label"].isna().all()
     assert obs["scquery_prediction_set"].isna().all()
     assert obs["scquery_novelty"].isna().all()
@@ -489,7 +491,7 @@ def test_cells_without_a_count_in_the_model_genes_get_no_label(make_adata, query
     pd.testing.assert_frame_equal(anndata.read_h5ad(tmp_path / "q.h5ad").obs, adata.obs)
 
 
-def test_as_many_hits_as_there_are_cells_and_no_more(query_adata, reference):
+def test_n_neighbors_is_at_most_the_number_of_cells(query_adata, reference):
     adata = queried(query_adata, reference, n_neighbors=240)
     assert all(len(set(row)) == 240 for row in adata.obsm["scquery_neighbors"])
     other = query_adata.copy()
@@ -529,7 +531,7 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(query_adata, referen
     assert len(query_adata.obsm) == len(query_adata.uns) == 0
 
 
-def test_what_is_no_reference_is_refused(query_adata, tmp_path):
+def test_other_objects_and_paths_are_refused_as_reference(query_adata, tmp_path):
     with pytest.raises(
         scq.ArgumentError, match=r"`tl\.query` needs a reference or the path of a saved one\. Received int"
     ):
@@ -540,7 +542,7 @@ def test_what_is_no_reference_is_refused(query_adata, tmp_path):
         scq.tl.query(query_adata, "none.scq")
 
 
-def test_what_is_no_query_is_refused(reference):
+def test_other_objects_and_empty_cells_are_refused_as_query(reference):
     with pytest.raises(scq.ArgumentError, match=r"`tl\.query` takes an AnnData as its first argument\. Received str"):
         scq.tl.query("mine.h5ad", reference)
     with pytest.raises(scq.ArgumentError, match=r"`tl\.query` needs at least one cell and one gene"):
@@ -548,7 +550,7 @@ def test_what_is_no_query_is_refused(reference):
 
 
 @pytest.mark.slow
-def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
+def test_the_workflow_of_the_readme(monkeypatch, tmp_path):
     for name in ("pretrain", "finetune"):
         monkeypatch.setattr(scq.tl, name, functools.partial(getattr(scq.tl, name), epochs=2, progress=False))
     monkeypatch.chdir(tmp_path)
@@ -559,7 +561,7 @@ def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
     encoder = scq.tl.pretrain(adata, layer_sizes=(512, 64), corruption="masking", corruption_level=0.3)
     scq.tl.finetune(adata, encoder, label_key="cell_type", batch_key="study")
     scq.tl.embed(adata, encoder)
-    # Without UMAP's own graph, whose compilation takes longer than all the rest.
+    # UMAP's own graph would be compiled first, which takes longer than all other steps.
     sc.pp.neighbors(adata, use_rep="X_scquery", method="gauss")
     reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
     reference.save("pbmc.scq")
@@ -573,67 +575,56 @@ def test_the_users_path_as_the_design_has_it(monkeypatch, tmp_path):
     assert adata.obsm["X_scquery"].shape == (700, 64)
     assert adata.obsp["connectivities"].shape == (700, 700)
     assert query.obsm["scquery_neighbors"].shape == (40, 15)
-    # The query's cells are in the reference: each finds itself.
+    # The query cells are in the reference: each finds itself.
     np.testing.assert_allclose(query.obsm["scquery_distances"][:, 0], 0, atol=1e-5)
     assert (query.obs["scquery_label"].astype(str) == query.obs["cell_type"].astype(str)).mean() > 0.5
     assert figure is not None
     plt.close(figure)
 
 
-def test_too_many_neighbors_are_refused_before_any_cell_is_embedded(query_adata, reference, monkeypatch):
-    def embed(self, cells, size):
-        pytest.fail("cells were embedded")
-
-    monkeypatch.setattr(scq.Reference, "embed_blocks", embed)
-    with pytest.raises(scq.ArgumentError, match=r"`n_neighbors=241` is more than"):
-        scq.tl.query(query_adata, reference, n_neighbors=241)
+# Tests for unknown cells, and filters of the search.
 
 
-# Control of errors, and what the search is cut to.
-
-
-def test_p_values_are_of_the_head_and_both_distances_together(query_adata, reference):
-    cells = _seen(query_adata, reference)
+def test_p_values_and_novelty_by_hand(query_adata, reference):
+    cells = embedded(query_adata, reference)
     adata = queried(query_adata, reference)
-    classifier = softmax(
-        cells.embedding.astype(float) @ reference.encoder.classifier.kernel + reference.encoder.classifier.bias, axis=1
-    )
-    # For the type that classifier and neighborhood speak for.
-    d, neighbors = adata.obsm["scquery_distances"], reference.label_codes[adata.obsm["scquery_neighbors"]]
-    weight = np.exp(-d / d[:, 2:3])[:, :, None] * (neighbors[:, :, None] == np.arange(3))
-    votes = weight.sum(axis=1) / weight.sum(axis=(1, 2))[:, None]
-    labelled = (neighbors >= 0).mean(axis=1, keepdims=True)
-    around = labelled * votes + (1 - labelled) * softmax(40 * cells.embedding @ reference.predictors.centroids.T, axis=1)
-    given = (classifier + around).argmax(axis=1)
-    kinds = [-classifier.max(axis=1)]
-    # Mahalanobis, from the covariance that the whitening stands for.
-    for gaussians, x in ((reference.densities.embedding, cells.embedding), (reference.densities.projected, cells.projected)):
+    classifier = reference.encoder.classifier
+    by_classifier = softmax(cells.embedding.astype(float) @ classifier.kernel + classifier.bias, axis=1)
+    by_neighbors = neighbors_by_hand(reference, cells, adata.obsm["scquery_distances"], adata.obsm["scquery_neighbors"])
+    types = (by_classifier + by_neighbors).argmax(axis=1)
+    measures = [-by_classifier.max(axis=1)]
+    # The Mahalanobis distances, from the precision matrix of the whitening.
+    densities = reference.densities
+    for gaussians, x in ((densities.embedding, cells.embedding), (densities.projected, cells.projected)):
         precision = gaussians.whitening.astype(float) @ gaussians.whitening.T.astype(float)
-        away = x - gaussians.means[given]
-        kinds.append(np.sqrt(np.einsum("ij,jk,ik->i", away, precision, away)))
+        difference = x - gaussians.means[types]
+        measures.append(np.sqrt(np.einsum("ij,jk,ik->i", difference, precision, difference)))
     calibration = reference.calibration
-    score = sum(
-        (kind - scale.location[given]) / scale.spread[given]
-        for kind, scale in zip(kinds, calibration.scales[:3], strict=True)
-    )
+
+    def standardized(measure, scale):
+        return (measure - scale.location[types]) / scale.spread[types]
+
+    score = sum(standardized(m, scale) for m, scale in zip(measures, calibration.scales[:3], strict=True))
     expected = np.empty(30)
     for i in range(30):
-        own = calibration.scores[calibration.groups == given[i]]
+        own = calibration.scores[calibration.groups == types[i]]
         used = own if len(own) >= 20 else calibration.scores
         expected[i] = (1 + (used >= score[i]).sum()) / (1 + len(used))
-    components = calibration.scales[3]
-    assert len(set(components.spread)) == 1
-    ranking = [
-        says * (kind - scale.location[given]) / scale.spread[given]
-        for says, kind, scale in zip((0.5, 1, 2), kinds, [*calibration.scales[:2], components], strict=True)
-    ]
-    np.testing.assert_allclose(adata.obs["scquery_novelty"], np.sum(ranking, axis=0), rtol=1e-3, atol=1e-3)
-    # One rank of rounding where two scores are next to each other.
+    # One rank of rounding where two scores are almost equal.
     np.testing.assert_allclose(adata.obs["scquery_pvalue"], expected, atol=0.06)
     assert np.mean(np.isclose(adata.obs["scquery_pvalue"], expected, atol=1e-5)) > 0.9
+    # The last measure of the novelty score is in units of all cells, not of the type.
+    all_cells = calibration.scales[3]
+    assert len(set(all_cells.spread)) == 1
+    novelty = (
+        0.5 * standardized(measures[0], calibration.scales[0])
+        + standardized(measures[1], calibration.scales[1])
+        + 2 * standardized(measures[2], all_cells)
+    )
+    np.testing.assert_allclose(adata.obs["scquery_novelty"], novelty, rtol=1e-3, atol=1e-3)
 
 
-def test_control_of_the_false_discovery_rate(query_adata, reference):
+def test_benjamini_hochberg_controls_the_false_discovery_rate(query_adata, reference):
     rng = np.random.default_rng(0)
     query_adata.X = query_adata.X.toarray()
     query_adata.X[:8] = rng.permuted(query_adata.X[:8], axis=1)
@@ -649,77 +640,77 @@ def test_control_of_the_false_discovery_rate(query_adata, reference):
     assert adata.uns["scquery"]["parameters"]["corr_method"] == "benjamini-hochberg"
 
 
-def allowed_hits(reference, latent, allowed, n):
-    """Return the nearest rows among some, by brute force."""
+def allowed_neighbors(reference, latent, allowed, n):
+    """Return the nearest of the allowed rows and their distances, by brute force."""
     distances = np.where(allowed, 1 - latent.astype(float) @ reference.embedding.T.astype(float), np.inf)
     return np.argsort(distances, axis=1, kind="stable")[:, :n], np.sort(distances, axis=1)[:, :n]
 
 
 @pytest.mark.parametrize("wanted", ["batch 1", ["batch 1"], ("batch 1", "nowhere")])
-def test_where_cuts_the_search(query_adata, reference, wanted):
+def test_where_restricts_the_search(query_adata, reference, wanted):
     adata = queried(query_adata, reference, where={"batch": wanted}, n_neighbors=9)
     allowed = (reference.obs["batch"] == "batch 1").to_numpy()
     neighbors = adata.obsm["scquery_neighbors"]
     assert allowed[neighbors].all()
-    _, distances = allowed_hits(reference, adata.obsm["X_scquery"], allowed, 9)
+    _, distances = allowed_neighbors(reference, adata.obsm["X_scquery"], allowed, 9)
     np.testing.assert_allclose(adata.obsm["scquery_distances"], distances, atol=1e-5)
 
 
-def test_two_columns_of_where_hold_both(query_adata, reference):
+def test_two_columns_of_where_must_both_match(query_adata, reference):
     adata = queried(query_adata, reference, where={"batch": "batch 0", "cell_type": ["type 2"]}, n_neighbors=5)
     neighbors = reference.obs.iloc[adata.obsm["scquery_neighbors"].ravel()]
     assert set(neighbors["batch"]) == {"batch 0"}
     assert set(neighbors["cell_type"]) == {"type 2"}
 
 
-def test_cells_with_the_querys_own_value_are_not_found(query_adata, reference):
+def test_exclude_key_excludes_cells_with_the_same_value(query_adata, reference):
     query_adata.obs["batch"] = [f"batch {i % 3}" for i in range(30)]
     adata = queried(query_adata, reference, exclude_key="batch", n_neighbors=6)
     own = adata.obs["batch"].to_numpy()[:, None]
     found = reference.obs["batch"].astype(str).to_numpy()[adata.obsm["scquery_neighbors"]]
     assert (found != own).all()
     allowed = reference.obs["batch"].astype(str).to_numpy()[None] != own
-    # Batch 2 is not in the reference: its cells may find all.
+    # Batch 2 is not in the reference, so its cells can find all.
     assert allowed[2].all()
-    _, distances = allowed_hits(reference, adata.obsm["X_scquery"], allowed, 6)
+    _, distances = allowed_neighbors(reference, adata.obsm["X_scquery"], allowed, 6)
     np.testing.assert_allclose(adata.obsm["scquery_distances"], distances, atol=1e-5)
 
 
-def test_cells_of_an_unknown_donor_may_find_all(query_adata, reference):
+def test_a_missing_value_excludes_no_cells(query_adata, reference):
     query_adata.obs["batch"] = pd.Categorical(["batch 0", None] * 15)
     obs = reference.obs.copy()
     obs["batch"] = obs["batch"].astype(object)
     obs.iloc[:7, obs.columns.get_loc("batch")] = None
-    adata = queried(query_adata, dataclasses.replace(reference, obs=obs), exclude_key="batch", n_neighbors=6)
-    free = queried(query_adata.copy(), reference, n_neighbors=6)
-    np.testing.assert_array_equal(adata.obsm["scquery_neighbors"][1::2], free.obsm["scquery_neighbors"][1::2])
+    adata = queried(query_adata, with_obs(reference, obs), exclude_key="batch", n_neighbors=6)
+    unfiltered = queried(query_adata.copy(), reference, n_neighbors=6)
+    np.testing.assert_array_equal(adata.obsm["scquery_neighbors"][1::2], unfiltered.obsm["scquery_neighbors"][1::2])
     found = obs["batch"].to_numpy()[adata.obsm["scquery_neighbors"][::2]]
     assert not (found == "batch 0").any()
 
 
-def test_hits_are_spread(query_adata, reference):
+def test_diversify_key_spreads_the_neighbors(query_adata, reference):
     # A third study of four cells.
     obs = reference.obs.copy()
     obs["study"] = np.where(np.arange(240) < 100, "a", "b")
     obs.iloc[[20, 90, 150, 230], obs.columns.get_loc("study")] = "c"
-    spread = dataclasses.replace(reference, obs=obs)
+    spread = with_obs(reference, obs)
     adata = queried(query_adata.copy(), spread, diversify_key="study", n_neighbors=9)
     studies = obs["study"].to_numpy()[adata.obsm["scquery_neighbors"]]
     for study in "abc":
         np.testing.assert_array_equal((studies == study).sum(axis=1), 3)
-    # Of each study the nearest, and all in order.
+    # The nearest of each study, all in order of distance.
     assert (np.diff(adata.obsm["scquery_distances"], axis=1) >= 0).all()
-    own, _ = allowed_hits(spread, adata.obsm["X_scquery"], (obs["study"] == "a").to_numpy(), 3)
+    own, _ = allowed_neighbors(spread, adata.obsm["X_scquery"], (obs["study"] == "a").to_numpy(), 3)
     for neighbors, nearest in zip(adata.obsm["scquery_neighbors"], own, strict=True):
         assert set(nearest) <= set(neighbors)
-    # With shares of five, study c has too few: the others fill up with their nearest.
+    # Study c has fewer than five cells: the nearest of the others replace them.
     adata = queried(query_adata, spread, diversify_key="study", n_neighbors=15)
     studies = obs["study"].to_numpy()[adata.obsm["scquery_neighbors"]]
     assert ((studies == "c").sum(axis=1) == 4).all()
     assert (((studies == "a").sum(axis=1) >= 5) & ((studies == "b").sum(axis=1) >= 5)).all()
 
 
-def test_rules_go_together(query_adata, reference):
+def test_all_filters_can_be_combined(query_adata, reference):
     adata = queried(
         query_adata,
         reference,
@@ -770,7 +761,7 @@ def test_rules_go_together(query_adata, reference):
         ),
     ],
 )
-def test_wrong_rules_are_refused_and_nothing_is_written(query_adata, reference, arguments, error, match):
+def test_wrong_filters_are_refused_and_nothing_is_written(query_adata, reference, arguments, error, match):
     with pytest.raises(error, match=match):
         scq.tl.query(query_adata, reference, **arguments)
     assert list(query_adata.obs) == ["cell_type", "batch"]

@@ -1,4 +1,4 @@
-"""QueryResult are written block by block, and are those of all cells at once."""
+"""Queries block by block: the results are those of all cells at once."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ def threads():
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Cells in memory and backed ones go through in blocks of 14, 14 and 2, each read by sevens."""
+    """Cells in memory and backed cells are annotated in blocks of 14, 14 and 2, each read in chunks of 7."""
     chunks = GeneColumns.chunks
     monkeypatch.setattr(GeneColumns, "chunks", lambda self, size=7: chunks(self, size))
     monkeypatch.setattr(_query_blocks, "CELLS", 14)
@@ -45,13 +45,13 @@ def opened(adata, reference):
     return open_cells(adata, reference.encoder.genes, function="test", input_state="counts").cells
 
 
-def assert_answers(adata, reference, found, exactly):
-    """Compare what a query wrote with an annotation of all cells, worked out anew."""
+def assert_results(adata, reference, found, exactly):
+    """Compare the results of a query with an annotation of all cells at once."""
     compare = np.testing.assert_array_equal if exactly else functools.partial(np.testing.assert_allclose, atol=1e-6)
     np.testing.assert_array_equal(adata.obs["scquery_label"].cat.codes, found.labels)
     compare(adata.obs["scquery_confidence"], found.probabilities.astype(np.float32).max(axis=1))
     compare(adata.obs["scquery_pvalue"], found.pvalues.astype(np.float32))
-    # In single precision, and of several units.
+    # Single precision of values above 1.
     more = {} if exactly else {"rtol": 1e-6}
     compare(adata.obs["scquery_novelty"], found.novelty.astype(np.float32), **more)
     np.testing.assert_array_equal(adata.obs["scquery_unknown"], found.pvalues <= 0.05)
@@ -67,7 +67,7 @@ def assert_answers(adata, reference, found, exactly):
 @pytest.mark.parametrize("coverage", [0.9, 0.999])
 @pytest.mark.parametrize("way", ["csr", "csc", "dense", "backed", "dask"])
 @pytest.mark.usefixtures("threads")
-def test_answers_are_those_of_all_cells_at_once(make_adata, reference, tmp_path, way, coverage):
+def test_results_are_those_of_all_cells_at_once(make_adata, reference, tmp_path, way, coverage):
     adata = make_adata(30, 120, seed=2, fmt=way if way in ("csc", "dense") else "csr")
     expected = reference.embed(opened(adata, reference))
     found = reference.annotate(expected, coverage=coverage)
@@ -77,13 +77,13 @@ def test_answers_are_those_of_all_cells_at_once(make_adata, reference, tmp_path,
     if way == "dask":
         adata.X = in_dask(adata.X)
     scq.tl.query(adata, reference, coverage=coverage, input_state="counts")
-    np.testing.assert_array_equal(adata.obsm["X_scquery"], expected.latent)
-    assert_answers(adata, reference, found, exactly=True)
+    np.testing.assert_array_equal(adata.obsm["X_scquery"], expected.embedding)
+    assert_results(adata, reference, found, exactly=True)
 
 
 @pytest.mark.parametrize("way", ["csr", "csc", "backed", "dask"])
 @pytest.mark.usefixtures("threads", "small_blocks")
-def test_several_blocks_give_the_answers_of_one(make_adata, reference, tmp_path, way, monkeypatch):
+def test_several_blocks_give_the_results_of_one(make_adata, reference, tmp_path, way, monkeypatch):
     adata = make_adata(30, 120, seed=2, fmt="csc" if way == "csc" else "csr")
     expected = reference.embed(opened(adata, reference))
     found = reference.annotate(expected)
@@ -91,19 +91,19 @@ def test_several_blocks_give_the_answers_of_one(make_adata, reference, tmp_path,
         adata.write_h5ad(tmp_path / "a.h5ad")
         adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
     if way == "dask":
-        # The last of two blocks of Dask is itself asked in two.
+        # The second Dask block is annotated in two blocks.
         adata.X = da.concatenate([in_dask(adata.X[:14]), in_dask(adata.X[14:])])
-    asked, annotate = [], scq.Reference.annotate
+    sizes, annotate = [], scq.Reference.annotate
 
     def counted(self, cells, **arguments):
-        asked.append(len(cells.embedding))
+        sizes.append(cells.n_obs)
         return annotate(self, cells, **arguments)
 
     monkeypatch.setattr(scq.Reference, "annotate", counted)
     scq.tl.query(adata, reference, input_state="counts")
-    assert sorted(asked) == [2, 14, 14]
-    np.testing.assert_allclose(adata.obsm["X_scquery"], expected.latent, atol=1e-6)
-    assert_answers(adata, reference, found, exactly=False)
+    assert sorted(sizes) == [2, 14, 14]
+    np.testing.assert_allclose(adata.obsm["X_scquery"], expected.embedding, atol=1e-6)
+    assert_results(adata, reference, found, exactly=False)
 
 
 def test_blocks_are_of_whole_chunks():
@@ -117,8 +117,8 @@ def test_cells_are_embedded_block_by_block(query_adata, reference, size):
     blocks = list(reference.embed_blocks(cells, size))
     assert [len(block.totals) for block in blocks] == [size] * (30 // size) + [30 % size] * (30 % size > 0)
     whole = reference.embed(cells)
-    for name in ("latent", "projected", "totals"):
-        np.testing.assert_array_equal(np.concatenate([getattr(block, name) for block in blocks]), getattr(whole, name))
+    for name, values in whole.arrays.items():
+        np.testing.assert_array_equal(np.concatenate([getattr(block, name) for block in blocks]), values, err_msg=name)
     np.testing.assert_allclose(whole.totals, query_adata[:, reference.encoder.genes].X.sum(axis=1).A1)
 
 
@@ -136,13 +136,13 @@ VALUES = {
 
 @pytest.mark.parametrize("keys", [["numbers"], ["text"], ["numbers", "text"]])
 @pytest.mark.usefixtures("threads", "small_blocks")
-def test_blocks_know_what_their_own_cells_exclude(query_adata, reference, keys):
+def test_each_block_excludes_the_values_of_its_own_cells(query_adata, reference, keys):
     rng = np.random.default_rng(0)
     columns = {"numbers": rng.choice(["1", "True", "1.0", "0"], 240), "text": rng.choice(["a", "b", "nan"], 240)}
-    other = dataclasses.replace(reference, obs=reference.obs.assign(**columns))
+    cells = dataclasses.replace(reference.cells, obs=reference.obs.assign(**columns))
+    other = dataclasses.replace(reference, cells=cells)
     rules = SearchFilter(excluded={key: VALUES[key] for key in keys})
-    cells = opened(query_adata, reference)
-    whole = query_cells(other, other, "", cells, n_neighbors=9, coverage=0.9, rules=rules)
+    whole = query_cells(other, other, "", opened(query_adata, reference), n_neighbors=9, coverage=0.9, rules=rules)
     query_adata.X = in_dask(query_adata.X, 7)
     received = query_cells(other, other, "", opened(query_adata, reference), n_neighbors=9, coverage=0.9, rules=rules)
     np.testing.assert_array_equal(received.indices, whole.indices)
@@ -152,32 +152,32 @@ def test_blocks_know_what_their_own_cells_exclude(query_adata, reference, keys):
 
 
 @pytest.mark.usefixtures("threads")
-def test_answers_are_held_once(make_adata, reference):
-    """Two hundred neighbors a cell: what answers take is far more than what a block does on the way."""
+def test_results_are_held_once(make_adata, reference):
+    """With 200 neighbors per cell, results take far more memory than the annotation of a block."""
     cells = opened(make_adata(100, 120, seed=2), reference)
-    cells = dataclasses.replace(cells, matrix=da.concatenate([in_dask(cells.matrix)] * 200))
+    cells = dataclasses.replace(cells, matrix=da.concatenate([in_dask(cells.matrix)] * 60))
     query_cells(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
     tracemalloc.start()
     found = query_cells(reference, reference, "", cells, n_neighbors=200, coverage=0.9, rules=SearchFilter())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     size = sum(array.nbytes for array in vars(found).values())
-    assert size > 20_000 * 200 * 12
+    assert size > 6_000 * 200 * 12
     assert peak < 1.25 * size
-    np.testing.assert_array_equal(found.indices, np.tile(found.indices[:100], (200, 1)))
+    np.testing.assert_array_equal(found.indices, np.tile(found.indices[:100], (60, 1)))
 
 
-def test_the_place_of_the_answers_stays_in_its_process(reference):
-    answers = QueryResult.allocate(3, 8, 2)
-    question = _query_blocks._Question(2, 0.9, SearchFilter(), answers, 1)
-    sent = pickle.loads(pickle.dumps(question))
-    assert sent.answers is None
-    assert question.answers is answers
+def test_the_shared_result_is_not_sent_to_workers(reference):
+    result = QueryResult.allocate(3, 8, 2)
+    task = _query_blocks._BlockQuery(2, 0.9, SearchFilter(), result, 1)
+    sent = pickle.loads(pickle.dumps(task))
+    assert sent.result is None
+    assert task.result is result
     assert (sent.n_neighbors, sent.coverage, sent.rules, sent.n_blocks) == (2, 0.9, SearchFilter(), 1)
 
 
-@pytest.mark.parametrize(("rows", "share"), [(30, 6), (15, 3), (7, 1), (3, 1)])
-def test_blocks_share_the_threads_of_the_search(query_adata, reference, monkeypatch, rows, share):
+@pytest.mark.parametrize(("rows", "threads_each"), [(30, 6), (15, 3), (7, 1), (3, 1)])
+def test_blocks_divide_the_threads_of_the_search(query_adata, reference, monkeypatch, rows, threads_each):
     cells = opened(query_adata, reference)
     cells = dataclasses.replace(cells, matrix=in_dask(cells.matrix, rows))
     before, used, annotate = faiss.omp_get_max_threads(), [], scq.Reference.annotate
@@ -191,15 +191,15 @@ def test_blocks_share_the_threads_of_the_search(query_adata, reference, monkeypa
         with dask.config.set(scheduler="threads", pool=pool):
             query_cells(reference, reference, "", cells, n_neighbors=5, coverage=0.9, rules=SearchFilter())
         after = [pool.submit(faiss.omp_get_max_threads).result() for _ in range(4)]
-    assert used == [share] * -(-30 // rows)
-    # Other threads, and these ones later, have what they had.
+    assert used == [threads_each] * -(-30 // rows)
+    # Afterwards all threads have their former setting.
     assert after == [6] * 4
     assert faiss.omp_get_max_threads() == before
 
 
-def test_label_sets_of_types_with_bars_in_their_names():
+def test_prediction_sets_of_types_with_bars_in_their_names():
     found = QueryResult.allocate(4, 1, 1)
-    found.seen[:] = [True, True, True, False]
+    found.detected[:] = [True, True, True, False]
     found.prediction_sets[:] = [(1, 2), (0,), (2,), (2, 1)]
     named = _named_sets(found, ("a|b", "a", "b"), pd.Index(list("wxyz")))
     assert list(named[:3]) == ["a|b", "a|b", "b"]
