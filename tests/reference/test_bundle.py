@@ -227,6 +227,7 @@ adata.write_h5ad(sys.argv[4])
 """
 
 
+@pytest.mark.slow
 def test_a_query_runs_where_keras_and_tensorflow_cannot_be_imported(query_adata, saved_reference, tmp_path):
     query_adata.write_h5ad(tmp_path / "q.h5ad")
     arguments = [

@@ -1,4 +1,4 @@
-"""``tl.coarsen``: prediction sets under one name."""
+"""``tl.coarsen``: one name for each prediction set."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def queried(sets):
     return adata
 
 
-def test_sets_are_named_by_what_they_share(obo):
+def test_sets_are_named_by_their_common_ancestor(obo):
     adata = queried(["CD8", "CD8|CD4|naive", "Mono|CD8", "CD4|naive", "CD8|Other", None])
     scq.tl.coarsen(adata, obo, TERMS)
     named = adata.obs["scquery_label_coarse"]
@@ -67,7 +67,7 @@ def test_sets_are_named_by_what_they_share(obo):
     assert pd.isna(named.iloc[5])
 
 
-def test_an_ontology_may_be_given_as_it_is(obo):
+def test_an_ontology_may_be_an_object(obo):
     adata = queried(["CD8|CD4|naive"])
     scq.tl.coarsen(adata, scq.ontology.CellOntology.read(obo), TERMS)
     assert list(adata.obs["scquery_label_coarse"]) == ["T cell"]
@@ -79,7 +79,7 @@ def test_types_without_a_common_ancestor_are_not_resolved(obo):
     assert list(adata.obs["scquery_label_coarse"]) == ["unresolved"]
 
 
-def test_names_with_the_separator_are_told_apart():
+def test_names_that_contain_the_separator():
     assert split_set("CD8|CD4|naive|Mono", TYPES) == ["CD8", "CD4|naive", "Mono"]
     assert split_set("a|b", ["a", "b", "a|b"]) == ["a|b"]
     with pytest.raises(scq.ArgumentError, match=r"The prediction set 'CD8\|cat' names no types of the reference"):
@@ -94,7 +94,7 @@ def test_after_a_query(query_adata, reference, obo):
     assert (adata.obs["scquery_label_coarse"][one].astype(str) == adata.obs["scquery_label"][one].astype(str)).all()
 
 
-def test_what_is_missing_is_said(obo, tmp_path):
+def test_missing_terms_and_results_are_reported(obo, tmp_path):
     adata = queried(["CD8"])
     with pytest.raises(scq.MissingKeyError, match=r"There is no ontology at .*none\.obo"):
         scq.tl.coarsen(adata, tmp_path / "none.obo", TERMS)

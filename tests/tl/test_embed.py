@@ -1,4 +1,4 @@
-"""``tl.embed``: one cell, one embedding, in whatever form it comes."""
+"""``tl.embed``: the embedding of a cell is the same in all formats, scales and gene orders."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def embedded(adata, encoder, **arguments):
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize("dtype", ["int32", "uint16", "float32", "float64"])
-def test_what_is_written(make_adata, encoder, expected, fmt, dtype):
+def test_the_embedding_is_written_and_nothing_else(make_adata, encoder, expected, fmt, dtype):
     adata = make_adata(20, 25, fmt=fmt, dtype=dtype, seed=5)
     values = adata.X.copy()
     latent = embedded(adata, encoder)
@@ -100,13 +100,13 @@ def test_counts_and_their_logarithm_agree(make_adata, encoder, expected, fmt, ta
     np.testing.assert_allclose(embedded(adata, encoder), expected, atol=1e-4)
 
 
-def test_a_linear_scale_will_do_for_counts(make_adata, encoder, expected):
+def test_counts_per_million_are_read_as_counts(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
     sc.pp.normalize_total(adata, target_sum=1e6)
     np.testing.assert_allclose(embedded(adata, encoder), expected, atol=1e-4)
 
 
-def test_the_stated_state_decides(make_adata, encoder, expected):
+def test_a_given_input_state_is_used(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
     counts = adata.X.copy()
     sc.pp.normalize_total(adata, target_sum=1e4)
@@ -123,7 +123,7 @@ def test_which_matrix_is_read(make_adata, encoder, expected):
     counts = adata.X.copy()
     adata.layers["other"] = counts[::-1].copy()
     adata.X = counts.log1p()
-    # X by itself, then the layer of counts, which is preferred, then the layer named.
+    # X; then the layer of counts, which is preferred; then the layer that is given.
     np.testing.assert_allclose(embedded(adata, encoder), expected, atol=1e-4)
     adata.X = np.full(adata.shape, -1.0)
     adata.layers["counts"] = counts
@@ -135,7 +135,7 @@ def test_which_matrix_is_read(make_adata, encoder, expected):
         scq.tl.embed(adata, encoder, layer="raw")
 
 
-def test_a_cell_alone_is_embedded_as_among_others(make_adata, encoder, expected):
+def test_the_embedding_does_not_depend_on_the_other_cells(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
     for i in (0, 7, 19):
         np.testing.assert_allclose(embedded(adata[i].copy(), encoder), expected[[i]], atol=1e-5)
@@ -156,7 +156,7 @@ def test_more_than_half_of_the_genes_missing_gives_a_warning(make_adata, encoder
         scq.tl.embed(adata, encoder)
 
 
-def test_repeated_gene_names_give_a_warning_and_the_first_is_taken(make_adata, encoder, expected):
+def test_repeated_gene_names_give_a_warning_and_the_first_is_used(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
     counts = sparse.csr_matrix(np.hstack([adata.X.toarray(), np.full((20, 1), 99)]))
     twice = anndata.AnnData(counts, obs=adata.obs, var=pd.DataFrame(index=[*adata.var_names, "again"]))
@@ -176,7 +176,7 @@ def test_too_few_genes_are_refused(make_adata, encoder):
     assert len(adata.obsm) == 0
 
 
-def test_the_column_of_names(make_adata, encoder, expected):
+def test_gene_names_in_a_column(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
     adata.var["symbol"] = adata.var_names
     adata.var_names = [f"row{i}" for i in range(25)]
@@ -190,7 +190,7 @@ def test_key_added(make_adata, encoder, expected):
     assert list(adata.obsm) == ["X_mine"]
 
 
-def test_a_file_of_more_cells_than_a_chunk(make_adata, encoder, expected, monkeypatch):
+def test_more_cells_than_a_chunk(make_adata, encoder, expected, monkeypatch):
     from scquery_ae.loaders import GeneColumns
 
     monkeypatch.setattr(GeneColumns.chunks, "__defaults__", (7,))
@@ -218,7 +218,7 @@ def test_scaled_and_unfinished_values_are_refused(make_adata, encoder, fmt):
 def test_wrong_arguments_are_refused(make_adata, encoder):
     adata = make_adata(20, 25, seed=5)
     with pytest.raises(
-        scq.ArgumentError, match=r"`tl\.embed` needs an encoder, as `scq\.tl\.pretrain` returns it\. Received str"
+        scq.ArgumentError, match=r"`tl\.embed` needs an encoder, such as `scq\.tl\.pretrain` returns\. Received str"
     ):
         scq.tl.embed(adata, "pbmc.scq")
     with pytest.raises(
@@ -239,11 +239,11 @@ def test_counts_and_their_logarithm_to_base_2_agree(make_adata, encoder, expecte
     sc.pp.log1p(adata, base=2)
     np.testing.assert_allclose(embedded(adata, encoder), expected, atol=1e-4)
     np.testing.assert_allclose(embedded(adata, encoder, input_state="log2p1"), expected, atol=1e-4)
-    # Taken for natural logarithms the embeddings are others.
+    # Read as natural logarithms, they give other embeddings.
     assert np.abs(embedded(adata, encoder, input_state="log1p") - expected).max() > 0.01
 
 
-def test_genes_in_other_letters(make_adata, encoder, expected):
+def test_gene_names_in_lower_case(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
     adata.var_names = adata.var_names.str.lower()
     with pytest.raises(scq.GeneOverlapError, match="Only 0 of the reference's 25 genes"):
@@ -255,7 +255,7 @@ def test_genes_in_other_letters(make_adata, encoder, expected):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Chunks of six cells, and how many cells each call of the encoder got."""
+    """The number of cells in each call of the encoder, with chunks of six cells."""
     monkeypatch.setattr(_saved_embedding, "CHUNK", 6)
     sizes, encode = [], scq.Encoder.encode
 
@@ -280,7 +280,7 @@ def stopped_after(chunks, monkeypatch, error=KeyboardInterrupt):
 
 
 def interrupted(adata, encoder, folder, monkeypatch):
-    """Embed two chunks."""
+    """Embed two chunks and interrupt."""
     with monkeypatch.context() as patch:
         stopped_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
@@ -288,7 +288,7 @@ def interrupted(adata, encoder, folder, monkeypatch):
 
 
 def in_form(adata, form, folder):
-    """Return the cells in some form, Dask blocks of five rows among them."""
+    """Return the cells in a format; Dask blocks have five rows."""
     if form == "backed":
         adata.write_h5ad(folder / "a.h5ad")
         return anndata.read_h5ad(folder / "a.h5ad", backed="r")
@@ -302,9 +302,9 @@ def in_form(adata, form, folder):
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "dense", "backed", "dask"])
-@pytest.mark.parametrize("lacking", [False, True])
-def test_an_interrupted_embedding_goes_on(make_adata, encoder, calls, monkeypatch, tmp_path, form, lacking):
-    plain = make_adata(20, 25, seed=5)[:, :: -2 if lacking else -1].copy()
+@pytest.mark.parametrize("missing_genes", [False, True])
+def test_an_interrupted_embedding_is_continued(make_adata, encoder, calls, monkeypatch, tmp_path, form, missing_genes):
+    plain = make_adata(20, 25, seed=5)[:, :: -2 if missing_genes else -1].copy()
     adata = in_form(plain.copy(), form, tmp_path)
     sizes = [5, 5, 5, 5] if form == "dask" else [6, 6, 6, 2]
     whole = embedded(adata, encoder, key_added="scquery", checkpoint=tmp_path / "whole").copy()
@@ -325,7 +325,7 @@ def test_an_interrupted_embedding_goes_on(make_adata, encoder, calls, monkeypatc
         adata.file.close()
 
 
-def test_an_interruption_without_a_checkpoint_leaves_the_cells_as_they_were(make_adata, encoder, monkeypatch):
+def test_an_interruption_without_a_checkpoint_changes_nothing(make_adata, encoder, monkeypatch):
     adata = make_adata(20, 25, seed=5)
     stopped_after(0, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -333,7 +333,7 @@ def test_an_interruption_without_a_checkpoint_leaves_the_cells_as_they_were(make
     assert len(adata.obsm) == 0
 
 
-def test_blocks_of_another_size_go_on_as_well(make_adata, encoder, expected, calls, monkeypatch, tmp_path):
+def test_blocks_of_another_size_continue_as_well(make_adata, encoder, expected, calls, monkeypatch, tmp_path):
     adata = make_adata(20, 25, seed=5)
     interrupted(adata, encoder, tmp_path, monkeypatch)
     calls.clear()
@@ -367,8 +367,9 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal on Windows")
-def test_a_killed_process_leaves_what_the_next_goes_on_from(make_adata, encoder, calls, monkeypatch, tmp_path):
+def test_an_embedding_of_a_killed_process_is_continued(make_adata, encoder, calls, monkeypatch, tmp_path):
     monkeypatch.setattr(_saved_embedding, "CHUNK", 1)
     adata = make_adata(300, 25, seed=5)
     adata.write_h5ad(tmp_path / "cells.h5ad")
@@ -411,7 +412,9 @@ def test_a_killed_process_leaves_what_the_next_goes_on_from(make_adata, encoder,
 @pytest.mark.parametrize(
     "step", ["before the embeddings", "after the embeddings", "before the record", "at the first record"]
 )
-def test_the_record_never_names_what_is_not_there(make_adata, encoder, expected, calls, monkeypatch, tmp_path, step):
+def test_the_record_never_counts_cells_that_are_not_stored(
+    make_adata, encoder, expected, calls, monkeypatch, tmp_path, step
+):
     adata = make_adata(20, 25, seed=5)
     turns = iter(range(100))
 
@@ -429,7 +432,7 @@ def test_the_record_never_names_what_is_not_there(make_adata, encoder, expected,
         elif step == "before the record":
             patch.setattr(Path, "replace", stop_at(3, Path.replace))
         else:
-            # The first is that of the empty record.
+            # The first call is for the empty record.
             patch.setattr(os, "fsync", stop_at(5 if step == "after the embeddings" else 0, os.fsync))
         with pytest.raises(KeyboardInterrupt):
             scq.tl.embed(adata, encoder, checkpoint=tmp_path)
@@ -444,7 +447,7 @@ def test_the_record_never_names_what_is_not_there(make_adata, encoder, expected,
 
 
 def changed(name, adata, encoder):
-    """Return cells and an encoder of which one thing is another."""
+    """Return cells and an encoder with one change."""
     if name == "a count":
         counts = adata.X.toarray()
         counts[3, 3] += 1
@@ -479,7 +482,7 @@ def test_a_checkpoint_of_another_run_is_refused(make_adata, encoder, tmp_path, n
     other, encoder = changed(name, make_like(adata), encoder)
     with pytest.raises(
         scq.ArgumentError,
-        match=r"`checkpoint` holds another run: .*embeddings\.npy was made with another encoder, of other cells or other",
+        match=r"`checkpoint` holds another run: .*embedding\.npy was made with another encoder, of other cells or other",
     ):
         scq.tl.embed(other, encoder, checkpoint=tmp_path)
     assert len(other.obsm) == 0
@@ -489,7 +492,7 @@ def make_like(adata):
     return anndata.AnnData(adata.X.copy(), obs=adata.obs.copy(), var=adata.var.copy())
 
 
-def test_a_checkpoint_that_is_damaged_or_something_else_is_refused(make_adata, encoder, tmp_path):
+def test_a_damaged_or_foreign_checkpoint_is_refused(make_adata, encoder, tmp_path):
     adata = make_adata(20, 25, seed=5)
 
     def refused(match, checkpoint=tmp_path):
@@ -501,9 +504,7 @@ def test_a_checkpoint_that_is_damaged_or_something_else_is_refused(make_adata, e
     (tmp_path / "file").touch()
     refused(r"`checkpoint` must be the path of a folder\. Received .*file, which is a file", tmp_path / "file")
     np.save(tmp_path / "embedding.npy", np.arange(3))
-    refused(
-        r"`checkpoint` must be a folder of an embedding, or a new one\. Received .*, which has a embeddings\.npy of"
-    )
+    refused(r"`checkpoint` must be a folder of an embedding, or a new one\. Received .*embedding\.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "embedding.npy"), np.arange(3))
 
     kept = tmp_path / "kept"
@@ -512,19 +513,19 @@ def test_a_checkpoint_that_is_damaged_or_something_else_is_refused(make_adata, e
     true = (kept / "embedding.json").read_text()
     for text in ("", "[1]", "{}", '{"rows": "many", "fingerprint": ""}'):
         (kept / "embedding.json").write_text(text)
-        refused(r"`checkpoint` is damaged: .*embeddings\.json cannot be read \(.*\)\. Delete it and embed again", kept)
+        refused(r"`checkpoint` is damaged: .*embedding\.json cannot be read \(.*\)\. Delete it and embed again", kept)
     (kept / "embedding.json").write_text(true)
     content = (kept / "embedding.npy").read_bytes()
     (kept / "embedding.npy").write_bytes(content[:-1])
     refused(
-        r"`checkpoint` is damaged: .*embeddings\.npy does not hold the 20 cells that its record names\. Delete it", kept
+        r"`checkpoint` is damaged: .*embedding\.npy does not hold the 20 cells that its record names\. Delete it", kept
     )
     (kept / "embedding.npy").unlink()
-    refused(r"`checkpoint` is damaged: .*embeddings\.npy does not hold the 20 cells", kept)
+    refused(r"`checkpoint` is damaged: .*embedding\.npy does not hold the 20 cells", kept)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the length of files")
-def test_a_full_disk_keeps_what_is_done(make_adata, encoder, expected, calls, tmp_path):
+def test_a_full_disk_keeps_finished_cells(make_adata, encoder, expected, calls, tmp_path):
     import resource
 
     adata = make_adata(20, 25, seed=5)
@@ -545,7 +546,7 @@ def test_a_full_disk_keeps_what_is_done(make_adata, encoder, expected, calls, tm
     assert calls == [6, 2]
 
 
-def test_a_folder_that_cannot_be_made_is_said_so(make_adata, encoder, tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(make_adata, encoder, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
         scq.StorageError, match=r"The embeddings could not be written to the folder .*The 0 cells that are"
