@@ -32,7 +32,7 @@ from tasks import BATCH_KEY, LABEL_KEY, Task, downsample_counts, subset_genes, w
 
 import scquery_ae as scq
 from scquery_ae.annotate import CALIBRATION_NEIGHBORS, MemberProbabilities
-from scquery_ae.annotate.combination import DISCRIMINANT_WEIGHT, member_weights
+from scquery_ae.annotate.predictors import DISCRIMINANT_WEIGHT, member_weights
 from scquery_ae.loaders import open_cells
 from scquery_ae.stats import discriminant
 
@@ -62,13 +62,13 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "adversarial batch classifier (donors only)": ({}, {"adversarial_weight": 0.3}),
     "discriminant: diagonal covariance": ({}, {}),
     "discriminant: full covariance": ({}, {}),
-    "discriminant: minimum spread 0.05": ({}, {}),
+    "discriminant: smallest scale 0.05": ({}, {}),
 }
 #: Changed constants of the discriminant.
 CONSTANTS = {
     "discriminant: diagonal covariance": {"FACTOR_FRACTION": 0.0},
     "discriminant: full covariance": {"FACTOR_FRACTION": 1.0},
-    "discriminant: minimum spread 0.05": {"MIN_SCALE": 0.05},
+    "discriminant: smallest scale 0.05": {"MIN_SCALE": 0.05},
 }
 #: Weights of classifier, neighbors and discriminant, evaluated on the default reference; by default 1, 1 and 1.6.
 MEMBER_WEIGHTS = {

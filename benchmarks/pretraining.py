@@ -218,10 +218,10 @@ def markdown(table: pd.DataFrame) -> str:
     parts = []
     for depth, rows in table.groupby("depth"):
         labels = sorted(rows["labels"].unique(), key=lambda n: n or 10**6)
-        heads = [f"{n} labels" if n else "all labels" for n in labels]
+        headers = [f"{n} labels" if n else "all labels" for n in labels]
         parts.append(f"## Depth {depth}\n")
         parts.append("Macro-F1 of random weights, and the gain over them (mean ± 95 % interval over seeds).\n")
-        parts.append("| data | start | " + " | ".join(heads) + " |\n|---|---|" + "---|" * len(heads))
+        parts.append("| data | start | " + " | ".join(headers) + " |\n|---|---|" + "---|" * len(headers))
         for dataset in DATASETS:
             for start in STARTS:
                 cells = []
@@ -231,7 +231,7 @@ def markdown(table: pd.DataFrame) -> str:
                         continue
                     shown = here["macro_f1"] if start == "random" else here["gain"]
                     sign = "" if start == "random" else "+"
-                    cells.append(f"{shown.mean():{sign}.3f} ± {interval(shown):.3f}")
+                    cells.append(f"{shown.mean():{sign}.3f} ±\N{NO-BREAK SPACE}{interval(shown):.3f}")
                 if cells:
                     parts.append(f"| {dataset} | {start} | " + " | ".join(cells) + " |")
         parts.append("")

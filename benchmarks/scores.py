@@ -55,7 +55,7 @@ def macro_f1(truth: np.ndarray, labels: np.ndarray) -> float:
 
 
 def risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the error rate among the most confident cells, averaged over their number. Ties share their mean error."""
+    """Return the error rate among the most confident cells, averaged over their number. Ties get their mean."""
     wrong = pd.Series(1.0 - right).groupby(confidence).transform("mean").to_numpy()
     order = np.argsort(-confidence, kind="stable")
     return float(np.mean(np.cumsum(wrong[order]) / np.arange(1, len(wrong) + 1)))

@@ -38,7 +38,7 @@ def markdown(rows: pd.DataFrame) -> str:
         ("Fraction of the genes, macro-F1", "of the genes", "macro_f1"),
         ("Fraction of the counts, macro-F1", "of the counts", "macro_f1"),
         ("Few labels, macro-F1", "labels per type", "macro_f1"),
-        ("Wrong labels, macro-F1", "wrong labels", "macro_f1"),
+        ("Replaced labels, macro-F1", "replaced labels", "macro_f1"),
         ("Type removed from the reference, AUROC of its cells", "without", "auroc"),
     ):
         own = good[good["variant"].str.contains(text, regex=False)]
@@ -194,7 +194,8 @@ def interval(values: np.ndarray) -> str:
     if len(values) == 1:
         return f"{values[0]:.3f}"
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return f"{values.mean():.3f} ± {half:.3f}"
+    # A no-break space, so that a narrow column breaks the line before the sign.
+    return f"{values.mean():.3f} ±\N{NO-BREAK SPACE}{half:.3f}"
 
 
 def _number(value: float, digits: int) -> str:

@@ -86,7 +86,7 @@ def training_sets(task: Task) -> list[str]:
     if _task_file(task.name):
         return names
     if task.name in ("pancreas_protocol", "pancreas_species", "pbmc_stimulated"):
-        names.append("wrong labels")
+        names.append("replaced labels")
     if task.name in ("pancreas_protocol", "pancreas_species"):
         names += [f"{n} labels per type" for n in LABELS]
         counts = task.query.obs[LABEL_KEY][task.known].value_counts()
@@ -139,7 +139,7 @@ def _with_changed_reference(task: Task, training_set: str, rng: np.random.Genera
         removed = training_set.removeprefix("without ")
         known = task.known & (task.query.obs[LABEL_KEY].to_numpy() != removed)
         return replace(task, reference=task.reference[labels != removed].copy(), known=known)
-    if training_set == "wrong labels":
+    if training_set == "replaced labels":
         for i in rng.permutation(len(labels))[: round(0.2 * len(labels))]:
             labels[i] = rng.choice(kinds[kinds != labels[i]])
     else:

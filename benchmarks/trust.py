@@ -253,8 +253,8 @@ def labels(folder: Path, job: str, seed: int) -> dict[str, float]:
     measures["macro-F1 lost"] = measures["macro-F1, clean"] - measures["macro-F1, replaced"]
     for name in ("kept", "left out by an oracle"):
         measures[f"macro-F1 lost, {name}"] = measures["macro-F1, clean"] - measures[f"macro-F1, replaced, {name}"]
-    measures["wrong labels found"] = float(label_issue[wrong].mean())
-    measures["of those found, wrong"] = float(wrong[label_issue].mean())
+    measures["replaced labels found"] = float(label_issue[wrong].mean())
+    measures["of those found, replaced"] = float(wrong[label_issue].mean())
     return measures
 
 
@@ -306,7 +306,7 @@ def markdown(done: pd.DataFrame) -> str:
     if "donors" in own:
         lines += _by_donor(own["donors"])
     if "labels" in own:
-        lines += ["## Wrong labels", "", *_table(own["labels"], "reference"), ""]
+        lines += ["## Replaced labels", "", *_table(own["labels"], "reference"), ""]
     if "start" in own:
         lines += ["## Cold start", "", *_table(own["start"], "reference"), ""]
     return "\n".join(lines)

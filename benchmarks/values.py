@@ -82,8 +82,8 @@ def substitutions(folder: Path = RESULTS) -> dict[str, Any]:
                 for column, value in zip(table.header[n_labels:], row[n_labels:], strict=True):
                     if value:
                         _put(found, [*path, column], value)
-                        if " ± " in value:
-                            _put(found, [*path, f"{column}_mean"], value.partition(" ± ")[0])
+                        if " ±" in value:
+                            _put(found, [*path, f"{column}_mean"], value.partition(" ±")[0])
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark of accuracy is made of: its variants, its figures and its tables."""
+"""Variants, measures and tables of the benchmarks, and the results that pages quote."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def on_the_path() -> Iterator[None]:
+def import_path() -> Iterator[None]:
     sys.path.insert(0, str(BENCHMARKS))
     yield
     sys.path.remove(str(BENCHMARKS))
@@ -39,26 +39,26 @@ def task():
     return Task("pancreas_protocol", cells(60, ["a", "b", "c"]), query, known, logged=False)
 
 
-def test_a_query_is_cut_and_thinned_as_its_name_says(task):
+def test_variants_have_fewer_genes_or_counts(task):
     from tasks import variants
 
     found = dict(variants(task, "whole", 0))
     assert next(iter(found)) == "whole"
     assert found["25% of the genes"].query.n_vars == 10
     assert found["50% of the genes"].query.n_vars == 20
-    for share in (0.1, 0.2, 0.5):
-        fewer = found[f"{share:.0%} of the counts"].query
-        assert fewer.X.sum() / task.query.X.sum() == pytest.approx(share, abs=0.02)
+    for fraction in (0.1, 0.2, 0.5):
+        fewer = found[f"{fraction:.0%} of the counts"].query
+        assert fewer.X.sum() / task.query.X.sum() == pytest.approx(fraction, abs=0.02)
         assert (fewer.X > task.query.X).nnz == 0
         assert np.array_equal(fewer.X.data, np.rint(fewer.X.data))
     assert all(variant.reference is task.reference for variant in found.values())
 
 
-def test_references_are_changed_as_their_name_says(task):
+def test_training_sets_change_labels_of_the_reference(task):
     from tasks import variants
 
     before = task.reference.obs["cell_type"].to_numpy()
-    [(_, wrong)] = variants(task, "wrong labels", 0)
+    [(_, wrong)] = variants(task, "replaced labels", 0)
     assert (wrong.reference.obs["cell_type"].to_numpy() != before).sum() == 12
     [(_, few)] = variants(task, "5 labels per type", 0)
     assert few.reference.obs["cell_type"].value_counts().to_dict() == {"a": 5, "b": 5, "c": 5}
@@ -70,7 +70,7 @@ def test_references_are_changed_as_their_name_says(task):
 
 
 @pytest.mark.parametrize("logged", [False, True])
-def test_query_cells_take_part_without_their_labels(task, logged):
+def test_query_cells_in_pretraining_have_no_labels(task, logged):
     from dataclasses import replace
 
     from tasks import QUERY_KEY, WITH_QUERY, variants
@@ -89,7 +89,7 @@ def test_query_cells_take_part_without_their_labels(task, logged):
     assert both.query is asked
 
 
-def test_what_query_cells_bring_is_paired_by_seed():
+def test_gain_of_query_cells_is_paired_by_seed():
     from tables import interval, with_and_without
     from tasks import WITH_QUERY
 
@@ -106,7 +106,7 @@ def test_what_query_cells_bring_is_paired_by_seed():
     assert with_and_without(rows[rows["variant"] == "whole"], WITH_QUERY) == []
 
 
-def test_settings_are_compared_part_by_part():
+def test_settings_are_paired_by_part():
     from defaults import DEFAULTS, markdown
     from tables import interval
 
@@ -124,17 +124,53 @@ def test_settings_are_compared_part_by_part():
     assert other == f"| other | 0.750 ({gain}) | {gain} |"
 
 
-def test_area_under_risk_and_coverage_by_hand():
+def test_changed_constants_of_the_discriminant_exist():
+    from defaults import CONSTANTS, SETTINGS
+
+    from scquery_ae.stats import discriminant
+
+    assert set(CONSTANTS) <= set(SETTINGS)
+    for changed in CONSTANTS.values():
+        for name, value in changed.items():
+            assert getattr(discriminant, name) != value
+
+
+def test_verdicts_count_significant_differences():
+    from tables import comparison, verdicts
+
+    rng = np.random.default_rng(0)
+    noise = 0.01 * rng.standard_normal(5)
+    rows = pd.DataFrame(
+        [
+            {
+                "task": task,
+                "method": method,
+                "seed": seed,
+                "macro_f1": 0.5 + gain * (method == "scquery_ae") + noise[seed] * (method == "scquery_ae"),
+            }
+            for task, gain in {"up": 0.2, "down": -0.2, "level": 0.0}.items()
+            for method in ("scquery_ae", "peer")
+            for seed in range(5)
+        ]
+    )
+    assert verdicts(comparison(rows))[2:] == [
+        "| better | 1 |",
+        "| worse | 1 |",
+        "| no significant difference | 1 |",
+    ]
+
+
+def test_risk_coverage_area_by_hand():
     from scores import risk_coverage_area
 
     # Errors among the 1, 2, 3, 4 most confident: 0, 1/2, 1/3, 1/2.
     right = np.array([True, False, True, False])
     assert risk_coverage_area(np.array([0.9, 0.8, 0.7, 0.1]), right) == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
-    # All alike: half of them wrong, in whatever order.
+    # All tied: half of them wrong in any order.
     assert risk_coverage_area(np.full(4, 0.3), right) == pytest.approx(0.5)
 
 
-def test_figures_of_an_answer(task):
+def test_measures_of_a_prediction(task):
     from methods import Prediction
     from scores import score
     from sklearn.metrics import f1_score
@@ -153,7 +189,7 @@ def test_figures_of_an_answer(task):
     assert found["ece"] == pytest.approx(abs(0.9 - 19 / 20))
 
 
-def test_the_best_peer_is_met_seed_by_seed():
+def test_best_peer_is_paired_by_seed():
     from scipy import stats
     from tables import best_peer, comparison, interval
 
@@ -171,11 +207,11 @@ def test_the_best_peer_is_met_seed_by_seed():
     assert interval(gain) in line
     assert f"{stats.ttest_rel(ours, theirs).pvalue:.3g}" in line
     half = stats.t.interval(0.95, 2, loc=0, scale=stats.sem(gain))[1]
-    assert interval(gain) == f"{gain.mean():.3f} ± {half:.3f}"
+    assert interval(gain) == f"{gain.mean():.3f} ±\N{NO-BREAK SPACE}{half:.3f}"
     assert interval(np.array([0.5, np.nan])) == ""
 
 
-def test_failures_are_told_and_leave_no_figure():
+def test_failures_are_listed_and_left_out_of_tables():
     from tables import markdown, summary
 
     good = {"accuracy": 0.5, "map": np.nan}
@@ -192,10 +228,10 @@ def test_failures_are_told_and_leave_no_figure():
     assert "| peer |" not in summary(rows) + markdown(rows)
 
 
-def test_peers_are_met_on_the_seeds_that_they_ran():
+def test_best_peer_uses_common_seeds():
     from tables import best_peer, comparison
 
-    # The second seed is harder for all; who ran the first alone is no better for that.
+    # The second seed is harder for all methods; a method that ran the first alone is not better for that.
     values = {"scquery_ae": (0.9, 0.5), "often": (0.88, 0.48), "once": (0.85, None)}
     rows = pd.DataFrame(
         [
@@ -209,7 +245,7 @@ def test_peers_are_met_on_the_seeds_that_they_ran():
     assert line.startswith("| t | often |")
 
 
-def test_what_is_there_is_not_run_again():
+def test_existing_rows_are_not_run_again():
     from accuracy import BUDGET, missing
 
     def rows(seeds: list[int], seconds: float) -> pd.DataFrame:
@@ -217,12 +253,12 @@ def test_what_is_there_is_not_run_again():
         return pd.DataFrame([{**same, "seed": seed, "fit_s": seconds + seed} for seed in seeds])
 
     assert missing(rows([0, 2], 1), "t", "m", "whole", 5) == [1, 3, 4]
-    assert missing(rows([0, 2], 1), "t", "m", "wrong labels", 5) == [0, 1, 2, 3, 4]
+    assert missing(rows([0, 2], 1), "t", "m", "replaced labels", 5) == [0, 1, 2, 3, 4]
     assert missing(rows([0, 2], 1), "t", "m", "without beta", 5) == [0, 1]
     assert missing(rows([0], BUDGET + 1), "t", "m", "whole", 5) == []
 
 
-def test_other_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
+def test_tasks_of_a_set_are_read_as_described(tmp_path, monkeypatch):
     import json
 
     import tasks
@@ -240,7 +276,7 @@ def test_other_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
     assert tasks.task_names("development") == ["turned"]
     task = tasks.load(tmp_path, "turned")
     assert task.reference.var_names.tolist() == task.query.var_names.tolist() == ["GCG", "SST"]
-    # The cells that had only the gene that the other side lacks are gone.
+    # Cells with counts only in the gene that the other side lacks are dropped.
     assert task.reference.obs["cell_type"].tolist() == ["b", "b"]
     assert task.query.obs["cell_type"].tolist() == ["a", "b"]
     assert task.known.tolist() == [False, True]
@@ -248,7 +284,7 @@ def test_other_tasks_are_read_as_they_are_described(tmp_path, monkeypatch):
     assert [name for name, _ in tasks.variants(task, "whole", 0)] == ["whole"]
 
 
-def test_times_are_told_beside_ours():
+def test_times_are_relative_to_scquery_ae():
     from times import markdown
 
     rows = pd.DataFrame(
