@@ -1,4 +1,4 @@
-"""Dense layers of a trained network, in NumPy."""
+"""Dense layers of a trained network, computed by NumPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scquery_ae._errors import ArgumentError
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
-#: What Keras computes under these names, in NumPy.
+#: Activations by their names in Keras.
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
@@ -23,8 +23,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sigmoid": special.expit,
 }
 
-
-#: Their derivatives.
+#: Derivatives of the activations.
 SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": np.ones_like,
     "relu": lambda x: (x > 0).astype(x.dtype),
@@ -42,15 +41,16 @@ class DenseWeights:
     Attributes
     ----------
     kernel
-        float32 ``(d, units)``.
+        Weights, float32 ``(d, units)``.
     bias
-        float32 ``(units,)``.
+        Bias, float32 ``(units,)``.
     activation
         Name of the activation.
     mask
-        Which weights may differ from zero, bool ``(d, units)``, where units stand for gene sets; None for all.
+        Which weights may differ from zero, bool ``(d, units)``: those of the genes in each unit's gene set. None for
+        all.
     units
-        Names of the units, where they stand for gene sets.
+        Names of the gene sets that the units represent; None if they do not represent any.
     """
 
     kernel: np.ndarray
@@ -64,7 +64,7 @@ class DenseWeights:
         _check_dense("a layer", self.kernel, self.bias)
         if self.mask is not None and (self.mask.shape != self.kernel.shape or self.kernel[~self.mask].any()):
             msg = (
-                f"`mask` must have the shape of the kernel, {self.kernel.shape}, whose weights outside of it are zero. "
+                f"`mask` must have the shape of the kernel, {self.kernel.shape}, and all weights outside it must be 0. "
                 f"Received shape {self.mask.shape}."
             )
             raise ArgumentError(msg)
@@ -79,16 +79,16 @@ class DenseWeights:
 
 @dataclass(frozen=True)
 class Classifier:
-    """The softmax over cell types that fine-tuning trained: ``softmax(code @ kernel + bias)``.
+    """The classifier of fine-tuning, a softmax over cell types: ``softmax(embedding @ kernel + bias)``.
 
     Attributes
     ----------
     kernel
-        float32 ``(n_latent, n_types)``.
+        Weights, float32 ``(n_latent, n_types)``.
     bias
-        float32 ``(n_types,)``.
+        Bias, float32 ``(n_types,)``.
     types
-        Names of the types, in the order of the columns.
+        Names of the types, in the order of the kernel's columns.
     """
 
     kernel: np.ndarray
@@ -98,22 +98,22 @@ class Classifier:
     def __post_init__(self) -> None:
         _check_dense("the classifier", self.kernel, self.bias)
         if len(self.types) != len(self.bias):
-            msg = f"The classifier needs one name a type. Received {len(self.types)} for {len(self.bias)} types."
+            msg = f"The classifier needs one name per type. Received {len(self.types)} for {len(self.bias)} types."
             raise ArgumentError(msg)
 
-    def __call__(self, latent: np.ndarray) -> np.ndarray:
+    def __call__(self, embedding: np.ndarray) -> np.ndarray:
         """Return the probability of each type, ``(n, n_types)``."""
-        return np.asarray(special.softmax(self.logits(latent), axis=1))
+        return np.asarray(special.softmax(self.logits(embedding), axis=1))
 
-    def logits(self, latent: np.ndarray) -> np.ndarray:
-        """Return what the softmax is taken of, ``(n, n_types)``."""
-        return np.asarray(latent @ self.kernel + self.bias)
+    def logits(self, embedding: np.ndarray) -> np.ndarray:
+        """Return the logit of each type, ``(n, n_types)``."""
+        return np.asarray(embedding @ self.kernel + self.bias)
 
 
-def _check_dense(what: str, kernel: np.ndarray, bias: np.ndarray) -> None:
+def _check_dense(name: str, kernel: np.ndarray, bias: np.ndarray) -> None:
     if kernel.ndim != 2 or bias.shape != kernel.shape[1:]:
         msg = (
-            f"The weights of {what} must be a kernel (d, units) and a bias (units,). "
+            f"The weights of {name} must be a kernel (d, units) and a bias (units,). "
             f"Received {kernel.shape} and {bias.shape}."
         )
         raise ArgumentError(msg)

@@ -210,7 +210,7 @@ class Encoder:
         return mean if present is None else np.where(present, mean, np.float32(0))
 
     def embed(self, cells: GeneColumns) -> np.ndarray:
-        """Return the embedding of all cells, float32 ``(n_obs, n_latent)``, by chunks or by the blocks of a Dask array."""
+        """Return the embedding of all cells, float32 ``(n_obs, n_latent)``, by chunks or by blocks of a Dask array."""
         if is_lazy(cells.matrix):
             lean = Encoder(self.transform, self.layers)
             return map_blocks(_embed_block, cells, lean)["embedding"]

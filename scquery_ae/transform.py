@@ -1,4 +1,4 @@
-"""The normalisation that a reference is fitted with and every query cell goes through."""
+"""The normalisation that is fitted to a reference and applied to every query cell."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from scquery_ae._errors import ArgumentError
 
 
 class Chunked(Protocol):
-    """Counts that can be read more than once, a chunk at a time."""
+    """Counts that can be read repeatedly, in chunks."""
 
     def chunks(self) -> Iterable[sparse.csr_matrix]:
-        """Yield all rows in order, CSR ``(n, n_genes)``."""
+        """Yield chunks of all rows in order, CSR ``(n, n_genes)``."""
         ...
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Counts to network input, for cells one at a time.
+    """Normalisation of counts to the input of the network, independently for each cell.
 
-    A cell's values over the model genes are divided by their sum, multiplied by `target_sum`, and
-    ``log1p`` is taken. The network then sees each gene centred on its mean in the reference, so that a gene
-    the query lacks can enter as zero, its mean, instead of as "not expressed". Genes are not scaled: that
-    would give the noise of rare genes the weight of markers. Where genes are lacking, the sum runs over those
-    present and the target is cut to the share that these genes have in the reference.
+    Each cell is scaled to `target_sum` counts in the model genes, then ``log1p`` is applied. The input of the network
+    is the difference from each gene's mean in the reference, so that a missing gene is set to its mean instead of to
+    "not expressed". Genes are not scaled, because scaling would give the noise of rare genes the weight of markers. If
+    genes are missing, cells are scaled to the fraction of `target_sum` that the measured genes have in the reference.
 
-    The sum runs over the model genes, not over whatever genes a file happens to hold: a cell gets the same
-    embedding from a full matrix and from one that was cut to variable genes.
+    Only counts in the model genes are summed, so that a cell has the same embedding whether its file holds all genes or
+    only highly variable ones.
 
     Attributes
     ----------
@@ -40,9 +39,9 @@ class Transform:
     target_sum
         Median over the reference's cells of the counts in the model genes.
     mean
-        Mean of each gene's log-normalised value, float32 ``(n_genes,)``.
+        Mean log-normalised value of each gene, float32 ``(n_genes,)``.
     fraction
-        Mean share of a reference cell's counts that each gene holds, float32 ``(n_genes,)``; sums to 1.
+        Mean fraction of a reference cell's counts that are in each gene, float32 ``(n_genes,)``; sums to 1.
     """
 
     genes: np.ndarray
@@ -55,16 +54,16 @@ class Transform:
         shapes = {name: np.shape(getattr(self, name)) for name in ("mean", "fraction")}
         if any(shape != (n_genes,) for shape in shapes.values()) or not self.target_sum > 0:
             msg = (
-                f"A transform needs one mean and fraction for each of its {n_genes} genes and a positive "
-                f"target sum. Received shapes {shapes} and target_sum={self.target_sum!r}."
+                f"A transform needs a mean and a fraction for each of its {n_genes} genes and a positive target sum. "
+                f"Received shapes {shapes} and target_sum={self.target_sum!r}."
             )
             raise ArgumentError(msg)
 
     @classmethod
     def fit(cls, cells: Chunked, genes: np.ndarray) -> Transform:
-        """Fit on counts of the model genes, read twice by chunks.
+        """Fit to counts of the model genes, which are read twice.
 
-        Cells without a count in the model genes are passed over.
+        Cells without a count in the model genes are ignored.
         """
         sums, fraction = [], np.zeros(len(genes))
         for chunk in cells.chunks():
@@ -92,7 +91,7 @@ class Transform:
         return replace(start, mean=mean)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values and arrays that ``write_h5ad`` takes."""
+        """Return the attributes as values and arrays that ``write_h5ad`` can write."""
         return {
             "genes": np.asarray(self.genes, dtype=object),
             "target_sum": self.target_sum,
@@ -102,7 +101,7 @@ class Transform:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Transform:
-        """Return the transform of :meth:`to_dict`, also after a round trip through a file."""
+        """Return the transform from the result of :meth:`to_dict`, also after writing it to a file and reading it."""
         arrays = {name: np.asarray(values[name], dtype=np.float32) for name in ("mean", "fraction")}
         return cls(genes=np.asarray(values["genes"], dtype=object), target_sum=float(values["target_sum"]), **arrays)
 
@@ -112,7 +111,7 @@ class Transform:
         return len(self.genes)
 
     def target(self, present: np.ndarray | None = None) -> float:
-        """Return what cells are scaled to: the target sum, or the share of it that the genes that are there have."""
+        """Return the counts to which cells are scaled: the fraction of the target sum in the measured genes."""
         return self.target_sum if present is None else self.target_sum * float(self.fraction[present].sum())
 
     def log_normalize(self, counts: Any, present: np.ndarray | None = None) -> sparse.csr_matrix:
@@ -121,10 +120,9 @@ class Transform:
         Parameters
         ----------
         counts
-            Counts of the model genes in their order, ``(n, n_genes)``, sparse or dense, with zeros for
-            genes that the query lacks.
+            Counts of the model genes in their order, ``(n, n_genes)``, sparse or dense, with zeros for missing genes.
         present
-            Which model genes the query has, bool ``(n_genes,)``; None for all.
+            Which model genes were measured, bool ``(n_genes,)``; None for all.
         """
         matrix = sparse.csr_matrix(counts, dtype=np.float32)
         total = row_sums(matrix)
@@ -133,7 +131,7 @@ class Transform:
         return matrix
 
     def center(self, logged: Any) -> np.ndarray:
-        """Return the network's input of log-normalised rows with all genes, float32 ``(n, n_genes)``."""
+        """Return log-normalised rows minus the mean of each gene, float32 ``(n, n_genes)``: the network's input."""
         dense = logged.toarray() if sparse.issparse(logged) else np.array(logged, dtype=np.float32)
         dense -= self.mean
         return np.asarray(dense)

@@ -1,4 +1,4 @@
-"""The encoder as NumPy arrays, against a dense re-computation."""
+"""The NumPy encoder, against a dense computation."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ from scquery_ae.loaders import GeneColumns
 from scquery_ae.stats import GeneDiscriminant
 from scquery_ae.transform import Transform
 
-#: Values worked out from the definitions, at x = -1, 0 and 2.
+#: Values at x = -1, 0 and 2, from the definitions.
 BY_HAND = {
     "linear": (-1, 0, 2),
     "relu": (0, 0, 2),
@@ -30,12 +30,12 @@ BY_HAND = {
 
 
 def recompute(encoder, counts, present=None):
-    """Encode with dense float64 arrays and none of the package's code."""
+    """Encode with dense float64 arrays, without the package's code."""
     transform = encoder.transform
     counts = np.asarray(counts.todense() if sparse.issparse(counts) else counts, dtype=np.float64)
-    share = 1.0 if present is None else transform.fraction[present].sum(dtype=np.float64)
+    fraction = 1.0 if present is None else transform.fraction[present].sum(dtype=np.float64)
     total = counts.sum(axis=1, keepdims=True)
-    x = np.log1p(counts / np.where(total > 0, total, 1) * transform.target_sum * share) - transform.mean
+    x = np.log1p(counts / np.where(total > 0, total, 1) * transform.target_sum * fraction) - transform.mean
     if present is not None:
         x[:, ~present] = 0
     for layer in encoder.layers:
@@ -45,10 +45,9 @@ def recompute(encoder, counts, present=None):
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
-def test_activations_by_hand(name):
+def test_hand_worked_activations(name):
     x = np.array([-1.0, 0.0, 2.0])
     np.testing.assert_allclose(ACTIVATIONS[name](x), BY_HAND[name], rtol=1e-12)
-    # Far from zero nothing overflows, and float32 stays float32.
     far = ACTIVATIONS[name](np.array([-1e4, 1e4], dtype=np.float32))
     assert np.isfinite(far).all()
     assert far.dtype == np.float32
@@ -59,7 +58,7 @@ def test_every_activation_has_a_hand_worked_case():
 
 
 @pytest.mark.parametrize("sizes", [(4,), (7, 4), (9, 6, 3)])
-def test_encode_equals_a_dense_recomputation(make_adata, make_encoder, sizes):
+def test_encode_equals_a_dense_computation(make_adata, make_encoder, sizes):
     adata = make_adata(20, 25)
     encoder = make_encoder(adata, sizes)
     latent = encoder.encode(adata.X)
@@ -70,7 +69,7 @@ def test_encode_equals_a_dense_recomputation(make_adata, make_encoder, sizes):
 
 
 @given(seed=st.integers(0, 999))
-def test_missing_genes_enter_as_their_mean(make_adata, make_encoder, seed):
+def test_missing_genes_are_set_to_their_mean(make_adata, make_encoder, seed):
     adata = make_adata(6, 25)
     encoder = make_encoder(adata)
     present = np.random.default_rng(seed).random(25) < 0.6
@@ -80,7 +79,7 @@ def test_missing_genes_enter_as_their_mean(make_adata, make_encoder, seed):
     np.testing.assert_allclose(encoder.encode(counts, present), recompute(encoder, counts, present), atol=2e-5)
 
 
-def test_missing_is_not_the_same_as_zero(make_adata, make_encoder):
+def test_missing_genes_differ_from_genes_with_zero_counts(make_adata, make_encoder):
     adata = make_adata(6, 25)
     encoder = make_encoder(adata)
     present = np.arange(25) >= 8
@@ -97,7 +96,7 @@ def test_formats_agree(make_adata, make_encoder, make, dtype):
     np.testing.assert_allclose(encoder.encode(make(counts.astype(dtype))), encoder.encode(counts), atol=1e-5)
 
 
-def test_cells_do_not_depend_on_each_other(make_adata, make_encoder):
+def test_cells_are_encoded_independently(make_adata, make_encoder):
     adata = make_adata(40, 25)
     encoder = make_encoder(adata)
     together = encoder.encode(adata.X)
@@ -105,7 +104,7 @@ def test_cells_do_not_depend_on_each_other(make_adata, make_encoder):
     np.testing.assert_allclose(alone, together, atol=1e-5)
 
 
-def test_codes_have_unit_length_and_empty_cells_are_finite(make_adata, make_encoder):
+def test_embeddings_have_unit_length_for_empty_cells_too(make_adata, make_encoder):
     adata = make_adata(10, 25)
     encoder = make_encoder(adata)
     counts = adata.X.toarray()
@@ -114,9 +113,9 @@ def test_codes_have_unit_length_and_empty_cells_are_finite(make_adata, make_enco
     np.testing.assert_allclose(np.linalg.norm(latent, axis=1), 1, rtol=1e-6)
 
 
-def test_a_code_of_zero_stays_zero():
+def test_an_embedding_of_zero_stays_zero():
     transform = Transform(np.array(["a", "b"], dtype=object), 2.0, np.zeros(2, np.float32), np.full(2, 0.5, np.float32))
-    # A ReLU code that nothing activates.
+    # No unit is active.
     encoder = Encoder(transform, (DenseWeights(-np.ones((2, 3), np.float32), np.zeros(3, np.float32), "relu"),))
     np.testing.assert_array_equal(encoder.encode(np.array([[1.0, 1.0]])), [[0, 0, 0]])
 
@@ -143,7 +142,7 @@ def layer(d, units, activation="relu"):
     return DenseWeights(np.ones((d, units), np.float32), np.zeros(units, np.float32), activation)
 
 
-def test_weights_that_do_not_fit_are_refused(make_adata, make_encoder):
+def test_layers_that_do_not_match_are_refused(make_adata, make_encoder):
     transform = make_encoder(make_adata(10, 25)).transform
     with pytest.raises(ArgumentError, match=r"`activation` must be one of 'linear', 'relu'.*Received 'swish'"):
         layer(25, 4, "swish")
@@ -155,11 +154,13 @@ def test_weights_that_do_not_fit_are_refused(make_adata, make_encoder):
         ArgumentError, match=r"the classifier must be a kernel \(d, units\).*Received \(4,\) and \(4,\)"
     ):
         Classifier(np.ones(4), np.zeros(4), ("a", "b", "c", "d"))
-    with pytest.raises(ArgumentError, match=r"The classifier needs one name a type\. Received 1 for 2 types"):
+    with pytest.raises(ArgumentError, match=r"The classifier needs one name per type\. Received 1 for 2 types"):
         Classifier(np.ones((4, 2)), np.zeros(2), ("a",))
     classifier = Classifier(np.ones((5, 2)), np.zeros(2), ("a", "b"))
     for layers in ((layer(24, 4),), (layer(25, 7), layer(6, 4)), (layer(25, 4),), ()):
-        with pytest.raises(ArgumentError, match=r"Each layer must take what the one before gives\. Received 25 genes"):
+        with pytest.raises(
+            ArgumentError, match=r"Each layer's input width must be the output width of the layer before\. Received 25"
+        ):
             Encoder(transform, layers, classifier)
     assert Encoder(transform, (layer(25, 7), layer(7, 5)), classifier).n_latent == 5
 
@@ -171,7 +172,7 @@ def test_classifier_is_a_softmax():
     assert np.isfinite(classifier(np.array([[1e4, 0.0]]))).all()
 
 
-def test_classify_needs_a_head(make_adata, make_encoder):
+def test_classify_needs_a_classifier(make_adata, make_encoder):
     encoder = make_encoder(make_adata(10, 25))
     latent = encoder.encode(make_adata(10, 25).X)
     probabilities = encoder.classify(latent)
@@ -206,12 +207,12 @@ print(e.encode(np.ones((1, 2))).shape, [m for m in ("keras", "tensorflow", "scan
     assert result.stdout.strip() == "(1, 2) []"
 
 
-# Which genes move a embedding.
+# Gradients with respect to genes.
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
-def test_slopes_by_differences(name):
-    # Away from zero, where some have a corner.
+def test_slopes_equal_finite_differences(name):
+    # Some activations are not differentiable at zero.
     x, step = np.array([-3.0, -1.0, -0.2, 0.3, 1.5, 4.0]), 1e-6
     expected = (ACTIVATIONS[name](x + step) - ACTIVATIONS[name](x - step)) / (2 * step)
     np.testing.assert_allclose(SLOPES[name](x), expected, rtol=1e-6, atol=1e-9)
@@ -225,7 +226,7 @@ def test_every_activation_has_a_slope():
 
 
 def double(n_genes, activations, bias=0.3, seed=0):
-    """Return an encoder in float64, for differences."""
+    """Return an encoder in float64, for finite differences."""
     rng = np.random.default_rng(seed)
     widths = (n_genes, *(9 - i for i in range(len(activations))))
     layers = tuple(
@@ -236,7 +237,7 @@ def double(n_genes, activations, bias=0.3, seed=0):
     return Encoder(Transform(genes, 1e3, np.zeros(n_genes, np.float32), np.full(n_genes, 1 / n_genes, "f4")), layers)
 
 
-def through(encoder, x):
+def output(encoder, x):
     for layer in encoder.layers:
         x = layer(x)
     return x
@@ -244,18 +245,18 @@ def through(encoder, x):
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("depth", [1, 3])
-def test_gene_gradient_by_differences(activation, depth):
+def test_gene_gradient_equals_finite_differences(activation, depth):
     encoder = double(12, (activation,) * depth)
     rng = np.random.default_rng(1)
     x, direction = rng.standard_normal(12), rng.standard_normal(encoder.n_latent)
-    code = through(encoder, x)
-    assert np.abs(code).max() > 0.01
+    latent = output(encoder, x)
+    assert np.abs(latent).max() > 0.01
     step = 1e-6
     steps = step * np.eye(12)
-    # The code's length is that at x throughout.
-    difference = (through(encoder, x + steps) - through(encoder, x - steps)) @ direction / (2 * step)
+    # The length of the embedding is held fixed at its value for x.
+    difference = (output(encoder, x + steps) - output(encoder, x - steps)) @ direction / (2 * step)
     received = encoder.gene_gradient(x, direction)
-    np.testing.assert_allclose(received, difference / np.linalg.norm(code), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(received, difference / np.linalg.norm(latent), rtol=1e-4, atol=1e-6)
     assert received.dtype == np.float32
     assert np.abs(received).max() > 0.001
 
@@ -265,22 +266,22 @@ def test_gradient_times_input_is_the_similarity_without_biases(activations):
     encoder = double(12, activations, bias=0.0)
     rng = np.random.default_rng(2)
     x, direction = rng.standard_normal(12), rng.standard_normal(encoder.n_latent)
-    code = through(encoder, x)
-    expected = code @ direction / np.linalg.norm(code)
+    latent = output(encoder, x)
+    expected = latent @ direction / np.linalg.norm(latent)
     assert encoder.gene_gradient(x, direction) @ x == pytest.approx(expected, abs=1e-5)
-    # Biases have a part of their own.
+    # With biases, a part of the similarity comes from them.
     biased = double(12, activations)
-    code = through(biased, x)
-    assert abs(biased.gene_gradient(x, direction) @ x - code @ direction / np.linalg.norm(code)) > 1e-3
+    latent = output(biased, x)
+    assert abs(biased.gene_gradient(x, direction) @ x - latent @ direction / np.linalg.norm(latent)) > 1e-3
 
 
-def test_a_code_of_zero_has_a_finite_gradient():
+def test_the_gradient_of_an_embedding_of_zero_is_finite():
     encoder = double(4, ("relu",), bias=0.0)
     received = encoder.gene_gradient(np.zeros(4), np.ones(encoder.n_latent))
     np.testing.assert_array_equal(received, np.zeros(4))
 
 
-def test_gene_weights_are_the_lengths_of_rows():
+def test_gene_weights_are_norms_of_the_rows_of_the_kernel():
     genes = np.array(["a", "b", "c"], dtype=object)
     kernel = np.array([[3, 4], [0, 0], [-5, 12]], dtype=np.float32)
     transform = Transform(genes, 1.0, np.zeros(3, np.float32), np.full(3, 1 / 3, np.float32))
@@ -288,7 +289,7 @@ def test_gene_weights_are_the_lengths_of_rows():
     np.testing.assert_allclose(encoder.gene_weights(), [5, 0, 13])
 
 
-def test_logits_are_what_the_softmax_is_taken_of(make_adata, make_encoder):
+def test_logits_are_linear_in_the_embedding(make_adata, make_encoder):
     encoder = make_encoder(make_adata(10, 25))
     latent = encoder.encode(make_adata(10, 25).X)
     expected = latent.astype(float) @ encoder.classifier.kernel + encoder.classifier.bias
@@ -297,12 +298,12 @@ def test_logits_are_what_the_softmax_is_taken_of(make_adata, make_encoder):
     np.testing.assert_allclose(encoder.classify(latent), odds / odds.sum(axis=1, keepdims=True), atol=1e-6)
 
 
-# Units that stand for gene sets.
+# Units that represent gene sets.
 
 MASK = np.array([[1, 0], [1, 0], [0, 1], [1, 1]], dtype=bool)
 
 
-def test_a_masked_layer_is_a_layer():
+def test_output_of_a_masked_layer():
     kernel = np.where(MASK, np.arange(1, 9, dtype=np.float32).reshape(4, 2), 0)
     masked = DenseWeights(kernel, np.zeros(2, np.float32), "linear", MASK, ("glycolysis", "apoptosis"))
     # Column one: 1 + 3 + 7, column two: 6 + 8.
@@ -321,12 +322,12 @@ def test_a_mask_of_another_shape_is_refused(mask):
 
 
 @pytest.mark.parametrize("value", [1e-30, np.nan])
-def test_a_weight_outside_of_the_mask_is_refused(value):
+def test_a_weight_outside_the_mask_is_refused(value):
     kernel = MASK.astype(np.float32)
     kernel[0, 1] = value
-    with pytest.raises(ArgumentError, match=r"`mask` must have the shape .* whose weights outside of it are zero"):
+    with pytest.raises(ArgumentError, match=r"`mask` must have the shape .* and all weights outside it must be 0"):
         DenseWeights(kernel, np.zeros(2, np.float32), "relu", MASK)
-    # Inside it may be anything, zero too.
+    # Weights inside the mask may be zero.
     assert DenseWeights(np.zeros((4, 2), np.float32), np.zeros(2, np.float32), "relu", MASK).mask is MASK
 
 
@@ -344,23 +345,25 @@ def with_components(encoder, n_components=5):
 
 
 @pytest.mark.parametrize("missing", [0, 9])
-def test_project_equals_a_dense_recomputation(make_adata, make_encoder, missing):
+def test_project_equals_a_dense_computation(make_adata, make_encoder, missing):
     adata = make_adata(20, 25)
     encoder = with_components(make_encoder(adata))
     present = np.arange(25) >= missing
     counts = np.where(present, adata.X.toarray(), 0).astype(float)
     transform = encoder.transform
-    share = transform.fraction[present].sum(dtype=float) if missing else 1.0
-    x = np.log1p(counts / counts.sum(axis=1, keepdims=True) * transform.target_sum * share) - transform.mean
-    # A gene that is not there is at its mean, which is where the components have their origin.
+    fraction = transform.fraction[present].sum(dtype=float) if missing else 1.0
+    x = np.log1p(counts / counts.sum(axis=1, keepdims=True) * transform.target_sum * fraction) - transform.mean
+    # A missing gene has its mean.
     x[:, ~present] = 0
-    seen = present if missing else None
-    projected = encoder.project(transform.log_normalize(sparse.csr_matrix(counts, dtype=np.float32), seen), seen)
+    measured = present if missing else None
+    projected = encoder.project(
+        transform.log_normalize(sparse.csr_matrix(counts, dtype=np.float32), measured), measured
+    )
     np.testing.assert_allclose(projected, x @ encoder.components, atol=1e-4)
     assert projected.dtype == np.float32
     assert projected.shape == (20, 5)
     if missing:
-        at_zero = encoder.project(transform.log_normalize(sparse.csr_matrix(counts, dtype=np.float32), seen))
+        at_zero = encoder.project(transform.log_normalize(sparse.csr_matrix(counts, dtype=np.float32), measured))
         assert np.abs(at_zero - projected).max() > 0.1
 
 
@@ -368,7 +371,9 @@ def test_projecting_needs_components(make_adata, make_encoder):
     adata = make_adata(6, 25)
     encoder = make_encoder(adata)
     assert encoder.components is None
-    with pytest.raises(NotFittedError, match=r"has no principal components\. Use an encoder made by `scq\.tl\.pretrain`"):
+    with pytest.raises(
+        NotFittedError, match=r"has no principal components\. Use an encoder made by `scq\.tl\.pretrain`"
+    ):
         encoder.project(encoder.transform.log_normalize(adata.X))
 
 
@@ -387,42 +392,37 @@ def with_discriminant(encoder, adata):
 
 
 @pytest.mark.parametrize("missing", [0, 9])
-def test_evidence_is_scores_by_what_counts_are_worth(make_adata, make_encoder, missing):
+def test_decision_is_scaled_down_for_shallow_cells(make_adata, make_encoder, missing):
     adata = make_adata(20, 25)
     encoder = with_discriminant(make_encoder(adata), adata)
     present = np.arange(25) >= missing if missing else None
     counts = adata.X.toarray()
     counts[:, :missing] = 0
     totals = counts.sum(axis=1)
-    share = encoder.transform.fraction[missing:].sum(dtype=float) if missing else 1.0
-    worth = np.minimum(totals / (encoder.transform.target_sum * share), 1)
-    assert worth.min() < 0.8 < worth.max() == 1
+    fraction = encoder.transform.fraction[missing:].sum(dtype=float) if missing else 1.0
+    depth = np.minimum(totals / (encoder.transform.target_sum * fraction), 1)
+    assert depth.min() < 0.8 < depth.max() == 1
     logged = encoder.transform.log_normalize(counts, present)
-    expected = encoder.discriminant.decision(logged, present) * worth[:, None]
+    expected = encoder.discriminant.decision(logged, present) * depth[:, None]
     received = encoder.decision(logged, totals, present)
     np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5)
     assert received.dtype == np.float32
     assert received.shape == (20, 3)
-    # A cell without a count says nothing.
     np.testing.assert_array_equal(encoder.decision(logged, np.zeros(20), present), np.zeros((20, 3)))
 
 
-def test_without_a_gene_there_is_no_evidence(make_adata, make_encoder):
+def test_decision_is_zero_without_genes(make_adata, make_encoder):
     adata = make_adata(20, 25)
     encoder = with_discriminant(make_encoder(adata), adata)
     nothing = sparse.csr_matrix((20, 25), dtype=np.float32)
     np.testing.assert_array_equal(encoder.decision(nothing, np.zeros(20), np.zeros(25, bool)), np.zeros((20, 3)))
 
 
-def test_without_a_discriminant_there_is_no_evidence(make_adata, make_encoder):
+def test_decision_needs_a_discriminant(make_adata, make_encoder):
     adata = make_adata(6, 25)
-    encoder = make_encoder(adata)
-    assert encoder.discriminant is None
-    decision = encoder.decision(encoder.transform.log_normalize(adata.X), np.ones(6))
-    assert decision.shape == (6, 0)
-    assert decision.dtype == np.float32
-    with pytest.raises(NotFittedError, match=r"has no discriminant: it was not fine-tuned, or by an earlier version"):
-        encoder.fitted_discriminant  # noqa: B018
+    encoder = replace(make_encoder(adata), discriminant=None)
+    with pytest.raises(NotFittedError, match=r"has no discriminant: it was not fine-tuned\. Call `scq\.tl\.finetune"):
+        encoder.decision(encoder.transform.log_normalize(adata.X), np.ones(6))
 
 
 @pytest.mark.parametrize("shape", [(2, 25), (4, 25), (3, 24), (25, 3)])
@@ -440,13 +440,13 @@ def test_a_discriminant_of_other_types_or_genes_is_refused(make_adata, make_enco
         replace(encoder, discriminant=other)
 
 
-# Block by block.
+# Blocks.
 
 
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
 @pytest.mark.parametrize("chunk", [1, 4, 100])
-def test_blocks_and_products_of_either_kind_give_the_same(make_adata, make_encoder, monkeypatch, density, chunk):
-    """On both sides of the share from which on the product is dense, and in a file."""
+def test_blocks_with_sparse_and_dense_products_agree(make_adata, make_encoder, monkeypatch, density, chunk):
+    """Rows in memory and in a temporary file, below and above the fraction from which on the product is dense."""
     from scquery_ae import encoder as module
     from scquery_ae.loaders import ScratchRows
 
@@ -474,23 +474,23 @@ def test_blocks_and_products_of_either_kind_give_the_same(make_adata, make_encod
         np.testing.assert_allclose(encoder.encode_logged(logged), expected, atol=1e-5)
 
 
-def test_no_cell_has_no_code(make_adata, make_encoder):
+def test_no_cells_are_encoded_to_an_empty_array(make_adata, make_encoder):
     encoder = make_encoder(make_adata(13, 40))
     assert encoder.encode(np.zeros((0, 40), np.float32)).shape == (0, encoder.n_latent)
 
 
-def test_no_block_is_made_dense_below_the_share(make_adata, make_encoder, monkeypatch):
+def test_sparse_blocks_are_not_made_dense(make_adata, make_encoder, monkeypatch):
     from scquery_ae import encoder as module
 
     encoder = make_encoder(make_adata(13, 40))
     shapes = []
     toarray = sparse.csr_matrix.toarray
 
-    def noted(self, **kwargs):
+    def recorded(self, **kwargs):
         shapes.append(self.shape)
         return toarray(self, **kwargs)
 
-    monkeypatch.setattr(sparse.csr_matrix, "toarray", noted)
+    monkeypatch.setattr(sparse.csr_matrix, "toarray", recorded)
     monkeypatch.setattr(module, "CHUNK", 5)
     monkeypatch.setattr(module, "DENSE_ROWS", 4)
     sparse_rows = sparse.csr_matrix(np.eye(13, 40, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""The normalisation of a reference, against plain NumPy."""
+"""The normalisation of a reference, against NumPy."""
 
 import anndata
 import numpy as np
@@ -28,7 +28,7 @@ def counts():
     return np.random.default_rng(0).poisson([8.0, 3.0, 0.7, 5.0, 1.0], (30, 5)).astype(np.float32)
 
 
-def test_fit_is_what_numpy_gives(counts):
+def test_fit_equals_a_dense_computation(counts):
     totals = counts.astype(np.float64).sum(axis=1)
     target = np.median(totals)
     logged = np.log1p(counts / totals[:, None] * target)
@@ -45,7 +45,7 @@ def test_fit_is_what_numpy_gives(counts):
 
 
 def test_hand_worked_cells():
-    # Sums 4 and 8, so a target of 6; a cell of (1, 3) becomes log1p(1.5), log1p(4.5).
+    # The sums are 4 and 8, so the target is 6, and (1, 3) becomes log1p(1.5), log1p(4.5).
     transform = Transform.fit(columns(np.array([[1.0, 3.0], [8.0, 0.0]]), 2), GENES[:2])
     assert transform.target_sum == 6
     np.testing.assert_allclose(transform.fraction, [(0.25 + 1) / 2, 0.375])
@@ -55,7 +55,7 @@ def test_hand_worked_cells():
     np.testing.assert_allclose(transform.mean, [(np.log(2.5) + np.log(7)) / 2, np.log(5.5) / 2], rtol=1e-6)
 
 
-def test_chunks_do_not_matter(counts):
+def test_fit_does_not_depend_on_chunks(counts):
     class Thirds:
         def chunks(self):
             for rows in (counts[:10], counts[10:11], counts[11:]):
@@ -67,7 +67,7 @@ def test_chunks_do_not_matter(counts):
     np.testing.assert_allclose(chunked.fraction, whole.fraction, rtol=1e-6)
 
 
-def test_empty_cells_are_passed_over_in_fitting_and_stay_zero(counts):
+def test_empty_cells_are_ignored_in_the_fit_and_stay_zero(counts):
     with_empty = np.vstack([counts, np.zeros((7, 5), np.float32)])
     expected, received = fit(counts), fit(with_empty)
     assert received.target_sum == expected.target_sum
@@ -76,17 +76,16 @@ def test_empty_cells_are_passed_over_in_fitting_and_stay_zero(counts):
     assert received.log_normalize(with_empty)[-1].nnz == 0
 
 
-def test_missing_genes_get_the_target_of_the_share_that_is_left(counts):
+def test_target_is_the_fraction_in_the_measured_genes(counts):
     transform = fit(counts)
     present = np.array([True, False, True, True, False])
-    seen = np.where(present, counts, 0)
+    measured = np.where(present, counts, 0)
     target = transform.target_sum * transform.fraction[present].sum(dtype=np.float64)
-    expected = np.log1p(seen / seen.sum(axis=1, keepdims=True) * target)
-    np.testing.assert_allclose(transform.log_normalize(seen, present).toarray(), expected, rtol=1e-5)
+    expected = np.log1p(measured / measured.sum(axis=1, keepdims=True) * target)
+    np.testing.assert_allclose(transform.log_normalize(measured, present).toarray(), expected, rtol=1e-5)
 
 
-def test_a_cell_of_average_composition_keeps_its_values_when_genes_are_lacking(counts):
-    # Why the target is cut: what remains of the cell must not be blown up to the whole target.
+def test_a_cell_of_average_composition_has_the_same_values_if_genes_are_missing(counts):
     transform = fit(counts)
     average = (transform.fraction * 1000)[None, :]
     present = np.array([True, True, False, True, False])
@@ -96,7 +95,7 @@ def test_a_cell_of_average_composition_keeps_its_values_when_genes_are_lacking(c
 
 
 @given(seed=st.integers(0, 999), n=st.integers(1, 6))
-def test_a_cells_output_does_not_depend_on_other_cells(seed, n):
+def test_cells_are_normalised_independently(seed, n):
     rng = np.random.default_rng(seed)
     transform = fit(rng.poisson(3.0, (20, 5)) + 1)
     cells = rng.poisson(3.0, (n, 5)).astype(np.float32)
@@ -105,7 +104,7 @@ def test_a_cells_output_does_not_depend_on_other_cells(seed, n):
     np.testing.assert_array_equal(together, alone)
 
 
-def test_depth_does_not_matter(counts):
+def test_values_do_not_depend_on_depth(counts):
     transform = fit(counts)
     np.testing.assert_allclose(
         transform.log_normalize(counts * 37).toarray(), transform.log_normalize(counts).toarray(), rtol=1e-5
@@ -114,7 +113,7 @@ def test_depth_does_not_matter(counts):
 
 @pytest.mark.parametrize("dtype", ["int32", "uint16", "float32", "float64"])
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
-def test_formats_agree_and_the_input_is_left_alone(counts, make, dtype):
+def test_formats_agree_and_the_input_is_not_changed(counts, make, dtype):
     transform = fit(counts)
     matrix = make(counts.astype(dtype))
     before = matrix.copy()
@@ -123,11 +122,11 @@ def test_formats_agree_and_the_input_is_left_alone(counts, make, dtype):
     assert received.format == "csr"
     assert received.dtype == np.float32
     np.testing.assert_array_equal(received.toarray(), transform.log_normalize(counts).toarray())
-    same = before != matrix
-    assert (same.nnz if sparse.issparse(same) else same.sum()) == 0
+    changed = before != matrix
+    assert (changed.nnz if sparse.issparse(changed) else changed.sum()) == 0
 
 
-def test_centring_leaves_its_argument_alone(counts):
+def test_centring_does_not_change_its_argument(counts):
     transform = fit(counts)
     dense = transform.log_normalize(counts).toarray()
     before = dense.copy()
@@ -161,10 +160,10 @@ def test_no_counts_in_the_model_genes_is_refused():
         {"fraction": np.zeros((5, 1), np.float32)},
     ],
 )
-def test_parts_that_do_not_fit_are_refused(counts, values):
+def test_wrong_parts_are_refused(counts, values):
     transform = fit(counts)
     parts = {"genes": GENES, "target_sum": 5.0, "mean": transform.mean, "fraction": transform.fraction} | values
-    with pytest.raises(ArgumentError, match="one mean and fraction for each of its 5 genes and a positive target sum"):
+    with pytest.raises(ArgumentError, match="a mean and a fraction for each of its 5 genes and a positive target sum"):
         Transform(**parts)
 
 

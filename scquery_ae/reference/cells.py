@@ -69,8 +69,8 @@ class ReferenceCells(EmbeddedCells):
                 is_array = isinstance(values, np.ndarray)
                 received = f"{values.dtype} {values.shape}" if is_array else type(values).__name__
                 msg = (
-                    f"A reference needs {expected.dtype} `{name}` of shape {shape}, one row for each of its {n} cells in "
-                    f"`obs`. Received {received}."
+                    f"A reference needs {expected.dtype} `{name}` of shape {shape}, one row for each of its {n} cells "
+                    f"in `obs`. Received {received}."
                 )
                 raise ArgumentError(msg)
 

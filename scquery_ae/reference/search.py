@@ -1,4 +1,4 @@
-"""Which reference cells a search may find, and how neighbors are spread."""
+"""Neighbor search restricted by columns of the reference's ``obs``."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from scquery_ae.index import NeighborIndex, Neighbors
 
 @dataclass(frozen=True)
 class SearchFilter:
-    """What a search is cut to.
+    """Restrictions of a neighbor search.
 
     Attributes
     ----------
     where
-        For columns of the reference's ``obs``, the value or values that its cells must have.
+        Maps columns of the reference's ``obs`` to a value or several values. Only cells with one of the values are
+        searched.
     excluded
-        For columns of the reference's ``obs``, one value a query: cells that have it are not found, such as those of
-        the query's own donor; a missing value excludes none.
+        Maps columns of the reference's ``obs`` to one value per query, ``(n_queries,)``, such as its donor. Cells with
+        the query's value are not searched. A missing value excludes no cells.
     diversify_key
-        Column of the reference's ``obs`` over whose values neighbors are spread: no value gives more neighbors than its share,
-        as long as the others have any.
+        Column of the reference's ``obs``, over whose values the neighbors are spread evenly. A value has more neighbors
+        than the others only if too few of their cells remain.
     """
 
     where: Mapping[str, Any] = field(default_factory=dict)
@@ -36,50 +37,60 @@ class SearchFilter:
 
 
 def filtered_search(
-    index: NeighborIndex, obs: pd.DataFrame, latent: np.ndarray, n_neighbors: int, rules: SearchFilter
+    index: NeighborIndex, obs: pd.DataFrame, embedding: np.ndarray, n_neighbors: int, rules: SearchFilter
 ) -> Neighbors:
-    """Return the nearest cells that the rules let through.
+    """Return the nearest of the reference cells that the restrictions leave.
 
-    Queries with the same values to exclude are searched together.
+    Parameters
+    ----------
+    index
+        Search over all cells of the reference.
+    obs
+        Annotation of the reference's cells.
+    embedding
+        Embedding of the queries, ``(n_queries, n_latent)``.
+    n_neighbors
+        Neighbors per query.
+    rules
+        The restrictions.
 
     Raises
     ------
     ArgumentError
-        If fewer than `n_neighbors` cells are left for a query.
+        If fewer than `n_neighbors` cells remain for a query.
     MissingKeyError
-        If a column is not there.
+        If a column is not in `obs`.
     """
     allowed = np.ones(len(obs), dtype=bool)
     for key, wanted in rules.where.items():
-        having = with_values(obs, key, wanted)
-        if not having.any():
-            there = shown(column_of(obs, key).unique(), limit=20)
-            msg = f"No reference cell has {key!r} in {shown(_values(wanted))}. Expected some of {there}."
+        selected = with_values(obs, key, wanted)
+        if not selected.any():
+            available = shown(column_of(obs, key).unique(), limit=20)
+            msg = f"No reference cell has {key!r} in {shown(_values(wanted))}. Expected some of {available}."
             raise ArgumentError(msg)
-        allowed &= having
+        allowed &= selected
     if not rules.excluded:
-        return _spread(index, obs, latent, n_neighbors, allowed, rules.diversify_key)
+        return _diversified(index, obs, embedding, n_neighbors, allowed, rules.diversify_key)
 
-    # Columns are compared as text.
+    # Queries with the same values are searched together. Values are compared as text.
     keys = pd.DataFrame(
         {key: pd.Series(values, dtype=object).map(str, na_action="ignore") for key, values in rules.excluded.items()}
     )
     groups = keys.groupby(list(keys.columns), dropna=False, sort=False).indices
-    indices = np.empty((len(latent), n_neighbors), dtype=np.int64)
-    distances = np.empty((len(latent), n_neighbors), dtype=np.float32)
+    indices = np.empty((len(embedding), n_neighbors), dtype=np.int64)
+    distances = np.empty((len(embedding), n_neighbors), dtype=np.float32)
     for group, rows in groups.items():
-        mine = allowed.copy()
+        remaining = allowed.copy()
         for key, value in zip(keys.columns, group if isinstance(group, tuple) else (group,), strict=True):
-            # Cells of which no one knows the donor share it with none.
             if not pd.isna(value):
-                mine &= (column_of(obs, key) != value).to_numpy()
-        neighbors = _spread(index, obs, latent[rows], n_neighbors, mine, rules.diversify_key)
+                remaining &= (column_of(obs, key) != value).to_numpy()
+        neighbors = _diversified(index, obs, embedding[rows], n_neighbors, remaining, rules.diversify_key)
         indices[rows], distances[rows] = neighbors.indices, neighbors.distances
     return Neighbors(indices, distances)
 
 
 def with_values(obs: pd.DataFrame, key: str, wanted: Any) -> np.ndarray:
-    """Return which cells have the value, or one of the values, in a column, bool ``(n_obs,)``; compared as text."""
+    """Return which cells have the wanted value, or one of several, in a column, bool ``(n_obs,)``; compared as text."""
     return column_of(obs, key).isin(_values(wanted)).to_numpy()
 
 
@@ -95,9 +106,15 @@ def column_of(obs: pd.DataFrame, key: str) -> pd.Series:
     return obs[key].astype(str)
 
 
-def _spread(
-    index: NeighborIndex, obs: pd.DataFrame, latent: np.ndarray, n_neighbors: int, allowed: np.ndarray, key: str | None
+def _diversified(
+    index: NeighborIndex,
+    obs: pd.DataFrame,
+    embedding: np.ndarray,
+    n_neighbors: int,
+    allowed: np.ndarray,
+    key: str | None,
 ) -> Neighbors:
+    """Return the nearest allowed cells, spread evenly over the values of a column if there is a `key`."""
     among = None if allowed.all() else np.flatnonzero(allowed)
     if among is not None and len(among) < n_neighbors:
         msg = (
@@ -106,20 +123,20 @@ def _spread(
         )
         raise ArgumentError(msg)
     if key is None:
-        return index.search(latent, n_neighbors, among=among)
+        return index.search(embedding, n_neighbors, among=among)
     check_neighbors(n_neighbors, int(allowed.sum()))
     column = column_of(obs, key).to_numpy()
     values = np.unique(column[allowed])
-    share = -(-n_neighbors // len(values))
+    quota = -(-n_neighbors // len(values))
     found = []
     for value in values:
         rows = np.flatnonzero(allowed & (column == value))
-        neighbors = index.search(latent, min(n_neighbors, len(rows)), among=rows)
-        # Those within the share come before all others, wherever the others lie.
-        late = np.arange(neighbors.indices.shape[1]) >= share
-        found.append((neighbors.indices, neighbors.distances, np.broadcast_to(late, neighbors.indices.shape)))
-    indices, distances, late = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-    chosen = np.lexsort((distances, late))[:, :n_neighbors]
+        neighbors = index.search(embedding, min(n_neighbors, len(rows)), among=rows)
+        # Neighbors beyond the quota are taken last, however near they are.
+        beyond = np.arange(neighbors.indices.shape[1]) >= quota
+        found.append((neighbors.indices, neighbors.distances, np.broadcast_to(beyond, neighbors.indices.shape)))
+    indices, distances, beyond = (np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True))
+    chosen = np.lexsort((distances, beyond))[:, :n_neighbors]
     nearest = np.take_along_axis(distances, chosen, axis=1)
     order = np.argsort(nearest, axis=1, kind="stable")
     chosen = np.take_along_axis(chosen, order, axis=1)

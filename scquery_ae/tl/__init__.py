@@ -1,4 +1,4 @@
-"""Tools: AnnData in, results in its slots."""
+"""Tools: functions that compute on an AnnData and write their results to its slots."""
 
 from scquery_ae.tl.audit import audit
 from scquery_ae.tl.build_reference import build_reference

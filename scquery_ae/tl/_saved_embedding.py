@@ -1,4 +1,4 @@
-"""Codes kept on disk chunk by chunk, so that an interrupted embedding can go on."""
+"""Embedding of cells with a checkpoint on disk, so that an interrupted call can continue."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from scquery_ae.encoder import Encoder
 from scquery_ae.input_state import is_lazy, read_rows
 from scquery_ae.loaders import CHUNK, GeneColumns
 
-#: Cells that stand for all when an embedding is recognised.
+#: Number of cells whose counts are part of the fingerprint of an embedding.
 SAMPLED_ROWS = 64
 
 
 def embed_in_steps(encoder: Encoder, cells: GeneColumns, names: pd.Index, folder: Path) -> np.ndarray:
-    """Return the embeddings of all cells, of which those that are in the folder already are not computed again.
+    """Return the embedding of all cells, reading rows that are in the folder and saving the others there.
 
     Parameters
     ----------
     encoder
-        What gives the embeddings.
+        The encoder.
     cells
         Counts of its genes.
     names
         Names of the cells.
     folder
-        Path of a folder, which needs not be there.
+        Folder of the checkpoint; it is created if it does not exist.
     """
     saved = SavedEmbedding(folder, (cells.shape[0], encoder.n_latent), fingerprint(encoder, cells, names))
     if saved.rows < cells.shape[0] and sparse.issparse(cells.matrix) and cells.matrix.format != "csr":
-        # Rows of a CSC matrix are scattered. Genes that are not there stay columns of zeros.
+        # Rows of a CSC matrix are slow to read. The loaded matrix has columns of zeros for missing genes.
         columns = np.where(cells.columns >= 0, np.arange(len(cells.columns)), -1)
         cells = GeneColumns(cells.load(), columns)
-    for start, stop in _pieces(cells.matrix):
+    for start, stop in _row_ranges(cells.matrix):
         if stop > saved.rows:
-            piece = read_rows(cells.matrix, slice(max(start, saved.rows), stop))
-            saved.append(encoder.embed(replace(cells, matrix=piece)))
+            block = read_rows(cells.matrix, slice(max(start, saved.rows), stop))
+            saved.append(encoder.embed(replace(cells, matrix=block)))
     return saved.load()
 
 
 def fingerprint(encoder: Encoder, cells: GeneColumns, names: pd.Index) -> str:
-    """Return what tells one embedding from another: the encoder, and the cells by their names and a sample."""
+    """Return a hash of the encoder, the names of all cells and the counts of a sample of them."""
     chosen = np.unique(np.linspace(0, cells.shape[0] - 1, SAMPLED_ROWS).astype(int))
     transform = encoder.transform
     digest = hashlib.sha256()
@@ -72,56 +72,56 @@ def fingerprint(encoder: Encoder, cells: GeneColumns, names: pd.Index) -> str:
 
 
 class SavedEmbedding:
-    """A folder with the embeddings of the first cells and a record of how many these are.
+    """A folder with the embedding of the first cells and a record of their number.
 
-    ``embedding.npy`` is written first and ``embedding.json``, the record, replaced afterwards: whenever the writer stops, the
-    record names no rows that are not there.
+    Rows are written to ``embedding.npy`` before the record, ``embedding.json``, is replaced. The record therefore never
+    counts rows that are missing, whenever the writer stops.
 
     Parameters
     ----------
     folder
-        Made if it is not there.
+        The folder; it is created if it does not exist.
     shape
-        Cells and width of the embeddings.
+        Number of cells and width of the embedding.
     fingerprint
-        What the embeddings are of.
+        Hash of the encoder and the cells.
 
     Attributes
     ----------
     rows
-        How many cells are done.
+        Number of cells whose embedding is saved.
 
     Raises
     ------
     ArgumentError
-        If the folder holds something else, or is damaged.
+        If the folder holds another embedding or other files, or is damaged.
     StorageError
         If the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int], fingerprint: str) -> None:
-        self._codes, self._record = folder / "embedding.npy", folder / "embedding.json"
+        self._embedding, self._record = folder / "embedding.npy", folder / "embedding.json"
         self._shape, self._fingerprint = shape, fingerprint
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
         self._header = header.getvalue()
         self.rows = 0
         if self._record.exists():
-            self.rows = self._recorded()
-        elif self._codes.exists():
+            self.rows = self._read_record()
+        elif self._embedding.exists():
             msg = (
-                f"`checkpoint` must be a folder of an embedding, or a new one. Received {folder}, which has a "
-                f"{self._codes.name} of something else; name another folder."
+                f"`checkpoint` must be a new folder, or one that `scq.tl.embed` wrote. Received {folder}, which has "
+                f"{self._embedding.name} without {self._record.name}; name another folder."
             )
             raise ArgumentError(msg)
         else:
-            self._keep(0)
+            self._write_record(0)
 
     def append(self, latent: np.ndarray) -> None:
-        """Keep the embeddings of the next cells, float32 ``(n, n_latent)``, and record that they are done."""
+        """Save the embedding of the next cells, float32 ``(n, n_latent)``, and record their number."""
         try:
-            self._codes.touch()
-            with self._codes.open("r+b") as file:
+            self._embedding.touch()
+            with self._embedding.open("r+b") as file:
                 if self.rows == 0:
                     file.write(self._header)
                 file.seek(self._size(self.rows))
@@ -130,39 +130,42 @@ class SavedEmbedding:
                 os.fsync(file.fileno())
         except OSError as error:
             raise self._unwritable(error) from error
-        self._keep(self.rows + len(latent))
+        self._write_record(self.rows + len(latent))
 
     def load(self) -> np.ndarray:
-        """Return all embeddings, in memory."""
-        return np.asarray(np.load(self._codes, allow_pickle=False), dtype=np.float32)
+        """Return the embedding of all cells, in memory."""
+        return np.asarray(np.load(self._embedding, allow_pickle=False), dtype=np.float32)
 
     def _size(self, rows: int) -> int:
-        """Return the length of the file of so many embeddings, in bytes."""
+        """Return the size in bytes of an ``embedding.npy`` that is filled up to a number of rows."""
         return len(self._header) + 4 * rows * self._shape[1]
 
-    def _recorded(self) -> int:
-        """Return how many cells the record says are done, if it is one of these cells and can be true."""
+    def _read_record(self) -> int:
+        """Return the number of saved cells from the record, after checking it against the call and the file."""
         try:
             record = json.loads(self._record.read_bytes())
-            rows, made_of = int(record["rows"]), record["fingerprint"]
+            rows, recorded = int(record["rows"]), record["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            msg = f"`checkpoint` is damaged: {self._record} cannot be read ({error!r}). Delete it and embed again."
-            raise ArgumentError(msg) from error
-        if made_of != self._fingerprint:
             msg = (
-                f"`checkpoint` holds another run: {self._codes} was made with another encoder, of other cells or "
-                "other genes. Expected those of this call; name another folder, or delete this one."
+                f"`checkpoint` is damaged: {self._record} cannot be read ({error!r}). "
+                "Delete the folder and embed again."
+            )
+            raise ArgumentError(msg) from error
+        if recorded != self._fingerprint:
+            msg = (
+                f"`checkpoint` holds another run: {self._embedding} was computed with another encoder, or from other "
+                "cells or genes. Expected those of this call; name another folder, or delete this one."
             )
             raise ArgumentError(msg)
-        if rows and not (self._codes.is_file() and self._codes.stat().st_size >= self._size(rows)):
+        if rows and not (self._embedding.is_file() and self._embedding.stat().st_size >= self._size(rows)):
             msg = (
-                f"`checkpoint` is damaged: {self._codes} does not hold the {rows} cells that its record names. Delete "
-                "it and embed again."
+                f"`checkpoint` is damaged: {self._embedding} does not hold the {rows} cells in {self._record.name}. "
+                "Delete the folder and embed again."
             )
             raise ArgumentError(msg)
         return rows
 
-    def _keep(self, rows: int) -> None:
+    def _write_record(self, rows: int) -> None:
         part = self._record.with_suffix(".part")
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
@@ -177,12 +180,12 @@ class SavedEmbedding:
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(
-            f"The embeddings could not be written to the folder {self._codes.parent}: {error}. The {self.rows} cells that "
-            "are done are kept; free some space, or name a `checkpoint` on another disk, and call again."
+            f"The embedding could not be written to the folder {self._embedding.parent}: {error}. {self.rows} cells "
+            "are saved. Free some space, or name a `checkpoint` on another disk, and call again."
         )
 
 
-def _pieces(matrix: Any) -> Iterator[tuple[int, int]]:
-    """Yield the first row and the one behind the last of what is embedded at once: a block of Dask's, or a chunk."""
+def _row_ranges(matrix: Any) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of the rows that are embedded at once: a block of a Dask array, or a chunk."""
     n = int(matrix.shape[0])
     yield from pairwise(np.cumsum([0, *matrix.chunks[0]]).tolist() if is_lazy(matrix) else [*range(0, n, CHUNK), n])

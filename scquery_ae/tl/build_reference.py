@@ -64,8 +64,8 @@ def build_reference(
         better for rare types. ``"leave_one_batch_out"``: the same with whole batches of `batch_key` as folds (ten at
         most), which resembles a query from another batch. The last two repeat fine-tuning once per fold.
     index
-        Kind of neighbor search: ``"exact"``, ``"hnsw"``, ``"ivf"``, ``"int8"``, ``"pq"``, or ``"auto"`` to choose by the
-        number of cells (exact up to 100,000, a graph up to two million, compressed lists above).
+        Kind of neighbor search: ``"exact"``, ``"hnsw"``, ``"ivf"``, ``"int8"``, ``"pq"``, or ``"auto"`` to choose by
+        the number of cells (exact up to 100,000, a graph up to two million, compressed lists above).
     key_added
         Prefix of the slot that fine-tuning wrote.
     %(progress)s
@@ -105,8 +105,8 @@ def build_reference(
     folds, batches = _folds(adata, codes, batch_key, calibration)
     if folds is not None and batches is None and encoder.parameters.get("finetune", {}).get("adversarial_weight"):
         msg = (
-            f'The encoder was fine-tuned with `adversarial_weight`, and `calibration="{calibration}"` fine-tunes again. '
-            "Pass the same `batch_key`."
+            f'The encoder was fine-tuned with `adversarial_weight`, and `calibration="{calibration}"` fine-tunes '
+            "again. Pass the same `batch_key`."
         )
         raise ArgumentError(msg)
     rows = CellRows.read(cells, encoder.transform)

@@ -1,4 +1,4 @@
-"""``tl.coarsen``: one name for each prediction set, coarser where the cell's type cannot be told."""
+"""``tl.coarsen``: one Cell Ontology term for each prediction set."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def coarsen(
 ) -> None:
     """Name each prediction set by the closest common ancestor of its types in the Cell Ontology.
 
-    A set of CD4 and CD8 T cells becomes "mature alpha-beta T cell": the answer gets coarser, not wrong. Sets of one
-    type keep its name.
+    For example, a set of CD4 and CD8 T cells becomes "mature alpha-beta T cell". A set of one type keeps the name of
+    the type. The label is less specific than :func:`scquery_ae.tl.query`'s, and correct more often.
 
     Parameters
     ----------
@@ -35,25 +35,25 @@ def coarsen(
     ontology
         The ontology, or the path of an OBO file such as ``cl-basic.obo``.
     terms
-        For each type of the reference its term, by id or exact name. Types without one have no ancestors: sets with
-        one are called ``"unresolved"``.
+        Maps types of the reference to ids or exact names of terms. A set of several types is ``"unresolved"`` if one of
+        them has no term.
     key_added
-        Slot prefix of the query.
+        Prefix of the slots that the query wrote.
 
     Returns
     -------
     None. Writes
 
     ``obs["scquery_label_coarse"]`` : categorical
-        Name of the type, or of the common ancestor of the set; ``"unresolved"`` where there is none; missing for cells
-        without a label.
+        Name of the type, or of the closest common ancestor of the types; ``"unresolved"`` if they have none. Missing
+        for cells without a label.
 
     Raises
     ------
     MissingKeyError
-        If the cells were not queried, there is no ontology at the path, or it has no such term.
+        If the cells were not queried, if there is no ontology at the path, or if it does not have one of the terms.
     ArgumentError
-        If `terms` is no mapping.
+        If `terms` is not a mapping.
     """
     check_adata(adata, "tl.coarsen")
     check_writable(adata, "tl.coarsen")
@@ -63,39 +63,42 @@ def coarsen(
     loaded = ontology if isinstance(ontology, CellOntology) else CellOntology.read(ontology)
     slots = check_slots(key_added)
     sets = check_obs_key(adata, slots.prediction_set, "key_added").astype(object).map(str, na_action="ignore")
-    known = {str(kind): loaded.find(term) for kind, term in terms.items()}
+    found = {str(name): loaded.find(term) for name, term in terms.items()}
     stored = adata.uns.get(slots.uns)
     types: Any = stored.get("types") if isinstance(stored, Mapping) else None
     if not is_several(types):
         msg = (
-            f'`tl.coarsen` needs `adata.uns["{slots.uns}"]` as `scq.tl.query` writes it. Received none; query the cells '
-            "again."
+            f'`tl.coarsen` needs the `adata.uns["{slots.uns}"]` that `scq.tl.query` writes. Received none; query the '
+            "cells again."
         )
         raise MissingKeyError(msg)
-    names = {text: _name(text, [str(kind) for kind in types], known, loaded) for text in sets.dropna().unique()}
+    names = {text: _name(text, [str(name) for name in types], found, loaded) for text in sets.dropna().unique()}
     coarse = sets.map(names, na_action="ignore").astype("category")
     written = write_results(adata, obs={slots.label_coarse: coarse})
     logger.info("named %d prediction sets; wrote %s", len(names), written)
 
 
-def _name(text: str, types: list[str], known: Mapping[str, str], ontology: CellOntology) -> str:
+def _name(text: str, types: list[str], terms: Mapping[str, str], ontology: CellOntology) -> str:
     if text in types:
         return text
-    members = split_set(text, types)
-    if not all(member in known for member in members):
+    in_set = split_set(text, types)
+    if not all(name in terms for name in in_set):
         return "unresolved"
-    shared = ontology.closest_common_ancestor([known[member] for member in members])
-    return "unresolved" if shared is None else ontology.name(shared)
+    ancestor = ontology.closest_common_ancestor([terms[name] for name in in_set])
+    return "unresolved" if ancestor is None else ontology.name(ancestor)
 
 
 def split_set(text: str, types: list[str]) -> list[str]:
-    """Return the types that a prediction set names, also where their own names hold the separator."""
+    """Return the types in a prediction set, whose names may contain the separator."""
     found: list[str] = []
     rest = text
     while rest:
-        fitting = [kind for kind in types if rest == kind or rest.startswith(f"{kind}|")]
+        fitting = [name for name in types if rest == name or rest.startswith(f"{name}|")]
         if not fitting:
-            msg = f"The prediction set {text!r} names no types of the reference, such as {shown(types)}. Query again."
+            msg = (
+                f"The prediction set {text!r} holds a type that is not among the reference's, such as {shown(types)}. "
+                "Query the cells again."
+            )
             raise ArgumentError(msg)
         longest = max(fitting, key=len)
         found.append(longest)

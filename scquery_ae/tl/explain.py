@@ -60,9 +60,9 @@ def explain(
 
     Returns
     -------
-    One row per model gene that the query has, largest similarity first: ``value`` (log-normalised, minus the mean in the
-    reference), and its contributions to ``similarity`` and ``distance``. ``attrs`` holds the names of the ``cell`` and
-    the ``neighbor``, the neighbor's ``label``, and the total ``similarity``.
+    One row per model gene that the query has, largest similarity first, with columns ``value`` (log-normalised, minus
+    the mean in the reference), ``similarity`` and ``distance`` (the gene's contributions). ``attrs`` holds the names of
+    the ``cell`` and the ``neighbor``, the neighbor's ``label``, and the total ``similarity``.
 
     Raises
     ------
@@ -105,7 +105,10 @@ def explain(
         target = _position(neighbor, list(loaded.obs.index), "neighbor")
     else:
         if not is_integer(neighbor) or not 0 <= neighbor < loaded.n_obs:
-            msg = f"`neighbor` must be the name of a reference cell or a rank from 0 to {loaded.n_obs - 1}. Received {neighbor!r}."
+            msg = (
+                f"`neighbor` must be the name of a reference cell or a rank from 0 to {loaded.n_obs - 1}. "
+                f"Received {neighbor!r}."
+            )
             raise ArgumentError(msg)
         target = int(loaded.search_index.search(embedded.embedding, int(neighbor) + 1).indices[0, -1])
     present = opened.match.columns >= 0

@@ -270,7 +270,7 @@ def test_dense_weights_of_an_encoder(use_bias, activation):
     np.testing.assert_allclose(weights(x), array(layer.encode(x)), atol=1e-5)
     assert weights.units == ("a", "b", "c", "free_0")
     # The encoder refuses weights outside of the mask: there are none.
-    with pytest.raises(ArgumentError, match=r"whose weights outside of it are zero"):
+    with pytest.raises(ArgumentError, match=r"and all weights outside it must be 0"):
         DenseWeights(kernel + 1, bias, name, mask=layer.full_mask)
 
 

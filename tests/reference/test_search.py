@@ -1,4 +1,4 @@
-"""Searches that are cut to some cells, or spread over some values, against a search by hand."""
+"""Restricted and diversified neighbor search, against a brute-force search."""
 
 import numpy as np
 import pandas as pd
@@ -36,8 +36,8 @@ def obs():
     return pd.DataFrame({"tissue": tissue, "donor": donor, "lane": rng.integers(0, 4, N)})
 
 
-def by_hand(vectors, queries, n, allowed):
-    """Nearest allowed rows of each query; `allowed` is bool, one row a query or one for all."""
+def brute_force(vectors, queries, n, allowed):
+    """Return the nearest allowed cells of each query; `allowed` is bool, one row per query or one for all."""
     distances = 1 - queries.astype(np.float64) @ vectors.T.astype(np.float64)
     distances[~np.broadcast_to(allowed, distances.shape)] = np.inf
     nearest = np.argsort(distances, axis=1)[:, :n]
@@ -55,8 +55,8 @@ def search(vectors, obs, queries, n, **rules):
     return filtered_search(build_index(vectors, "exact"), obs, queries, n, SearchFilter(**rules))
 
 
-def test_no_rules(vectors, obs, queries):
-    check(search(vectors, obs, queries, 7), by_hand(vectors, queries, 7, np.ones(N, bool)))
+def test_search_without_restrictions(vectors, obs, queries):
+    check(search(vectors, obs, queries, 7), brute_force(vectors, queries, 7, np.ones(N, bool)))
 
 
 @pytest.mark.parametrize(
@@ -73,52 +73,52 @@ def test_no_rules(vectors, obs, queries):
     ],
 )
 @pytest.mark.parametrize("kind", ["exact", "hnsw", "int8"])
-def test_where(vectors, obs, queries, where, allowed, kind):
+def test_where_restricts_the_search(vectors, obs, queries, where, allowed, kind):
     neighbors = filtered_search(build_index(vectors, kind), obs, queries, 5, SearchFilter(where=where))
     allowed = allowed(obs).to_numpy(dtype=bool)
     assert 5 <= allowed.sum() < N
     assert allowed[neighbors.indices].all()
     if kind != "int8":  # compressed vectors have other distances
-        check(neighbors, by_hand(vectors, queries, 5, allowed))
+        check(neighbors, brute_force(vectors, queries, 5, allowed))
 
 
-def test_each_query_misses_what_it_excludes(vectors, obs, queries):
+def test_cells_with_the_querys_own_value_are_excluded(vectors, obs, queries):
     donors = np.array(["a", "b", "c", "a", "nobody", "c", "b", "a", "a"], dtype=object)
     allowed = obs["donor"].to_numpy()[None, :] != donors[:, None]
-    check(search(vectors, obs, queries, 8, excluded={"donor": donors}), by_hand(vectors, queries, 8, allowed))
-    # It made a difference.
+    check(search(vectors, obs, queries, 8, excluded={"donor": donors}), brute_force(vectors, queries, 8, allowed))
+    # Without the restriction, some of them are neighbors.
     plain = search(vectors, obs, queries, 8).indices
     assert not allowed[np.arange(9)[:, None], plain].all()
 
 
-def test_excluded_values_of_two_columns_are_each_excluded(vectors, obs, queries):
+def test_cells_are_excluded_by_two_columns(vectors, obs, queries):
     donors = np.array(["a", "b", "c"] * 3)
     lanes = np.arange(9) % 4
     allowed = (obs["donor"].to_numpy()[None, :] != donors[:, None]) & (
         obs["lane"].to_numpy()[None, :] != lanes[:, None]
     )
     received = search(vectors, obs, queries, 6, excluded={"donor": donors, "lane": lanes})
-    check(received, by_hand(vectors, queries, 6, allowed))
+    check(received, brute_force(vectors, queries, 6, allowed))
 
 
-def test_where_and_exclude_together(vectors, obs, queries):
+def test_where_and_excluded_together(vectors, obs, queries):
     donors = np.array(["a", "b", "c"] * 3)
     allowed = (obs["donor"].to_numpy()[None, :] != donors[:, None]) & (obs["tissue"] == "liver").to_numpy()
     received = search(vectors, obs, queries, 6, where={"tissue": "liver"}, excluded={"donor": donors})
-    check(received, by_hand(vectors, queries, 6, allowed))
+    check(received, brute_force(vectors, queries, 6, allowed))
 
 
 @pytest.mark.parametrize("n", [1, 3, 6, 7, 30])
-def test_spread_takes_the_nearest_of_each_value(vectors, obs, queries, n):
+def test_diversified_neighbors_are_the_nearest_of_each_value(vectors, obs, queries, n):
     neighbors = search(vectors, obs, queries, n, diversify_key="tissue")
     distances = 1 - queries.astype(np.float64) @ vectors.T.astype(np.float64)
     tissue = obs["tissue"].to_numpy(dtype=object)
-    share = -(-n // 3)
+    quota = -(-n // 3)
     for row, received in enumerate(neighbors.indices):
-        # The nearest few of each tissue, no more than its share, then the nearest of those.
+        # The nearest cells of each tissue up to its quota, then the nearest of all of these.
         pool = np.concatenate(
             [
-                sorted(np.flatnonzero(tissue == value), key=lambda i: distances[row, i])[:share]
+                sorted(np.flatnonzero(tissue == value), key=lambda i: distances[row, i])[:quota]
                 for value in ("liver", "lung", "skin")
             ]
         )
@@ -128,7 +128,7 @@ def test_spread_takes_the_nearest_of_each_value(vectors, obs, queries, n):
     np.testing.assert_allclose(neighbors.distances, np.take_along_axis(distances, neighbors.indices, axis=1), atol=1e-6)
 
 
-def test_spread_fills_up_from_the_others_when_a_value_runs_out(vectors, queries):
+def test_diversified_neighbors_if_a_value_has_too_few_cells(vectors, queries):
     rare = np.array(["common"] * 150 + ["other"] * 48 + ["rare"] * 2)
     obs = pd.DataFrame({"study": rare})
     neighbors = search(vectors, obs, queries, 15, diversify_key="study")
@@ -138,14 +138,14 @@ def test_spread_fills_up_from_the_others_when_a_value_runs_out(vectors, queries)
             v: sorted(np.flatnonzero(rare == v), key=lambda i: distances[row, i]) for v in ("common", "other", "rare")
         }
         first = [*own["common"][:5], *own["other"][:5], *own["rare"]]
-        # Three places are left; the nearest of what is beyond the shares have them.
+        # The three remaining neighbors are the nearest cells beyond the quotas.
         rest = sorted([*own["common"][5:], *own["other"][5:]], key=lambda i: distances[row, i])[:3]
         assert set(received) == {*first, *rest}
         assert len(set(received)) == 15
     assert (np.diff(neighbors.distances, axis=1) >= 0).all()
 
 
-def test_spread_within_where_and_exclude(vectors, obs, queries):
+def test_diversified_neighbors_with_where_and_excluded(vectors, obs, queries):
     donors = np.array(["a", "b", "c"] * 3)
     neighbors = search(
         vectors, obs, queries, 6, where={"tissue": "liver"}, excluded={"donor": donors}, diversify_key="lane"
@@ -156,32 +156,32 @@ def test_spread_within_where_and_exclude(vectors, obs, queries):
     assert all(max(np.bincount(row)) <= 2 for row in lane[neighbors.indices].astype(int))
 
 
-def test_all_cells_can_be_asked_for(vectors, obs, queries):
+def test_all_cells_as_neighbors(vectors, obs, queries):
     for rules in ({}, {"diversify_key": "tissue"}):
         neighbors = search(vectors, obs, queries, N, **rules)
         assert (np.sort(neighbors.indices, axis=1) == np.arange(N)).all()
 
 
-def test_too_few_cells_left(vectors, obs, queries):
+def test_too_few_remaining_cells_are_refused(vectors, obs, queries):
     n_skin = int((obs["tissue"] == "skin").sum())
     search(vectors, obs, queries, n_skin, where={"tissue": "skin"})
     match = rf"`n_neighbors={n_skin + 1}` is more than the {n_skin} reference cells that the filter leaves\. Ask for"
-    for spread in (None, "donor"):
+    for key in (None, "donor"):
         with pytest.raises(scq.ArgumentError, match=match):
-            search(vectors, obs, queries, n_skin + 1, where={"tissue": "skin"}, diversify_key=spread)
+            search(vectors, obs, queries, n_skin + 1, where={"tissue": "skin"}, diversify_key=key)
     with pytest.raises(scq.ArgumentError, match=r"is more than the \d+ reference cells that the filter leaves"):
         search(vectors, obs, queries, N, excluded={"donor": np.array(["a"] * 9)})
     with pytest.raises(scq.ArgumentError, match=r"`n_neighbors=201` is more than there are reference cells \(200\)"):
         search(vectors, obs, queries, N + 1, diversify_key="tissue")
 
 
-def test_values_that_no_cell_has(vectors, obs, queries):
+def test_values_without_cells_are_refused(vectors, obs, queries):
     with pytest.raises(
         scq.ArgumentError,
         match=r"No reference cell has 'tissue' in 'brain', 'gut'\. Expected some of .*'liver'",
     ):
         search(vectors, obs, queries, 3, where={"tissue": ["brain", "gut"]})
-    # One column at a time has them, and no cell has both.
+    # Cells have either value, but no cell has both.
     obs["side"] = np.where(obs["tissue"] == "lung", "left", "right")
     with pytest.raises(scq.ArgumentError, match=r"is more than the 0 reference cells that the filter leaves"):
         search(vectors, obs, queries, 3, where={"tissue": "lung", "side": "right"})
@@ -190,7 +190,7 @@ def test_values_that_no_cell_has(vectors, obs, queries):
 @pytest.mark.parametrize(
     "rules", [{"where": {"organ": "liver"}}, {"excluded": {"organ": np.array(["x"] * 9)}}, {"diversify_key": "organ"}]
 )
-def test_columns_that_are_not_there(vectors, obs, queries, rules):
+def test_missing_columns_are_refused(vectors, obs, queries, rules):
     with pytest.raises(
         scq.MissingKeyError,
         match=r"The reference's `obs` has no column 'organ'\. Expected one of 'tissue', 'donor', 'lane'",
@@ -198,11 +198,11 @@ def test_columns_that_are_not_there(vectors, obs, queries, rules):
         search(vectors, obs, queries, 3, **rules)
 
 
-def test_a_reference_searches_by_the_rules(reference):
+def test_annotation_uses_the_restrictions(reference):
     rows = np.arange(5)
     cells = reference.cells.take(rows)
     found = reference.annotate(cells, n_neighbors=4, rules=SearchFilter(where={"batch": "batch 1"}))
     allowed = (reference.obs["batch"] == "batch 1").to_numpy()
-    expected = by_hand(np.asarray(reference.embedding), cells.embedding, 4, allowed)
+    expected = brute_force(np.asarray(reference.embedding), cells.embedding, 4, allowed)
     np.testing.assert_allclose(found.neighbors.distances, expected[1], atol=1e-6)
     assert allowed[found.neighbors.indices].all()

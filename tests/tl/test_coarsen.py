@@ -82,7 +82,7 @@ def test_types_without_a_common_ancestor_are_not_resolved(obo):
 def test_names_that_contain_the_separator():
     assert split_set("CD8|CD4|naive|Mono", TYPES) == ["CD8", "CD4|naive", "Mono"]
     assert split_set("a|b", ["a", "b", "a|b"]) == ["a|b"]
-    with pytest.raises(scq.ArgumentError, match=r"The prediction set 'CD8\|cat' names no types of the reference"):
+    with pytest.raises(scq.ArgumentError, match=r"The prediction set 'CD8\|cat' holds a type that is not"):
         split_set("CD8|cat", TYPES)
 
 
@@ -103,7 +103,7 @@ def test_missing_terms_and_results_are_reported(obo, tmp_path):
     with pytest.raises(scq.ArgumentError, match=r"`terms` must map the reference's types.*Received list"):
         scq.tl.coarsen(adata, obo, ["CD8"])
     del adata.uns["scquery"]
-    with pytest.raises(scq.MissingKeyError, match=r"`tl\.coarsen` needs `adata\.uns\[\"scquery\"\]`"):
+    with pytest.raises(scq.MissingKeyError, match=r"`tl\.coarsen` needs the `adata\.uns\[\"scquery\"\]` that"):
         scq.tl.coarsen(adata, obo, TERMS)
     with pytest.raises(scq.MissingKeyError, match=r"scquery_prediction_set"):
         scq.tl.coarsen(anndata.AnnData(np.zeros((1, 1), np.float32)), obo, TERMS)

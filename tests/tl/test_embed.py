@@ -482,7 +482,7 @@ def test_a_checkpoint_of_another_run_is_refused(make_adata, encoder, tmp_path, n
     other, encoder = changed(name, make_like(adata), encoder)
     with pytest.raises(
         scq.ArgumentError,
-        match=r"`checkpoint` holds another run: .*embedding\.npy was made with another encoder, of other cells or other",
+        match=r"`checkpoint` holds another run: .*embedding\.npy was computed with another encoder, or from other",
     ):
         scq.tl.embed(other, encoder, checkpoint=tmp_path)
     assert len(other.obsm) == 0
@@ -504,7 +504,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(make_adata, encoder, tmp_pat
     (tmp_path / "file").touch()
     refused(r"`checkpoint` must be the path of a folder\. Received .*file, which is a file", tmp_path / "file")
     np.save(tmp_path / "embedding.npy", np.arange(3))
-    refused(r"`checkpoint` must be a folder of an embedding, or a new one\. Received .*embedding\.npy")
+    refused(r"`checkpoint` must be a new folder, or one that `scq\.tl\.embed` wrote\. Received .*embedding\.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "embedding.npy"), np.arange(3))
 
     kept = tmp_path / "kept"
@@ -513,13 +513,11 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(make_adata, encoder, tmp_pat
     true = (kept / "embedding.json").read_text()
     for text in ("", "[1]", "{}", '{"rows": "many", "fingerprint": ""}'):
         (kept / "embedding.json").write_text(text)
-        refused(r"`checkpoint` is damaged: .*embedding\.json cannot be read \(.*\)\. Delete it and embed again", kept)
+        refused(r"`checkpoint` is damaged: .*embedding\.json cannot be read \(.*\)\. Delete the folder", kept)
     (kept / "embedding.json").write_text(true)
     content = (kept / "embedding.npy").read_bytes()
     (kept / "embedding.npy").write_bytes(content[:-1])
-    refused(
-        r"`checkpoint` is damaged: .*embedding\.npy does not hold the 20 cells that its record names\. Delete it", kept
-    )
+    refused(r"`checkpoint` is damaged: .*embedding\.npy does not hold the 20 cells in embedding\.json\. Delete", kept)
     (kept / "embedding.npy").unlink()
     refused(r"`checkpoint` is damaged: .*embedding\.npy does not hold the 20 cells", kept)
 
@@ -535,7 +533,7 @@ def test_a_full_disk_keeps_finished_cells(make_adata, encoder, expected, calls, 
     try:
         with pytest.raises(
             scq.StorageError,
-            match=r"The embeddings could not be written to the folder .*: .*File too large.* The 12 cells that are done",
+            match=r"The embedding could not be written to the folder .*: .*File too large.* 12 cells are saved",
         ):
             scq.tl.embed(adata, encoder, checkpoint=tmp_path / "new" / "kept")
     finally:
@@ -549,6 +547,6 @@ def test_a_full_disk_keeps_finished_cells(make_adata, encoder, expected, calls, 
 def test_a_folder_that_cannot_be_made_is_reported(make_adata, encoder, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        scq.StorageError, match=r"The embeddings could not be written to the folder .*The 0 cells that are"
+        scq.StorageError, match=r"The embedding could not be written to the folder .* 0 cells are saved"
     ):
         scq.tl.embed(make_adata(20, 25, seed=5), encoder, checkpoint=tmp_path / "file" / "kept")
