@@ -211,22 +211,6 @@ def test_shapes_of_images(padding, latent):
     assert layer.latent_shape((None, None, 10, 2)) == (None, None, latent[1], 6)
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape", "n_weights"),
-    [
-        # Size times channels times filters; then filters and channels.
-        (Conv1DAutoencoder(4, 3), (9, 2), 3 * 2 * 4 + 4 + 2),
-        (Conv1DAutoencoder(4, 3, use_bias=False), (9, 2), 24),
-        (Conv2DAutoencoder(5, (3, 2), 2), (9, 8, 3), 3 * 2 * 3 * 5 + 5 + 3),
-        (Conv2DAutoencoder(5, 3, padding="same"), (2, 2, 1), 9 * 5 + 5 + 1),
-    ],
-)
-def test_weights_counted_by_hand(layer, shape, n_weights):
-    layer.build((None, *shape))
-    assert layer.count_params() == n_weights
-    assert len(layer.trainable_weights) == (3 if layer.use_bias else 1)
-
-
 def test_one_number_stands_for_all_axes():
     layer = Conv2DAutoencoder(2, 3, 2)
     assert (layer.kernel_size, layer.strides) == ((3, 3), (2, 2))

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -24,24 +18,6 @@ ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-}
-
-#: A value other than the default for every argument of the constructor.
-EVERY_ARGUMENT = {
-    "layer_sizes": [6, 3],
-    "activation": "tanh",
-    "output_activation": "sigmoid",
-    "use_bias": False,
-    "unit_norm": True,
-    "tied": False,
-    "dropout": 0.25,
-    "kernel_initializer": keras.initializers.HeNormal(seed=5),
-    "bias_initializer": keras.initializers.Constant(0.5),
-    "kernel_regularizer": keras.regularizers.L2(0.02),
-    "bias_regularizer": keras.regularizers.L1(0.03),
-    "kernel_constraint": keras.constraints.MaxNorm(1.5),
-    "bias_constraint": keras.constraints.NonNeg(),
-    "seed": 11,
 }
 
 
@@ -97,24 +73,6 @@ def built(*args, width=10, **kwargs):
 
 
 # Weights
-
-
-@pytest.mark.parametrize(
-    ("use_bias", "expected"),
-    # Kernels 10 x 6 + 6 x 3; encoder biases 6 + 3; decoder biases 6 + 10.
-    [(True, 103), (False, 78)],
-)
-def test_weight_count(use_bias, expected):
-    layer = built([6, 3], use_bias=use_bias)
-    assert layer.count_params() == expected
-    assert len(layer.trainable_weights) == len(layer.weights) == (6 if use_bias else 2)
-    assert [tuple(k.shape) for k in layer.kernels] == [(10, 6), (6, 3)]
-
-
-def test_bias_shapes_mirror_the_encoder():
-    layer = built([7, 5, 3])
-    assert [int(b.shape[0]) for b in layer.encoder_biases] == [7, 5, 3]
-    assert [int(b.shape[0]) for b in layer.decoder_biases] == [5, 7, 10]
 
 
 @pytest.mark.parametrize("sizes", [[3], [7, 5, 3], (6, 3), np.array([6, 3]), range(4, 2, -1)])
@@ -203,13 +161,6 @@ def test_gradient_step_is_that_of_the_tied_loss():
     assert np.abs(0.5 * gradient).max() > 1e-2
 
 
-def test_regularizer_counts_each_tied_kernel_once():
-    layer = built([6, 3], kernel_regularizer=keras.regularizers.L2(0.01))
-    expected = 0.01 * sum(np.square(array(k)).sum() for k in layer.kernels)
-    assert len(layer.losses) == 2
-    np.testing.assert_allclose(sum(float(array(loss)) for loss in layer.losses), expected, rtol=1e-5)
-
-
 def test_regularizers_reach_the_training_loss():
     layer = built(
         [6, 3],
@@ -241,23 +192,6 @@ def test_constraints_are_applied_after_a_step():
 
 
 # Shapes
-
-
-@pytest.mark.parametrize("shape", [(10,), (5, 10), (2, 5, 10)])
-def test_symbolic_and_actual_shapes(shape):
-    layer = DenseLayerAutoencoder([6, 3], activation="tanh")
-    inputs = keras.Input(shape)
-    outputs = layer(inputs)
-    assert tuple(outputs.shape) == (None, *shape)
-    assert layer.compute_output_shape((None, *shape)) == (None, *shape)
-    x = sample(4, *shape)
-    np.testing.assert_allclose(
-        keras.Model(inputs, outputs).predict(x, verbose=0),
-        numpy_decode(layer, numpy_encode(layer, x, "tanh"), "tanh"),
-        atol=1e-5,
-    )
-    latent = layer.encoder_model()(inputs)
-    assert tuple(latent.shape) == (None, *shape[:-1], 3)
 
 
 # Dropout
@@ -305,51 +239,10 @@ def test_encode_builds_the_layer_and_takes_other_types():
     np.testing.assert_allclose(array(latent), numpy_encode(layer, x.astype("float32"), "relu"), rtol=1e-5)
 
 
-def test_symbolic_tensors_are_refused():
-    layer = DenseLayerAutoencoder([6, 3])
-    inputs = keras.Input((10,))
-    with pytest.raises(TypeError, match=r"DenseLayerAutoencoder\.encode needs an array.*use `layer\.encoder_model\(\)"):
-        layer.encode(inputs)
-    with pytest.raises(TypeError, match=r"DenseLayerAutoencoder\.decode needs an array"):
-        layer.decode(keras.Input((3,)))
-
-
-def test_halves_of_an_unbuilt_layer_are_refused():
-    layer = DenseLayerAutoencoder([6, 3])
-    with pytest.raises(ValueError, match=r"decode needs a built layer, which knows the width of its output"):
-        layer.decode(sample(2, 3))
-    with pytest.raises(ValueError, match=r"encoder_model needs a built layer"):
-        layer.encoder_model()
-
-
 def test_input_of_another_width_is_refused():
     layer = built([6, 3])
     with pytest.raises(ValueError, match=r"expected axis -1 of input shape to have value 10"):
         layer(sample(2, 7))
-
-
-# The decoder's biases belong to the layer and have no part in the embedding, which Keras remarks on.
-@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables .*decoder_bias:UserWarning")
-def test_encoder_model_owns_trains_saves_and_loads(tmp_path):
-    layer = built([6, 3], activation="tanh", unit_norm=True)
-    inputs = keras.Input((10,))
-    model = keras.Model(inputs, keras.layers.Dense(2)(layer.encoder_model()(inputs)))
-    # All variables of the layer are there, and none twice.
-    assert model.count_params() == 103 + 3 * 2 + 2
-    assert {id(w) for w in layer.weights} <= {id(w) for w in model.weights}
-
-    x = sample(32, 10)
-    before = [array(w) for w in layer.kernels]
-    model.compile(keras.optimizers.Adam(0.02), "mse")
-    model.fit(x, x[:, :2], epochs=2, batch_size=8, shuffle=False, verbose=0)
-    assert all(np.abs(array(k) - b).max() > 1e-3 for k, b in zip(layer.kernels, before, strict=True))
-    expected = numpy_encode(layer, x, "tanh") @ array(model.layers[-1].kernel) + array(model.layers[-1].bias)
-    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
-
-    model.save(tmp_path / "half.keras")
-    loaded = keras.saving.load_model(tmp_path / "half.keras")
-    assert loaded.count_params() == model.count_params()
-    np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, atol=1e-5)
 
 
 def test_autoencoder_and_encoder_model_stay_tied_through_a_file(tmp_path):
@@ -396,93 +289,6 @@ def test_zero_codes_leave_finite_weights():
 # Configuration and files
 
 
-def test_config_holds_every_argument():
-    arguments = set(inspect.signature(DenseLayerAutoencoder.__init__).parameters) - {"self", "kwargs"}
-    assert arguments == set(EVERY_ARGUMENT), "an argument was added: give it a value here"
-    config = DenseLayerAutoencoder(**EVERY_ARGUMENT, name="tied", dtype="mixed_bfloat16", trainable=False).get_config()
-    default = DenseLayerAutoencoder([4]).get_config()
-    assert arguments | {"name", "dtype", "trainable"} <= set(config)
-    assert all(config[name] != default[name] for name in (*arguments, "name", "dtype", "trainable"))
-    assert (config["name"], config["trainable"], config["seed"], config["dropout"]) == ("tied", False, 11, 0.25)
-    assert (config["activation"], config["output_activation"]) == ("tanh", "sigmoid")
-    assert config["kernel_initializer"]["config"]["seed"] == 5
-    # It goes into a JSON file.
-    assert json.loads(json.dumps(config)) == config
-
-
-def test_config_restores_every_argument():
-    layer = DenseLayerAutoencoder(**EVERY_ARGUMENT, name="tied", dtype="mixed_bfloat16")
-    restored = DenseLayerAutoencoder.from_config(layer.get_config())
-    assert restored.get_config() == layer.get_config()
-    assert restored.layer_sizes == (6, 3)
-    assert restored.use_bias is False
-    assert restored.unit_norm is True
-    assert restored.compute_dtype == "bfloat16"
-    assert isinstance(restored.kernel_constraint, keras.constraints.MaxNorm)
-    assert isinstance(restored.bias_regularizer, keras.regularizers.L1)
-    # The seeded initialiser makes both draw the same kernels.
-    for one in (layer, restored):
-        one.build((None, 10))
-    np.testing.assert_array_equal(array(layer.kernels[1]), array(restored.kernels[1]))
-
-
-def test_default_config_restores():
-    layer = DenseLayerAutoencoder([4])
-    assert DenseLayerAutoencoder.from_config(layer.get_config()).get_config() == layer.get_config()
-
-
-LOAD = """
-import json, sys
-import keras
-import numpy as np
-import scquery_ae.nn
-
-folder, names = sys.argv[1], sys.argv[2:]
-x = np.load(f"{folder}/x.npy")
-for name in names:
-    model = keras.saving.load_model(f"{folder}/{name}.keras")
-    np.save(f"{folder}/{name}.npy", model.predict(x, verbose=0))
-    layer = model.layers[-1]
-    with open(f"{folder}/{name}.json", "w") as file:
-        json.dump({"config": layer.get_config(), "n_params": model.count_params()}, file)
-"""
-
-
-def test_file_is_read_in_a_fresh_process(tmp_path):
-    """One process reads all files: it is the import of the backend that takes long."""
-    layers = {
-        "every_argument": DenseLayerAutoencoder(**EVERY_ARGUMENT),
-        "biases": DenseLayerAutoencoder([7, 5, 3], activation="tanh", unit_norm=True, dropout=0.1, seed=2),
-        "half": built([6, 3], activation="relu", bias_initializer="normal").encoder_model(),
-    }
-    x = sample(6, 10)
-    np.save(tmp_path / "x.npy", x)
-    expected = {}
-    for name, layer in layers.items():
-        inputs = keras.Input((10,))
-        model = keras.Model(inputs, layer(inputs))
-        if name == "biases":
-            model.compile("adam", "mse")
-            model.fit(x, x, epochs=1, verbose=0)
-        model.save(tmp_path / f"{name}.keras")
-        expected[name] = (model.predict(x, verbose=0), model.count_params())
-
-    command = [sys.executable, "-c", LOAD, str(tmp_path), *layers]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ.copy())
-    assert done.returncode == 0, done.stderr
-    for name, layer in layers.items():
-        outputs, n_params = expected[name]
-        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), outputs, atol=1e-6)
-        read = json.loads((tmp_path / f"{name}.json").read_text())
-        assert read["n_params"] == n_params
-        config = json.loads(json.dumps(layer.get_config()))
-        if name == "half":
-            # Keras notes shared objects by number while it saves; the numbers mean nothing outside a file.
-            read["config"]["autoencoder"].pop("shared_object_id", None)
-            config["autoencoder"].pop("shared_object_id", None)
-        assert read["config"] == config
-
-
 # Number types
 
 
@@ -497,17 +303,6 @@ def test_mixed_precision(policy, tolerance):
     np.testing.assert_allclose(array(layer(x)), numpy_decode(layer, latent, "tanh"), atol=tolerance)
     history = fitted(layer, x, epochs=2).history.history["loss"]
     assert np.isfinite(history).all()
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_halves_compute_in_the_type_of_the_layer(policy):
-    layer = built([6, 3], activation="tanh", dtype=policy)
-    x, compute_dtype = sample(4, 10), policy.removeprefix("mixed_")
-    latent = {"encode": layer.encode(x), "encoder_model": layer.encoder_model()(x)}
-    assert {n: keras.backend.standardize_dtype(c.dtype) for n, c in latent.items()} == dict.fromkeys(
-        latent, compute_dtype
-    )
-    np.testing.assert_array_equal(array(layer.decode(latent["encode"])), array(layer(x)))
 
 
 # Bad arguments
@@ -538,15 +333,6 @@ def test_unknown_names(argument, message):
         DenseLayerAutoencoder([3], **{argument: "no_such_name"})
 
 
-def test_unknown_input_width():
-    with pytest.raises(
-        ValueError, match=r"last axis of the input must have a fixed width\. Received input_shape=\(None, None\)"
-    ):
-        DenseLayerAutoencoder([3])(keras.Input((None,)))
-    with pytest.raises(ValueError, match=r"last axis of the input must have a fixed width"):
-        DenseLayerAutoencoder([3]).build((None, None))
-
-
 def test_vectors_are_refused():
     with pytest.raises(ValueError, match=r"expected min_ndim=2, found ndim=1"):
         DenseLayerAutoencoder([3])(sample(10))
@@ -574,25 +360,6 @@ def test_denoising_as_in_alavi_et_al():
     assert latent.shape == (500, 20)
     np.testing.assert_allclose(latent, numpy_encode(layer, noisy, "tanh"), atol=1e-4)
     assert layer.count_params() == 2 * (100 + 50) + 20 + 1000 + 1000 * 100 + 100 * 50 + 50 * 20
-
-
-@pytest.mark.parametrize("built", [True, False])
-def test_one_row_is_no_matrix(built):
-    layer = DenseLayerAutoencoder([3])
-    if built:
-        layer.build((None, 5))
-    with pytest.raises(ArgumentError, match=r"encode needs an array of rows, shape \(\.\.\., (5|n_features)\)"):
-        layer.encode(np.zeros(5, dtype="float32"))
-    assert layer.built is built
-
-
-def test_wrong_widths_are_refused():
-    layer = DenseLayerAutoencoder([3])
-    layer.build((None, 5))
-    with pytest.raises(ArgumentError, match=r"encode needs .* \(\.\.\., 5\)\. Received shape \(2, 4\)"):
-        layer.encode(np.zeros((2, 4), dtype="float32"))
-    with pytest.raises(ArgumentError, match=r"decode needs .* \(\.\.\., 3\)\. Received shape \(2, 5\)"):
-        layer.decode(np.zeros((2, 5), dtype="float32"))
 
 
 def test_flags_and_seeds_are_checked():

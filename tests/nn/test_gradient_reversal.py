@@ -178,15 +178,6 @@ def test_nothing_is_reversed_in_the_first_epoch():
 # Configuration
 
 
-def test_config():
-    config = GradientReversal(0.25, name="turn", dtype="mixed_bfloat16").get_config()
-    assert (config["strength"], config["name"]) == (0.25, "turn")
-    restored = GradientReversal.from_config(config)
-    assert restored.get_config() == config
-    assert float(array(restored.current)) == 0.25
-    assert GradientReversal().get_config()["strength"] == 1
-
-
 def test_strength_of_the_moment_is_in_the_file(tmp_path):
     model, _, reversal, *_ = two_layers(0.5)
     reversal.current.assign(0.125)

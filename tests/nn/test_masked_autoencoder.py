@@ -110,15 +110,6 @@ def test_gradient_step_is_that_of_the_dense_loss_on_connected_weights():
     assert np.abs(0.1 * gradient * MASK).max() > 1e-2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "n_weights"),
-    # Six connected weights; biases of the units and of six features; two free units of six weights each.
-    [({}, 6 + 3 + 6), ({"use_bias": False}, 6), ({"free_units": 2}, 6 + 12 + 5 + 6)],
-)
-def test_only_connected_weights_count(arguments, n_weights):
-    assert built(**arguments).count_params() == n_weights
-
-
 @pytest.mark.parametrize("mask", [MASK.tolist(), MASK.astype(bool), MASK.astype(float), MASK.astype("uint8")])
 def test_any_matrix_of_zeros_and_ones(mask):
     layer = built(mask)

@@ -453,9 +453,3 @@ def test_stack_of_machines(scale, visible):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         RestrictedBoltzmannMachine(**{"units": 3, **arguments})
-
-
-def test_input_of_another_width():
-    layer, *_ = machine()
-    with pytest.raises(ValueError, match=r"expected axis -1 of input shape to have value 5"):
-        layer(binary(2, 4))

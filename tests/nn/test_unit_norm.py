@@ -90,17 +90,3 @@ def test_zero_row_does_not_spoil_the_gradient_of_others():
     jacobian = (np.eye(3) - np.outer(y, y) / length**2) / length
     gradient = np.outer(x[1], 2 / 6 * jacobian @ (y / length - 1))
     np.testing.assert_allclose(stepped, kernel - 0.1 * gradient, atol=1e-5)
-
-
-def test_layer(tmp_path):
-    inputs = keras.Input((5, 7))
-    outputs = UnitNorm(name="latent")(inputs)
-    assert tuple(outputs.shape) == (None, 5, 7)
-    assert UnitNorm().compute_output_shape((None, 3)) == (None, 3)
-    model = keras.Model(inputs, outputs)
-    x = np.random.default_rng(0).standard_normal((2, 5, 7)).astype("float32")
-    np.testing.assert_allclose(np.linalg.norm(model.predict(x, verbose=0), axis=-1), 1, atol=1e-5)
-    model.save(tmp_path / "norm.keras")
-    loaded = keras.saving.load_model(tmp_path / "norm.keras")
-    assert isinstance(loaded.get_layer("latent"), UnitNorm)
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))

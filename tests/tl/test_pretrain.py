@@ -1,7 +1,6 @@
 """``tl.pretrain`` as a call: what it reads, what it leaves alone, what it refuses."""
 
 import dataclasses
-import hashlib
 import importlib
 import json
 
@@ -632,21 +631,6 @@ def part_of(path, part):
     return path / manifest["parts"][part]["file"]
 
 
-def without_units(path):
-    """Make of a bundle one of the time before gene sets, whose model has no ``units``."""
-    manifest = json.loads((path / "manifest.json").read_text())
-    old = part_of(path, "model")
-    model = json.loads(old.read_text())
-    del model["units"]
-    content = json.dumps(model).encode()
-    checksum = hashlib.sha256(content).hexdigest()
-    new = path / f"model.{checksum[:16]}.json"
-    old.unlink()
-    new.write_bytes(content)
-    manifest["parts"]["model"] = {"file": new.name, "bytes": len(content), "sha256": checksum}
-    (path / "manifest.json").write_text(json.dumps(manifest))
-
-
 @pytest.mark.usefixtures("eager")
 def test_a_reference_keeps_its_gene_sets(normalized, sets, tmp_path):
     adata = normalized.copy()
@@ -666,15 +650,6 @@ def test_a_reference_keeps_its_gene_sets(normalized, sets, tmp_path):
     scq.tl.finetune(adata, loaded, label_key="cell_type", epochs=1, progress=False)
     assert (loaded.layers[0].kernel[~bottom.mask] == 0).all()
     assert not same(loaded, encoder)
-
-
-def test_references_of_the_time_before_gene_sets_are_read(reference, tmp_path):
-    path = tmp_path / "old.scq"
-    reference.save(path)
-    without_units(path)
-    loaded = scq.Reference.load(path).encoder
-    assert [(layer.mask, layer.units) for layer in loaded.layers] == [(None, None)] * 2
-    assert same(loaded, reference.encoder)
 
 
 # Checkpoints.
