@@ -46,7 +46,7 @@ def test_name_description_and_genes(gmt):
     ],
     ids=["blank lines", "blank lines first", "trailing tabs", "empty fields", "Windows", "spaces"],
 )
-def test_what_does_not_matter(gmt, text):
+def test_blank_lines_and_spaces_are_ignored(gmt, text):
     assert read_gmt(gmt(text)) == {"a": ("A", "B"), "b": ("C",)}
 
 
@@ -61,8 +61,8 @@ def test_a_line_without_genes_is_refused(gmt, line):
     path = gmt(f"a\tx\tA\n\n{line}\nc\tz\tC\n")
     with pytest.raises(
         ArgumentError,
-        match=r"Line 3 of .*sets\.gmt is not a gene set\. Expected a name, a description and genes, separated by tabs\. "
-        r"Received 'b",
+        match=r"Line 3 of .*sets\.gmt is not a gene set\. Expected a name, a description and genes, separated by tabs"
+        r"\. Received 'b",
     ):
         read_gmt(path)
 

@@ -101,7 +101,7 @@ class Batches(keras.utils.PyDataset):
         """Whether the rows are read from a disk."""
         return bool(getattr(self.rows, "on_disk", False))
 
-    def share_among(self, n_devices: int) -> None:
+    def divide_among(self, n_devices: int) -> None:
         """Make the size of each batch a multiple of `n_devices`, so that it divides into equal parts.
 
         The remaining rows of an epoch are not read. Another epoch has another order, unless batches are `fixed`.

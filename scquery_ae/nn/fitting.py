@@ -89,7 +89,7 @@ def run_epochs(
     n_devices = count_devices(model)
     for batches in (training, validation):
         if batches is not None:
-            batches.share_among(n_devices)
+            batches.divide_among(n_devices)
     if keras.backend.backend() != "tensorflow" or n_devices > 1:
         # Keras calls `on_epoch_end` before the first epoch too: without this, order and noise would be one epoch ahead.
         order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _logs: training.start_at(epoch))

@@ -110,9 +110,9 @@ def test_types_are_drawn_equally_often():
         for rows in epoch(b):
             batches_of[np.unique(TYPES[rows])] += 1
         b.on_epoch_end()
-    share = batches_of / batches_of.sum()
-    # 600 batches of two: four standard deviations of a share of 1/5 are about 0.04.
-    np.testing.assert_allclose(share, 0.2, atol=0.04)
+    fraction = batches_of / batches_of.sum()
+    # 600 batches of two: four standard deviations of a fraction of 1/5 are about 0.04.
+    np.testing.assert_allclose(fraction, 0.2, atol=0.04)
 
 
 def test_epochs_differ_and_seeds_make_them_again():

@@ -366,7 +366,7 @@ def test_targets_may_be_other_rows(container, emphasis):
 
 
 class SlowRows:
-    """Rows that say that they lie on a disk, and count how often they are read."""
+    """Rows that claim to be on a disk, and count how often they are read."""
 
     on_disk = True
     shape = X.shape

@@ -22,7 +22,7 @@ X = RNG.normal(size=(90, 5)).astype("float32")
 ARRAYS = {"model.0": np.arange(6, dtype="float32").reshape(2, 3), "model.1": np.array(7, dtype="int64")}
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_saved_arrays_and_records_are_loaded(tmp_path):
     kept = Checkpoint(tmp_path / "deep" / "folder", "ours")
     assert kept.load("layer_0") is None
     assert not (tmp_path / "deep").exists()
@@ -58,7 +58,7 @@ def test_damaged_files_are_refused(tmp_path, damage):
     )
     with pytest.raises(
         ArgumentError,
-        match=r"`checkpoint` is damaged: .*layer_0\.safetensors cannot be read \(.+\)\. Delete the file and train again",
+        match=r"`checkpoint` is damaged: .*layer_0\.safetensors cannot be read \(.+\)\. Delete the file",
     ):
         kept.load("layer_0")
 
@@ -75,8 +75,8 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
     Checkpoint(tmp_path, "ours").save("layer_0", ARRAYS, {})
     with pytest.raises(
         ArgumentError,
-        match=r"`checkpoint` holds another run: .* was written with other settings or other data than those of this call\. "
-        r"Pass another folder, or delete this one",
+        match=r"`checkpoint` holds another run: .* was written with other settings or other data than those of this "
+        r"call\. Pass another folder, or delete this one",
     ):
         Checkpoint(tmp_path, "theirs").load("layer_0")
 
@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
 
 @pytest.mark.backend
 @pytest.mark.usefixtures("eager")
-def test_training_goes_on_once_there_is_room(tmp_path, monkeypatch):
+def test_training_resumes_once_there_is_space(tmp_path, monkeypatch):
     arguments = {"epochs": 3, "batch_size": 32, "progress": False, "patience": 3}
     whole = pretrain_stack(X, (3,), **arguments)
     write, written = Path.write_bytes, []
@@ -256,6 +256,7 @@ print(len(reached))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no process can be killed like this")
 def test_killed_at_any_moment_it_leaves_a_whole_file(tmp_path):
     done = subprocess.run(

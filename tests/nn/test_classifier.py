@@ -24,7 +24,7 @@ def given_layers(widths=(9, 7, 5), activations=("tanh", "linear"), seed=0):
     ]
 
 
-def numpy_codes(hidden, activations, x):
+def numpy_latent(hidden, activations, x):
     for (kernel, bias), activation in zip(hidden, activations, strict=True):
         x = x @ kernel + bias
         x = {"tanh": np.tanh, "linear": np.asarray, "relu": lambda v: np.maximum(v, 0)}[activation](x)
@@ -74,24 +74,24 @@ def test_numpy_gives_the_probabilities_of_the_model(widths, activations):
     train(model)
     hidden, kernel, bias = read_classifier(model, len(activations))
     x = cells(seed=5)
-    latent = numpy_codes(hidden, activations, x)
+    latent = numpy_latent(hidden, activations, x)
     expected = special.softmax(latent @ kernel + bias, axis=1)
     predicted = model.predict(x, verbose=0)
     np.testing.assert_allclose(predicted, expected, atol=1e-5)
     assert np.ptp(predicted, axis=0).max() > 0.1, "all cells alike would show little"
-    code_model = keras.Model(model.inputs, model.get_layer("latent").output)
-    np.testing.assert_allclose(code_model.predict(x, verbose=0), latent, atol=1e-5)
+    latent_model = keras.Model(model.inputs, model.get_layer("latent").output)
+    np.testing.assert_allclose(latent_model.predict(x, verbose=0), latent, atol=1e-5)
 
 
-def test_head_sees_the_code_longer():
-    """Between embeddings of length one the unfolded classifier could hardly tell; folded, its kernel carries the scale."""
+def test_classifier_sees_the_embedding_rescaled():
+    """The classifier that is read has the scale in its kernel."""
     model = build_classifier(given_layers(), N_TYPES)
     raw = np.asarray(model.get_layer("classifier").get_weights()[0])
     np.testing.assert_allclose(read_classifier(model, 2)[1], 16 * raw, rtol=1e-6)
     assert read_classifier(model, 2)[1].dtype == np.float32
 
 
-def test_zero_codes_are_classified():
+def test_zero_embeddings_are_classified():
     layers = [(np.zeros((9, 5), "float32"), np.zeros(5, "float32"), "linear")]
     model = build_classifier(layers, N_TYPES)
     np.testing.assert_allclose(model.predict(cells(3), verbose=0), 1 / N_TYPES, atol=1e-6)
@@ -175,7 +175,7 @@ def test_outputs_have_names():
     assert not isinstance(plain.output, dict)
     x = cells()
     expected = plain.predict(x, verbose=0)
-    latent = numpy_codes([layer[:2] for layer in given_layers()], ("tanh", "linear"), x)
+    latent = numpy_latent([layer[:2] for layer in given_layers()], ("tanh", "linear"), x)
     for kwargs, names in (
         ({"with_latent": True}, {"classifier", "latent"}),
         ({"n_batches": 3}, {"classifier", "batch"}),
@@ -187,7 +187,7 @@ def test_outputs_have_names():
         model = build_classifier(given_layers(), N_TYPES, **kwargs)
         outputs = model.predict(x, verbose=0)
         assert set(outputs) == names
-        # What else is asked for has no say in the classifier.
+        # Other outputs do not change the classifier.
         np.testing.assert_allclose(outputs["classifier"], expected, atol=1e-6)
         if "latent" in names:
             np.testing.assert_allclose(outputs["latent"], latent, atol=1e-5)
@@ -198,11 +198,11 @@ def test_outputs_have_names():
         np.testing.assert_array_equal(hidden[1][0], given_layers()[1][0])
 
 
-def test_detached_code_alone_has_no_name():
+def test_a_detached_classifier_alone_has_no_name():
     assert not isinstance(build_classifier(given_layers(), N_TYPES, detach_classifier=True).output, dict)
 
 
-def test_batch_head_sees_code_and_predicted_types():
+def test_batch_classifier_sees_embedding_and_predicted_types():
     """Recomputed by NumPy: the embedding 16 times longer and the probabilities, one hidden layer, softmax."""
     model = build_classifier(given_layers(), N_TYPES, n_batches=3, with_latent=True)
     x = cells()
@@ -215,7 +215,7 @@ def test_batch_head_sees_code_and_predicted_types():
     assert np.ptp(outputs["batch"], axis=0).max() > 0.05, "all cells alike would show little"
 
 
-def test_random_state_of_the_batch_head():
+def test_random_state_of_the_batch_classifier():
     def weights(random_state):
         model = build_classifier(given_layers(), N_TYPES, n_batches=3, random_state=random_state)
         return [model.get_layer(name).get_weights()[0] for name in ("adversary", "batch")]
@@ -243,10 +243,10 @@ def step(model, losses, weights, targets, rate=0.1):
 
 
 @pytest.mark.parametrize("detach_classifier", [False, True])
-def test_detached_head_gives_the_encoder_no_gradient(detach_classifier):
+def test_detached_classifier_gives_the_encoder_no_gradient(detach_classifier):
     model = build_classifier(given_layers(), N_TYPES, with_latent=True, detach_classifier=detach_classifier)
     classifier = np.copy(model.get_layer("classifier").get_weights()[0])
-    # The code has a loss of weight zero, or Keras would warn that the encoder has no gradient at all.
+    # The embedding has a loss of weight zero, or Keras would warn that the encoder has no gradient at all.
     targets = {"classifier": ONE_HOT, "latent": np.ones((20, 5), "float32")}
     losses = {"classifier": "categorical_crossentropy", "latent": "mse"}
     before, after = step(model, losses, {"classifier": 1.0, "latent": 0.0}, targets)
@@ -259,7 +259,7 @@ def test_detached_head_gives_the_encoder_no_gradient(detach_classifier):
             assert np.abs(new - old).max() > 1e-4
 
 
-def test_detached_head_leaves_the_other_losses_their_gradient():
+def test_detached_classifier_leaves_the_other_losses_their_gradient():
     """With it the encoder goes where the loss on the embedding alone would take it."""
     targets = {"classifier": ONE_HOT, "latent": np.ones((20, 5), "float32")}
     losses = {"classifier": "categorical_crossentropy", "latent": "mse"}
@@ -326,8 +326,8 @@ def test_strength_zero_leaves_the_encoder_alone():
     assert loss_after == pytest.approx(loss_before, abs=1e-6)
 
 
-def test_batch_head_itself_goes_down():
-    """Behind the reversal nothing is turned: the classifier learns to tell batches apart, and not by way of the types."""
+def test_batch_classifier_itself_goes_down():
+    """The gradient of the batch classifier itself is not reversed, and it does not change the types."""
     model = build_classifier(given_layers(), N_TYPES, n_batches=2, adversarial_weight=0.0)
     batch = np.arange(20) % 2
     targets = {"classifier": ONE_HOT, "batch": np.eye(2, dtype="float32")[batch]}

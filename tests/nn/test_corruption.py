@@ -33,7 +33,7 @@ def counts(n=200, d=50, density=0.2, seed=0):
 
 
 @pytest.mark.parametrize("level", [0.05, 0.3, 0.9])
-def test_masked_share_is_binomial(level):
+def test_masked_fraction_is_binomial(level):
     batch = np.ones((300, 40), np.float32)
     masked = (MaskingNoise(level)(batch, np.random.default_rng(1)) == 0).sum()
     low, high = stats.binom.interval(1 - ALPHA, batch.size, level)
@@ -191,7 +191,7 @@ def test_bad_gaussian_level(level):
 
 @pytest.mark.parametrize("as_csr", [True, False])
 def test_each_gene_is_masked_at_its_rate(as_csr):
-    """Share masked of the values of every gene and of all, for both forms of one batch."""
+    """Fraction masked of the values of every gene and of all, for both forms of one batch."""
     batch, dense = counts(n=2000, d=20, density=0.4)
     masked = MaskingNoise(0.35)(batch if as_csr else dense, np.random.default_rng(11))
     gone = ((masked.toarray() if as_csr else masked) == 0) & (dense != 0)
@@ -212,7 +212,7 @@ def real_values(n=300, d=40, seed=0):
 
 
 @pytest.mark.parametrize("level", [0.05, 0.3, 0.9])
-def test_salt_and_pepper_share_and_coin(level):
+def test_salt_and_pepper_fraction_and_coin(level):
     batch = real_values()
     noisy = SaltAndPepperNoise(level, low=-10, high=10)(batch, np.random.default_rng(1))
     salt, pepper = (noisy == 10).sum(), (noisy == -10).sum()
@@ -321,16 +321,16 @@ def test_whole_columns_are_masked():
     np.testing.assert_array_equal(noisy[:, ~gone[0]], batch[:, ~gone[0]])
 
 
-def test_masked_share_is_drawn_from_the_range():
+def test_masked_fraction_is_drawn_from_the_range():
     noise, rng = FeatureMaskingNoise(0.2, 0.6), np.random.default_rng(2)
     batch = np.ones((1, 4000), np.float32)
-    shares = np.array([(noise(batch, rng) == 0).mean() for _ in range(300)])
+    fractions = np.array([(noise(batch, rng) == 0).mean() for _ in range(300)])
     # Each is binomial about its own draw: four standard deviations of 4000 features are 3 %.
-    assert shares.min() > 0.2 - 0.031
-    assert shares.max() < 0.6 + 0.031
+    assert fractions.min() > 0.2 - 0.031
+    assert fractions.max() < 0.6 + 0.031
     # Evenly: the draws fill the range, but for the little that the binomial blurs its ends.
-    assert stats.kstest(shares, stats.uniform(0.2, 0.4).cdf).pvalue > ALPHA
-    # One share where low and high are the same.
+    assert stats.kstest(fractions, stats.uniform(0.2, 0.4).cdf).pvalue > ALPHA
+    # One fraction where low and high are the same.
     fixed = [(FeatureMaskingNoise(0.5, 0.5)(batch, rng) == 0).sum() for _ in range(50)]
     low, high = stats.binom.interval(1 - ALPHA / 50, 4000, 0.5)
     assert low <= min(fixed)
@@ -346,7 +346,7 @@ def test_each_feature_is_masked_equally_often():
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.8])
-def test_rate_is_the_share_of_batches(rate):
+def test_rate_is_the_fraction_of_batches(rate):
     noise, rng = FeatureMaskingNoise(0.5, 0.9, rate), np.random.default_rng(4)
     batch = np.ones((2, 60), np.float32)
     masked = sum((noise(batch, rng) == 0).any() for _ in range(500))

@@ -207,7 +207,7 @@ def test_dropout_is_active_only_in_training():
     assert np.abs(array(layer(x, training=True)) - still).mean() > 0.05
 
 
-def test_dropout_zeroes_its_share_and_scales_the_rest():
+def test_dropout_zeroes_its_fraction_and_scales_the_rest():
     layer = built([50], dropout=0.3, seed=3)
     x = sample(100, 10)
     clean, noisy = numpy_encode(layer, x), array(layer.encode(x, training=True))
@@ -255,12 +255,12 @@ def test_autoencoder_and_encoder_model_stay_tied_through_a_file(tmp_path):
     assert loaded.count_params() == model.count_params() == 103
     x = sample(4, 10)
     latent = numpy_encode(layer, x, "tanh")
-    loaded_reconstruction, loaded_code = loaded.predict(x, verbose=0)
-    np.testing.assert_allclose(loaded_code, latent, atol=1e-5)
+    loaded_reconstruction, loaded_latent = loaded.predict(x, verbose=0)
+    np.testing.assert_allclose(loaded_latent, latent, atol=1e-5)
     np.testing.assert_allclose(loaded_reconstruction, numpy_decode(layer, latent, "tanh"), atol=1e-5)
 
 
-def test_unit_norm_codes():
+def test_unit_norm_embeddings():
     layer = built([6, 3], unit_norm=True, activation="relu", use_bias=False)
     x = np.abs(sample(8, 10))
     x[2] = 0
@@ -277,7 +277,7 @@ def numpy_encode_raw(layer, x):
     return x
 
 
-def test_zero_codes_leave_finite_weights():
+def test_zero_embeddings_leave_finite_weights():
     layer = built([6, 3], unit_norm=True, activation="tanh")
     x = sample(8, 10)
     x[::2] = 0

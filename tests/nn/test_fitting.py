@@ -114,7 +114,7 @@ class WithOwnLoss(keras.layers.Layer):
         return shape
 
 
-def test_a_layer_with_a_loss_of_its_own():
+def test_a_layer_that_adds_its_own_loss():
     model = keras.Sequential([keras.Input((4,)), WithOwnLoss()])
     model.compile(keras.optimizers.SGD(RATE), loss=None, metrics=["mse"])
     read, w, expected = batches(targets=None), np.ones(4), {"loss": [], "mse": []}
@@ -189,7 +189,7 @@ def test_several_outputs_have_a_loss_each():
 
 
 class Watched(Batches):
-    """Batches that say which of them were read: the epoch, and their rows."""
+    """Batches that record which were read: the epoch, and their rows."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -360,25 +360,25 @@ def test_leaving_early_leaves_no_thread():
     assert threading.active_count() == n_threads
 
 
-# Batches that devices share.
+# Batches that are divided among devices.
 
 
 def test_batches_can_be_shared_among_devices():
     read = batches(batch_size=7)
     sizes = lambda: [len(read[i][0]) for i in range(read.num_batches)]  # noqa: E731
     assert sizes() == [7, 7, 2]
-    read.share_among(2)
+    read.divide_among(2)
     assert sizes() == [6, 6, 2]
     # What does not give a row to each is left out.
-    read.share_among(3)
+    read.divide_among(3)
     assert sizes() == [6, 6]
-    read.share_among(1)
+    read.divide_among(1)
     assert sizes() == [7, 7, 2]
 
 
 def test_rows_that_are_left_over_wait_for_another_epoch():
     read = batches(batch_size=5)
-    read.share_among(4)
+    read.divide_among(4)
     seen = []
     for epoch in range(30):
         read.start_at(epoch)
@@ -394,8 +394,8 @@ def test_too_few_rows_for_the_devices():
         ArgumentError,
         match=r"Batches are divided among 8 devices, and each device needs a row\. Received batches of 7 from 16 rows",
     ):
-        batches().share_among(8)
+        batches().divide_among(8)
     with pytest.raises(
         ArgumentError, match=r"divided among 7 devices.* Received batches of 40 from 6 rows; .*`validation"
     ):
-        batches(np.arange(6), batch_size=40).share_among(7)
+        batches(np.arange(6), batch_size=40).divide_among(7)

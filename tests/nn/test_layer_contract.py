@@ -39,7 +39,7 @@ for _group, _members in enumerate([(0, 1, 2), (2, 3, 4, 5), (6, 9), (0, 5, 6, 7,
 
 PENALTY = keras.regularizers.L2(0.02)
 
-#: A value other than the default for every argument that the tied layers share.
+#: A value other than the default for every argument of the tied layers.
 TIED_ARGUMENTS = {
     "activation": "tanh",
     "output_activation": "sigmoid",
@@ -523,6 +523,7 @@ def compiled():
 
 
 @ALL
+@pytest.mark.slow
 def test_compiled_steps_give_the_same_weights(compiled, name):
     own = [path for path in compiled[True] if path.split("/")[0] in (f"{name}_layer", f"{name}_before")]
     assert own
@@ -568,7 +569,7 @@ def test_mixed_precision_trains(name):
 
 
 @AUTOENCODERS
-def test_encoder_layers_are_ordinary_and_give_the_code(name):
+def test_encoder_layers_are_ordinary_and_give_the_embedding(name):
     case = CASES[name]
     layer = case.built()
     moved(layer)

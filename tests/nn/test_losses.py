@@ -162,12 +162,12 @@ def test_negative_binomial_means_add_up_to_the_library_size():
 
 
 @pytest.mark.parametrize("loss", [Poisson(), NegativeBinomial()])
-def test_true_shares_are_the_most_likely(loss):
+def test_true_fractions_are_the_most_likely(loss):
     counts = np.array([[2, 3, 5]], "float32")
     dispersion = np.ones((1, 3), "float32")
 
-    def value(shares):
-        logits = np.log(np.array([shares], "float32"))
+    def value(fractions):
+        logits = np.log(np.array([fractions], "float32"))
         return float(loss(counts, logits if isinstance(loss, Poisson) else np.stack([logits, dispersion], axis=-1)))
 
     best = value([0.2, 0.3, 0.5])

@@ -143,7 +143,7 @@ def test_first_weights_are_scaled_by_the_size_of_the_group():
     np.testing.assert_allclose(array(layer.kernel)[:, 3:], free, rtol=1e-5)
 
 
-def test_small_groups_are_heard_as_loudly_as_large_ones():
+def test_units_of_small_and_large_groups_vary_equally():
     mask = np.zeros((2000, 3), dtype=int)
     sizes = np.array([100, 500, 2000])
     for group, size in enumerate(sizes):

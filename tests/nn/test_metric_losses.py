@@ -16,7 +16,7 @@ pytestmark = pytest.mark.backend
 MATRIX = np.array([[0.3, 1.0, 0.2, 0.7], [0.9, 0.1, 1.6, 0.4], [0.5, 1.1, 0.8, 2.0], [0.6, 0.35, 1.2, 0.2]], "float32")
 
 
-def codes_of(n, d=3, seed=0):
+def embeddings(n, d=3, seed=0):
     latent = np.random.default_rng(seed).normal(size=(n, d))
     return (latent / np.linalg.norm(latent, axis=1, keepdims=True)).astype("float32")
 
@@ -31,7 +31,7 @@ def margin_of(margin, one, other):
 
 
 def looped_contrastive(types, latent, margin):
-    """Return what the docstring says, pair by pair, in double precision."""
+    """Return the loss as the docstring defines it, pair by pair, in double precision."""
     result = []
     for i, own in enumerate(types):
         pull, push = [], []
@@ -68,7 +68,7 @@ CASES = [(ContrastiveLoss, looped_contrastive), (TripletLoss, looped_triplet)]
 def test_against_loops(kind, looped, margin, types):
     types = np.array(types)
     for seed in range(3):
-        latent = codes_of(len(types), seed=seed)
+        latent = embeddings(len(types), seed=seed)
         expected = looped(types, latent, margin)
         np.testing.assert_allclose(values(kind(margin), types, latent), expected, atol=1e-5)
         np.testing.assert_allclose(float(kind(margin)(types, latent)), expected.mean(), atol=1e-5)
@@ -83,7 +83,7 @@ def test_a_margin_for_each_pair_is_read_by_row_and_column():
 
 
 def test_equal_margins_in_a_matrix_are_one_margin():
-    types, latent = np.array([0, 1, 2, 0, 1, 2, 3, 3]), codes_of(8)
+    types, latent = np.array([0, 1, 2, 0, 1, 2, 3, 3]), embeddings(8)
     for kind in (ContrastiveLoss, TripletLoss):
         np.testing.assert_allclose(
             values(kind(np.full((4, 4), 0.6)), types, latent), values(kind(0.6), types, latent), atol=1e-6
@@ -100,7 +100,7 @@ LINE_TYPES = np.array([0, 0, 0, 1, 1])
 
 def test_batch_hard_on_a_line():
     # Farthest of the type (at): 3 (3), 2 (3), 3 (0), 0.5 (4.5), 0.5 (4).
-    # Nearest stranger (at):     4 (4), 3 (4), 1 (4), 1 (3),     1.5 (3).
+    # Nearest cell of another type (at):     4 (4), 3 (4), 1 (4), 1 (3),     1.5 (3).
     # With margin 1.2: 3 - 4 + 1.2, 2 - 3 + 1.2, 3 - 1 + 1.2, 0.5 - 1 + 1.2, 0.5 - 1.5 + 1.2.
     np.testing.assert_allclose(values(TripletLoss(1.2), LINE_TYPES, LINE), [0.2, 0.2, 3.2, 0.7, 0.2], atol=1e-5)
     # A margin of 0.9 is kept by all but the third and the fourth.
@@ -114,7 +114,7 @@ def test_contrastive_on_a_line():
     np.testing.assert_allclose(values(ContrastiveLoss(2.0), LINE_TYPES, LINE), expected, atol=1e-5)
 
 
-def test_hardest_stranger_is_not_always_the_nearest():
+def test_the_hardest_cell_is_not_always_the_nearest():
     """On a circle at 0, 60, 90 and 180 degrees; types 0, 0, 1, 2. The wide margin is to type 2, far away."""
     angles = np.deg2rad([0, 60, 90, 180])
     latent = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
@@ -128,15 +128,15 @@ def test_hardest_stranger_is_not_always_the_nearest():
     np.testing.assert_allclose(values(TripletLoss(0.5), [0, 0, 1, 2], latent), expected, atol=1e-5)
 
 
-def test_without_partner_or_stranger():
-    latent = codes_of(5)
+def test_without_a_cell_of_the_same_or_another_type():
+    latent = embeddings(5)
     alone = values(TripletLoss(5.0), [0, 0, 1, 2, 2], latent)
     assert alone[2] == 0
     assert (np.delete(alone, 2) > 1).all()
     np.testing.assert_array_equal(values(TripletLoss(5.0), [3] * 5, latent), 0)
     np.testing.assert_array_equal(values(TripletLoss(5.0), range(5), latent), 0)
     np.testing.assert_array_equal(values(TripletLoss(5.0), [1], latent[:1]), 0)
-    # Pairs have the half that there is: without a partner the push, without a stranger the pull.
+    # Pairs have the half that there is: without a partner the push, without a cell of another type the pull.
     np.testing.assert_array_equal(values(ContrastiveLoss(5.0), [1], latent[:1]), 0)
     gap = float(np.linalg.norm(latent[0] - latent[1]))
     np.testing.assert_allclose(values(ContrastiveLoss(5.0), [0, 1], latent[:2]), (5 - gap) ** 2, rtol=1e-5)
@@ -145,7 +145,7 @@ def test_without_partner_or_stranger():
 
 @pytest.mark.parametrize("name", METRIC_LOSSES)
 def test_order_of_the_batch_and_form_of_the_types_do_not_matter(name):
-    types, latent = np.array([0, 1, 2, 0, 1, 2, 2]), codes_of(7)
+    types, latent = np.array([0, 1, 2, 0, 1, 2, 2]), embeddings(7)
     loss = get_metric_loss(name, 0.8)
     expected = values(loss, types, latent)
     order = np.random.default_rng(1).permutation(7)
@@ -159,7 +159,7 @@ def test_order_of_the_batch_and_form_of_the_types_do_not_matter(name):
 
 @pytest.mark.parametrize("d", [2, 5, 64])
 def test_distances(d):
-    latent = codes_of(9, d)
+    latent = embeddings(9, d)
     expected = np.linalg.norm(latent[:, None].astype("float64") - latent[None], axis=2)
     found = keras.ops.convert_to_numpy(distances(keras.ops.convert_to_tensor(latent)))
     # By way of products, the squares are as exact as float32 lengths of one are, not the roots.
@@ -167,8 +167,8 @@ def test_distances(d):
 
 
 @pytest.mark.parametrize("d", [2, 5, 64])
-def test_identical_codes_have_distance_zero(d):
-    latent = np.concatenate([codes_of(16, d)] * 2)
+def test_identical_embeddings_have_distance_zero(d):
+    latent = np.concatenate([embeddings(16, d)] * 2)
     found = keras.ops.convert_to_numpy(distances(keras.ops.convert_to_tensor(latent)))
     np.testing.assert_array_equal(found[np.arange(32), (np.arange(32) + 16) % 32], 0)
     np.testing.assert_array_equal(np.diag(found), 0)
@@ -187,7 +187,7 @@ def step(loss, x, types, rate=1.0):
 
 
 @pytest.mark.parametrize("name", METRIC_LOSSES)
-def test_identical_codes_give_finite_gradients(name):
+def test_identical_embeddings_give_finite_gradients(name):
     types = np.array([0, 0, 0, 1, 1, 1])
     x = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
     x[1] = x[0]
@@ -199,7 +199,7 @@ def test_identical_codes_give_finite_gradients(name):
 
 
 @pytest.mark.parametrize("name", METRIC_LOSSES)
-def test_where_all_codes_are_the_same_nothing_moves(name):
+def test_where_all_embeddings_are_the_same_nothing_moves(name):
     """Distance zero has gradient zero: there is no direction to go."""
     x = np.tile(np.random.default_rng(0).normal(size=(1, 5)), (6, 1)).astype("float32")
     before, after = step(get_metric_loss(name, 3.0), x, np.array([0, 0, 0, 1, 1, 1]))
@@ -277,5 +277,5 @@ def test_losses_are_made_again_from_their_config(kind, margin):
     assert type(again) is kind
     assert (again.name, again.reduction) == ("mine", "sum")
     np.testing.assert_array_equal(again.margin, margin)
-    types, latent = np.array([0, 1, 2, 3, 0, 1]), codes_of(6)
+    types, latent = np.array([0, 1, 2, 3, 0, 1]), embeddings(6)
     np.testing.assert_array_equal(values(again, types, latent), values(loss, types, latent))

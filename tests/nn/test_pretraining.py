@@ -18,7 +18,7 @@ ACTIVATIONS = {"linear": lambda x: x, "tanh": np.tanh, "relu": lambda x: np.maxi
 
 
 def low_rank(n=60, d=12, rank=3, seed=0):
-    """Return data that a embedding of width `rank` can hold, no value of which is zero."""
+    """Return data that an embedding of width `rank` can hold, no value of which is zero."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, d)) + 0.05 * rng.normal(size=(n, d))
     return x.astype("float32")
@@ -187,7 +187,7 @@ def test_layers_and_weights():
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("sizes", [(4,), (6, 5, 4)])
-def test_activations_are_those_of_hidden_layers_and_of_the_code(sizes):
+def test_activations_are_those_of_hidden_layers_and_of_the_embedding(sizes):
     x = low_rank()
     stack = pretrain(x, sizes, epochs=1, activation="relu", latent_activation="tanh")
     activations = ["relu"] * (len(sizes) - 1) + ["tanh"]
@@ -202,7 +202,7 @@ def test_activations_are_those_of_hidden_layers_and_of_the_code(sizes):
 
 
 @pytest.mark.usefixtures("eager")
-def test_default_code_is_linear_and_hidden_layers_are_relu():
+def test_default_embedding_is_linear_and_hidden_layers_are_relu():
     x = low_rank()
     stack = pretrain(x, (6, 4), epochs=1)
     np.testing.assert_allclose(stack.encode(x), numpy_encode(stack, x, ["relu", "linear"]), atol=1e-5)
@@ -306,7 +306,7 @@ def test_random_state():
     x = low_rank()
     keras.utils.set_random_seed(1)
     first = pretrain(x, (6, 4), random_state=3)
-    # Neither Keras' nor NumPy's global seed has a say.
+    # Neither Keras' nor NumPy's global seed changes the result.
     keras.utils.set_random_seed(2)
     again, other = pretrain(x, (6, 4), random_state=3), pretrain(x, (6, 4), random_state=4)
     for one, same in zip(all_weights(first), all_weights(again), strict=True):

@@ -113,7 +113,7 @@ def test_large_means_do_not_drown_the_variance(offset):
     np.testing.assert_allclose(kernel.T, turned(pca.components_), atol=2e-3)
 
 
-def test_rows_of_codes():
+def test_principal_components_of_encoded_rows():
     layer = DenseLayerAutoencoder([4], kernel_initializer=keras.initializers.GlorotUniform(seed=1))
     x = spread_out()
     kernel, bias = principal_weights(EncodedRows(as_rows(x), layer), 2)

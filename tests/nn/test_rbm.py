@@ -318,8 +318,8 @@ def test_training_reaches_the_likelihood_of_sklearn(learnt):
     data = noisy_copies(2000, seed=1)
     ours = log_likelihood(*(array(w).astype(float) for w in layer.weights), data)
     theirs = np.mean([log_likelihood(o.components_.T, o.intercept_hidden_, o.intercept_visible_, data) for o in others])
-    share = noisy_copies().mean(axis=0)
-    independent = (data * np.log(share) + (1 - data) * np.log(1 - share)).sum(axis=1).mean()
+    fraction = noisy_copies().mean(axis=0)
+    independent = (data * np.log(fraction) + (1 - data) * np.log(1 - fraction)).sum(axis=1).mean()
     # No model beats minus the entropy: log 4 for the prototype and twelve noisy bits.
     best = -np.log(4) + 12 * (0.95 * np.log(0.95) + 0.05 * np.log(0.05))
     assert independent + 1.5 < ours < best + 0.1

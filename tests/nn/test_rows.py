@@ -80,7 +80,7 @@ def test_encodings_follow_the_layer():
     np.testing.assert_allclose(rows.take(np.arange(3)), 2 * before, rtol=1e-5)
 
 
-def test_what_is_no_matrix_is_refused():
+def test_other_data_than_a_matrix_are_refused():
     with pytest.raises(ArgumentError, match=r"a matrix, \(n, d\), or images\. Received an array of shape \(3,\)"):
         as_rows([1.0, 2.0, 3.0])
 

@@ -105,8 +105,8 @@ def test_training_with_unlabelled_cells_is_training_without_them(cells, encoder)
 
 
 @pytest.mark.usefixtures("eager")
-def test_genes_speak_from_the_cells_of_the_training(cells, encoder):
-    """Not from held-out and unlabelled ones, whatever they hold."""
+def test_discriminant_is_fitted_to_the_training_cells(cells, encoder):
+    """Held-out and unlabelled cells are not used."""
     cells.obs["cell_type"] = cells.obs["cell_type"].where(np.arange(60) % 7 != 0)
     scq.tl.finetune(cells, encoder, **QUICK, validation_fraction=0.3)
     training = (cells.obs["scquery_split"] == "train").to_numpy()
@@ -206,7 +206,7 @@ def test_settings_are_passed_on_and_recorded(cells, encoder, asked):
     assert encoder.history["finetune"] == {"loss": [1.0]}
 
 
-def test_a_step_takes_by_default_what_the_labelled_cells_make(make_adata, make_encoder, asked):
+def test_the_default_batch_size_depends_on_the_labelled_cells(make_adata, make_encoder, asked):
     adata = make_adata(2200, 6)
     adata.obs["cell_type"] = adata.obs["cell_type"].where(np.arange(2200) >= 600)
     scq.pp.normalize(adata)
@@ -293,16 +293,7 @@ def test_an_encoder_is_needed(cells):
         scq.tl.finetune(cells, None, **QUICK)
 
 
-def test_numpy_scalars_are_recorded_as_plain_values(cells, encoder):
-    scq.tl.finetune(
-        cells,
-        encoder,
-        **(QUICK | {"epochs": np.int64(1), "random_state": np.int64(0), "learning_rate": np.float32(1e-3)}),
-    )
-    assert json.loads(json.dumps(encoder.parameters))["finetune"]["epochs"] == 1
-
-
-# Losses beside the classifier's.
+# Metric and adversarial losses.
 
 
 @pytest.fixture
@@ -317,7 +308,7 @@ def recorded(encoder):
     return json.loads(json.dumps(encoder.parameters))["finetune"]
 
 
-def test_without_further_losses_there_is_the_head_alone(cells, encoder, asked):
+def test_without_further_losses_the_classifier_has_the_only_loss(cells, encoder, asked):
     scq.tl.finetune(cells, encoder, **QUICK)
     assert asked[0].settings.is_plain
     assert asked[0].batches is None
@@ -336,7 +327,7 @@ def test_the_objective_is_passed_on_and_recorded(batches, encoder, asked):
 @pytest.mark.parametrize(
     ("masking", "low", "high"), [(0.5, 0.0, 0.5), ((0.25, 0.75), 0.25, 0.75), ([0.5, 0.5], 0.5, 0.5), (0, 0, 0)]
 )
-def test_gene_masking_is_a_share_or_a_pair(cells, encoder, asked, masking, low, high):
+def test_gene_masking_is_a_number_or_a_pair(cells, encoder, asked, masking, low, high):
     scq.tl.finetune(cells, encoder, **QUICK, gene_masking=masking)
     assert asked[0].settings.gene_masking == (low, high)
     assert recorded(encoder)["gene_masking"] == [low, high]
@@ -357,7 +348,7 @@ def test_metric_losses_train(cells, encoder, loss, weight):
 
 
 @pytest.mark.usefixtures("eager")
-def test_batch_invariance_trains(batches, encoder):
+def test_adversarial_training_changes_the_result(batches, encoder):
     before, other = copy.deepcopy(encoder), copy.deepcopy(encoder)
     scq.tl.finetune(batches, encoder, **QUICK, batch_key="donor", adversarial_weight=0.5)
     losses = {"total_loss", "loss", "batch_loss", "accuracy"}
@@ -368,15 +359,6 @@ def test_batch_invariance_trains(batches, encoder):
     scq.tl.finetune(batches, other, **QUICK, batch_key="donor")
     assert not same(encoder, other)
     assert set(other.history["finetune"]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
-
-
-@pytest.mark.usefixtures("eager")
-def test_all_losses_at_once(batches, encoder):
-    scq.tl.finetune(
-        batches, encoder, **QUICK, metric_loss="triplet", margin=1.0, batch_key="donor", adversarial_weight=0.5
-    )
-    assert {"total_loss", "loss", "latent_loss", "batch_loss", "accuracy"} < set(encoder.history["finetune"])
-    assert json.loads(json.dumps(encoder.history)) == encoder.history
 
 
 def test_missing_labels_stay_out_of_balanced_batches(batches, encoder, asked):
@@ -458,7 +440,7 @@ def test_a_table_of_margins_trains(cells, encoder):
             r"`gene_masking\[0\]` must not be above `gene_masking\[1\]`\. Received 0\.6",
         ),
         ({"gene_masking": (0.6, 1)}, r"`gene_masking\[1\]` must be a number in \[0, 1\)\. Received 1"),
-        ({"gene_masking": (0.1, 0.2, 0.3)}, r"`gene_masking` must be a share in \[0, 1\), or a pair of the least"),
+        ({"gene_masking": (0.1, 0.2, 0.3)}, r"`gene_masking` must be a .* in \[0, 1\), or a pair"),
     ],
 )
 def test_wrong_losses_are_refused(cells, encoder, arguments, match):

@@ -75,10 +75,10 @@ def test_many_wrong_labels_are_dropped_with_a_warning(mixed_up, encoder, asked):
     n_contradicted = find_label_issues(encoder.project(rows.logged), labels, 3, 0).n_contradicted
     (warning,) = caught
     assert str(warning.message) == (
-        f"Many labels seem to be wrong: {label_issue.sum()} of 285 are label issues, and {n_contradicted} are much less "
-        "probable than their type is on average. Cells with a label issue count as unlabelled. Inspect them with "
-        '`scq.tl.audit`; pass `label_issues="keep"` to train on all labels, or "drop" to drop label issues without this '
-        "warning."
+        f"Many labels seem to be wrong: {label_issue.sum()} of 285 are label issues, and {n_contradicted} are much "
+        "less probable than their type is on average. Cells with a label issue count as unlabelled. Inspect them with "
+        '`scq.tl.audit`; pass `label_issues="keep"` to train on all labels, or "drop" to drop label issues without '
+        "this warning."
     )
     # Training sees them without a label, and nobody holds them out.
     (call,) = asked
@@ -101,11 +101,11 @@ def test_the_discriminant_is_not_fitted_to_label_issues(mixed_up, encoder):
     rows = CellRows.read(open_training(adata, encoder.transform, "the test"), encoder.transform)
     labels = adata.obs["cell_type"].cat.codes.to_numpy().astype(int)
     expected = GeneDiscriminant.fit(rows.logged, np.where(split == "train", labels, -1), 3)
-    with_suspects = GeneDiscriminant.fit(rows.logged, np.where(split == "validation", -1, labels), 3)
+    with_issues = GeneDiscriminant.fit(rows.logged, np.where(split == "validation", -1, labels), 3)
     for name in ("center", "scale", "means", "loadings", "noise"):
         fitted = getattr(encoder.discriminant, name)
         np.testing.assert_allclose(fitted, getattr(expected, name), rtol=1e-6, err_msg=name)
-        assert np.abs(fitted - getattr(with_suspects, name)).max() > 1e-4
+        assert np.abs(fitted - getattr(with_issues, name)).max() > 1e-4
 
 
 def test_all_labels_are_kept_if_asked_for(mixed_up, encoder, asked):

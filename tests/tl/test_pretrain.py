@@ -36,7 +36,7 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
 
 
-def test_what_comes_back(normalized, first):
+def test_the_returned_encoder(normalized, first):
     assert isinstance(first, scq.Encoder)
     assert [layer.kernel.shape for layer in first.layers] == [(20, 6), (6, 3)]
     assert [layer.bias.shape for layer in first.layers] == [(6,), (3,)]
@@ -187,7 +187,7 @@ def test_wrong_arguments_are_refused(normalized, arguments, match):
         scq.tl.pretrain(normalized, **(QUICK | arguments))
 
 
-def test_what_is_no_anndata_is_refused():
+def test_other_objects_than_anndata_are_refused():
     with pytest.raises(
         scq.ArgumentError, match=r"`tl\.pretrain` takes an AnnData as its first argument\. Received ndarray"
     ):
@@ -241,7 +241,7 @@ def test_default_rate_goes_with_the_batches_that_are_asked_for(normalized, read,
     assert read[0][2]["learning_rate"] == pytest.approx(rate, rel=1e-6)
 
 
-def test_what_is_asked_for_is_used(normalized, read):
+def test_a_given_batch_size_and_learning_rate_are_used(normalized, read):
     scq.tl.pretrain(normalized, **(QUICK | {"batch_size": None, "learning_rate": 0.5}))
     scq.tl.pretrain(normalized, **(QUICK | {"batch_size": 512, "learning_rate": (0.5, 0.25)}))
     asked = [(settings["batch_size"], settings["learning_rate"]) for _, _, settings in read]
@@ -368,7 +368,7 @@ def test_principal_components_are_those_of_a_decomposition(normalized):
 
 
 def test_random_weights_are_not_trained(normalized):
-    # On cells of noise alone, the weights are the same: the data have no say.
+    # On cells of noise alone, the weights are the same.
     noise = normalized.copy()
     noise.layers["counts"] = np.random.default_rng(0).poisson(1.0, noise.shape).astype(np.float32)
     one, other = (scq.tl.pretrain(adata, **QUICK, module="random") for adata in (normalized, noise))
@@ -398,8 +398,8 @@ def test_likelihood_of_the_counts(normalized, loss):
     )
     counts = counts_of(normalized)
     kernel, bias = encoder.layers[0].kernel, encoder.layers[0].bias
-    share = (counts.sum(axis=0) + 1) / (counts.sum(axis=0) + 1).sum()
-    logits = np.tanh(inputs_of(normalized) @ kernel + bias) @ kernel.T + np.log(share)
+    fraction = (counts.sum(axis=0) + 1) / (counts.sum(axis=0) + 1).sum()
+    logits = np.tanh(inputs_of(normalized) @ kernel + bias) @ kernel.T + np.log(fraction)
     mean = counts.sum(axis=1, keepdims=True) * special.softmax(logits, axis=1)
     counts = counts.round()
     likelihood = (
@@ -453,7 +453,7 @@ def test_salt_and_pepper(normalized, first):
 @pytest.mark.usefixtures("eager")
 def test_a_corruption_of_ones_own_is_recorded_as_text(normalized, first):
     encoder = scq.tl.pretrain(normalized, **QUICK, corruption=MaskingNoise(0.3), corruption_level=0)
-    # The level of the call has no say.
+    # `corruption_level` is ignored.
     assert same(encoder, scq.tl.pretrain(normalized, **QUICK, corruption="masking", corruption_level=0.3))
     assert recorded(encoder)["corruption"] == "MaskingNoise(level=0.3)"
     seen = []
@@ -499,20 +499,20 @@ def test_gene_masking_trains_and_is_recorded(normalized, first):
     assert recorded(scq.tl.pretrain(normalized, **QUICK, gene_masking=0.5))["gene_masking"] == [0, 0.5]
 
 
-WRONG_SHARES = [
+WRONG_FRACTIONS = [
     (1.0, r"`gene_masking` must be a number in \[0, 1\)\. Received 1\.0"),
     (-0.1, r"`gene_masking` must be a number in \[0, 1\)\. Received -0\.1"),
     ("half", r"`gene_masking` must be a number in \[0, 1\)\. Received 'half'"),
     ((0.5, 0.2), r"`gene_masking\[0\]` must not be above `gene_masking\[1\]`\. Received 0\.5 and 0\.2"),
     ((0.5, 1.0), r"`gene_masking\[1\]` must be a number in \[0, 1\)\. Received 1\.0"),
     ((None, 0.5), r"`gene_masking\[0\]` must be a number in \[0, 1\)\. Received None"),
-    ((0.1, 0.2, 0.3), r"`gene_masking` must be a share in \[0, 1\), or a pair of the least and the largest\. Received"),
-    ((0.1,), r"`gene_masking` must be a share in \[0, 1\), or a pair"),
+    ((0.1, 0.2, 0.3), r"`gene_masking` must be a .* in \[0, 1\), or a pair"),
+    ((0.1,), r"`gene_masking` must be a .* in \[0, 1\), or a pair"),
 ]
 
 
-@pytest.mark.parametrize(("masking", "match"), WRONG_SHARES)
-def test_wrong_shares_of_genes_are_refused(normalized, masking, match):
+@pytest.mark.parametrize(("masking", "match"), WRONG_FRACTIONS)
+def test_wrong_fractions_of_genes_are_refused(normalized, masking, match):
     with pytest.raises(scq.ArgumentError, match=match):
         scq.tl.pretrain(normalized, **QUICK, gene_masking=masking)
 
@@ -677,7 +677,7 @@ def layers_trained(monkeypatch):
 
 
 @pytest.mark.usefixtures("eager")
-def test_an_interrupted_run_goes_on(normalized, sets, layers_trained, tmp_path):
+def test_an_interrupted_run_resumes(normalized, sets, layers_trained, tmp_path):
     arguments = QUICK | {"gene_sets": sets, "gene_masking": 0.5, "loss": "negative_binomial"}
     whole = scq.tl.pretrain(normalized, **arguments)
     assert layers_trained == ["gene_sets", "denoising_1", "denoising_2"]
@@ -697,7 +697,7 @@ def test_an_interrupted_run_goes_on(normalized, sets, layers_trained, tmp_path):
         assert same(encoder, whole)
         assert encoder.history == whole.history
         assert encoder.layers[0].units == whole.layers[0].units
-        # Where it was kept is not what it is.
+        # The checkpoint is not a setting.
         assert recorded(encoder) == recorded(whole)
 
 
@@ -705,8 +705,6 @@ def test_an_interrupted_run_goes_on(normalized, sets, layers_trained, tmp_path):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({}, {"random_state": 1}),
-        ({}, {"gene_masking": 0.5}),
         ({"gene_masking": 0.5}, {"gene_masking": (0.1, 0.5)}),
         # Noise of another kind at the same level.
         ({"corruption": "masking"}, {"corruption": "gaussian"}),
@@ -723,7 +721,7 @@ def test_the_checkpoint_of_another_run_is_refused(normalized, tmp_path, before, 
         scq.tl.pretrain(normalized, **(arguments | after))
 
 
-def test_what_is_no_folder_is_refused_as_checkpoint(normalized, tmp_path):
+def test_a_checkpoint_that_is_no_folder_is_refused(normalized, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(scq.ArgumentError, match=r"`checkpoint` must be the path of a folder\. Received .*, which is"):
         scq.tl.pretrain(normalized, **QUICK, checkpoint=tmp_path / "file")

@@ -50,9 +50,9 @@ def test_genes_that_are_hardly_seen_are_not_blown_up():
     x[:2, 1] = 0.01
     found = principal_components(sparse.csr_matrix(x, dtype=np.float32))
     assert found.shape == (3, 3)
-    share = (x @ found).var(axis=0)
+    fraction = (x @ found).var(axis=0)
     # One direction holds nearly all: the second gene has been divided by .05, not by its own spread.
-    assert np.sort(share)[-1] > 0.99 * share.sum()
+    assert np.sort(fraction)[-1] > 0.99 * fraction.sum()
     assert np.isfinite(found).all()
 
 

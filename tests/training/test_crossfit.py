@@ -133,7 +133,7 @@ def test_a_folds_encoder_does_not_depend_on_the_folds_labels(cells):
 
 @pytest.mark.backend
 @pytest.mark.usefixtures("eager")
-def test_each_fold_starts_from_what_pretraining_left(cells, monkeypatch):
+def test_each_fold_starts_from_the_pretrained_layers(cells, monkeypatch):
     # The function shadows its module as an attribute of the package.
     inner = sys.modules["scquery_ae.training.crossfit"]
     rows, labels = cells

@@ -229,7 +229,7 @@ def test_too_few_rows_for_two_devices_are_refused(trained):
     assert trained["errors"]["one held out"].startswith(start + "16 from 1 rows; use fewer devices")
 
 
-def test_interrupted_runs_go_on_on_two_devices(trained):
+def test_interrupted_runs_resume_on_two_devices(trained):
     whole, resumed = trained["results"]["stack"]["2"], trained["results"]["resumed"]
     assert_close(whole, resumed, rtol=1e-6)
     for weight, same in zip(whole["weights"], resumed["weights"], strict=True):

@@ -142,8 +142,8 @@ def test_numpy_encoder_is_the_keras_model(models, activations):
     assert result.classifier.types == TYPES
     new = Encoder(encoder.transform, result.layers, result.classifier)
     x = cells.dense(cells.take(np.arange(len(labels))))
-    code_model = keras.Model(model.inputs, model.get_layer("latent").output)
-    expected = code_model.predict(x, verbose=0)
+    latent_model = keras.Model(model.inputs, model.get_layer("latent").output)
+    expected = latent_model.predict(x, verbose=0)
     for form in (sparse.csr_matrix(counts), counts):
         latent = new.encode(form)
         np.testing.assert_allclose(latent, expected, atol=1e-5)
@@ -290,9 +290,9 @@ def confused(n_per_type):
     return as_cells(counts), np.where(rng.random(len(labels)) < 0.1, -1, labels)
 
 
-def held_out_of(labels, share):
+def held_out_of(labels, fraction):
     held_out = np.zeros(len(labels), bool)
-    held_out[labels >= 0] = stratified_split(labels[labels >= 0], share, 0)
+    held_out[labels >= 0] = stratified_split(labels[labels >= 0], fraction, 0)
     return held_out
 
 
@@ -324,17 +324,17 @@ def test_genes_learn_from_training_cells_and_are_calibrated_on_held_out_ones():
     )
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2])
-def test_with_few_held_out_cells_genes_are_calibrated_by_folds(share):
+@pytest.mark.parametrize("fraction", [0.0, 0.2])
+def test_with_few_held_out_cells_genes_are_calibrated_by_folds(fraction):
     cells, labels = confused((40, 30, 1, 25))
     labels[labels == 2] = -1
     labels[7] = 2
     types = (*TYPES, "delta")
-    held_out = held_out_of(labels, share) if share else np.zeros(len(labels), bool)
+    held_out = held_out_of(labels, fraction) if fraction else np.zeros(len(labels), bool)
     assert held_out.sum() < 50
     result = finetune(an_encoder(cells), cells, labels, held_out, types, epochs=1)
     fitted = GeneDiscriminant.fit(cells.logged, np.where(held_out, -1, labels), 4)
-    # Every third labelled cell of a type, in its order, is judged by the rest; the only one of its type is not judged.
+    # Every third labelled cell of a type, in its order, is predicted from the rest; the only cell of its type is not.
     folds = np.full(len(labels), -1)
     for kind in (0, 1, 3):
         folds[labels == kind] = np.arange((labels == kind).sum()) % 3

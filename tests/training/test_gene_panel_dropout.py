@@ -1,4 +1,4 @@
-"""Whole genes missing for a batch: as a query that lacks them, in half of the batches."""
+"""Gene-panel dropout: genes are missing for half of the batches, as in a query that lacks them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cells():
 
 
 def cut(cells, noise):
-    """Return the first batch that is cut, the genes it hides, and how often batches are cut."""
+    """Return the first batch with hidden genes, these genes, and the number of such batches."""
     _, rows = cells
     batch = rows.take(np.arange(30))
     results = [noise(batch, np.random.default_rng(seed)) for seed in range(200)]
@@ -32,7 +32,7 @@ def cut(cells, noise):
     return dense[0], hidden, len(dense)
 
 
-def test_a_cut_batch_is_what_a_query_without_the_genes_would_be(cells):
+def test_a_batch_without_genes_equals_a_query_without_them(cells):
     counts, rows = cells
     noisy, hidden, _ = cut(cells, GenePanelDropout(rows.transform, (0.0, 0.5), then=NoCorruption()))
     assert 0 < hidden.sum() < 150
@@ -45,20 +45,20 @@ def test_a_cut_batch_is_what_a_query_without_the_genes_would_be(cells):
     np.testing.assert_allclose(seen[:, ~hidden], by_hand, atol=1e-5)
 
 
-def test_half_of_the_batches_are_cut(cells):
+def test_half_of_the_batches_lose_genes(cells):
     noise = GenePanelDropout(cells[1].transform, (0.0, 0.9), then=NoCorruption())
     *_, n_cut = cut(cells, noise)
     low, high = stats.binom.interval(0.999, 200, 0.5)
     assert low <= n_cut <= high
 
 
-def test_shares_reach_from_none_to_the_highest(cells):
+def test_fractions_reach_from_none_to_the_highest(cells):
     _, rows = cells
     noise, batch = GenePanelDropout(rows.transform, (0.0, 0.6), then=NoCorruption()), rows.take(np.arange(30))
     results = [noise(batch, np.random.default_rng(seed)) for seed in range(300)]
-    shares = [np.mean(np.all(r == rows.transform.mean, axis=0)) for r in results if isinstance(r, np.ndarray)]
-    assert min(shares) < 0.1
-    assert 0.5 < max(shares) < 0.72
+    fractions = [np.mean(np.all(r == rows.transform.mean, axis=0)) for r in results if isinstance(r, np.ndarray)]
+    assert min(fractions) < 0.1
+    assert 0.5 < max(fractions) < 0.72
 
 
 def test_values_that_are_left_are_masked_too(cells):
@@ -89,18 +89,18 @@ def test_the_clean_batch_is_left_alone(cells):
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0.3, 0.8), (0.5, 0.5), (0.0, 0.2)])
-def test_shares_lie_between_the_lowest_and_the_highest(cells, lowest, highest):
+def test_fractions_lie_between_the_lowest_and_the_highest(cells, lowest, highest):
     _, rows = cells
     noise = GenePanelDropout(rows.transform, (lowest, highest), then=NoCorruption())
     batch = rows.take(np.arange(30))
     results = [noise(batch, np.random.default_rng(seed)) for seed in range(300)]
-    shares = [np.mean(np.all(r == rows.transform.mean, axis=0)) for r in results if isinstance(r, np.ndarray)]
-    # Each of the 200 genes is drawn by itself: at a share of one half, four standard deviations are 0.14.
-    assert lowest - 0.14 < min(shares) < lowest + 0.08
-    assert highest - 0.08 < max(shares) < highest + 0.14
+    fractions = [np.mean(np.all(r == rows.transform.mean, axis=0)) for r in results if isinstance(r, np.ndarray)]
+    # Each of the 200 genes is drawn by itself: at a fraction of one half, four standard deviations are 0.14.
+    assert lowest - 0.14 < min(fractions) < lowest + 0.08
+    assert highest - 0.08 < max(fractions) < highest + 0.14
     # Evenly in between.
     spread = np.hypot((highest - lowest) / np.sqrt(12), 0.035)
-    assert abs(np.mean(shares) - (lowest + highest) / 2) < 4 * spread / np.sqrt(len(shares))
+    assert abs(np.mean(fractions) - (lowest + highest) / 2) < 4 * spread / np.sqrt(len(fractions))
 
 
 # What it is for.

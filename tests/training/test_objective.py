@@ -1,4 +1,4 @@
-"""Losses beside the classifier's: which there are, what they weigh, and what they do to the embedding."""
+"""Metric and adversarial losses: their weights and targets, and their effect on the embedding."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ TYPES_OF_CELLS, BATCHES_OF_CELLS = np.array([2, 0, 1, 1]), np.array([1, 0, 0, 1]
     ("settings", "weights", "plain", "detached"),
     [
         ({}, {"classifier": 1}, True, False),
-        # Without a metric loss its weight has no say.
+        # Without a metric loss, its weight is ignored.
         ({"metric_weight": 1}, {"classifier": 1}, True, False),
         ({"adversarial_weight": 0.3}, {"classifier": 1, "batch": 1}, False, False),
         ({"metric_loss": "triplet"}, {"classifier": 0.5, "latent": 0.5}, False, False),
         ({"metric_loss": "contrastive", "metric_weight": 0.2}, {"classifier": 0.8, "latent": 0.2}, False, False),
-        # The classifier learns at full weight, and the embedding does not hear of it.
+        # The classifier has full weight, and its gradient stops at the embedding.
         ({"metric_loss": "triplet", "metric_weight": 1}, {"classifier": 1, "latent": 1}, False, True),
         (
             {"metric_loss": "triplet", "metric_weight": 0.25, "adversarial_weight": 2},
@@ -172,7 +172,7 @@ def predictability(latent, groups):
 
 
 @pytest.mark.slow
-def test_codes_unlearn_the_batch():
+def test_embeddings_unlearn_the_batch():
     batch, kind = {0.0: [], 0.2: []}, {0.0: [], 0.2: []}
     for seed in range(3):
         counts, types, batches = simulate((160, 160, 160), seed)
@@ -193,7 +193,7 @@ def test_codes_unlearn_the_batch():
             new = trained(encoder, result)
             found.append(predictability(new.encode(fresh), fresh_batches))
             kind[strength].append(accuracy(new, fresh, fresh_types))
-    # Without it most cells betray their batch; of two batches one half is chance.
+    # Without it, the batch of most cells can be predicted; by chance it would be one half.
     assert min(batch[0.0]) > 0.75, batch
     gain = np.subtract(batch[0.0], batch[0.2])
     # Cross-validation on 240 cells is known to within 0.03.
@@ -219,15 +219,15 @@ def test_a_metric_loss_alone_separates_the_types(loss):
     before, after = (silhouette_score(e.encode(fresh), fresh_types) for e in (encoder, new))
     assert before < 0.35
     assert after > before + 0.3
-    # The classifier reads a embedding that it did not shape.
+    # The classifier is accurate on an embedding that it did not shape.
     assert accuracy(new, fresh, fresh_types) > 0.95
     assert set(result.history) == {"total_loss", "loss", "latent_loss", "accuracy"}
     assert result.history["latent_loss"][-1] < result.history["latent_loss"][0] / 2
 
 
 @pytest.mark.usefixtures("eager")
-def test_with_a_metric_weight_of_one_the_head_is_a_probe():
-    """Other class weights and smoothing change the classifier and not the embedding; with a smaller weight they change both."""
+def test_with_a_metric_weight_of_one_the_classifier_does_not_change_the_embedding():
+    """Class weights and smoothing change the classifier only; with a smaller weight, the embedding too."""
     counts, types, _ = simulate((40, 20, 20))
     cells = as_cells(counts)
     encoder = an_encoder(cells)

@@ -54,7 +54,7 @@ def test_encoder_of_a_stack(cells):
     assert [len(h["loss"]) for h in encoder.history["pretrain"]] == [2, 2]
 
 
-def test_codes_are_those_of_the_stack(cells, monkeypatch):
+def test_embeddings_are_those_of_the_stack(cells, monkeypatch):
     """The NumPy encoder on sparse counts gives what the Keras layers give on the centred dense matrix."""
     stacks = []
     monkeypatch.setattr(

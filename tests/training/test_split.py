@@ -1,4 +1,4 @@
-"""Held-out cells: the right share of each stratum, never all of one."""
+"""Held-out cells: the right fraction of each stratum, never all of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scquery_ae.training import stratified_split
 ALPHA = 1e-4
 
 
-def test_whole_shares_are_exact():
+def test_whole_fractions_are_exact():
     strata = np.repeat(["a", "b", "c"], [10, 20, 40])
     held_out = stratified_split(strata, 0.2, 0)
     assert held_out.dtype == bool
@@ -89,11 +89,11 @@ def test_every_stratum(sizes, fraction, random_state, as_text):
         assert number < size
         # The nearest whole number; one less where that would be all.
         assert abs(number - fraction * size) <= 0.5 or number == size - 1
-    # In all, the share is met up to half a cell a stratum, and one where a stratum would have been left empty.
+    # In all, the fraction is met up to half a cell a stratum, and one where a stratum would have been left empty.
     assert abs(held_out.sum() - fraction * len(strata)) <= len(sizes)
 
 
-def test_many_small_batches_still_lend_their_share():
+def test_many_small_batches_still_lend_their_fraction():
     # Fifty batches of four cells: a tenth of each would round to nothing.
     types, batches = np.zeros(200, dtype=int), np.repeat(np.arange(50).astype(str), 4)
     held_out = stratified_split(types, 0.1, 0, batches)
