@@ -121,7 +121,7 @@ def move_apart(ax: Axes, texts: Sequence[Text], groups: Sequence[np.ndarray] = (
     radius = np.sqrt(point_size) / 2 * pixels
     small, boxes = _small_groups(anchors, sizes, [ax.transData.transform(group) for group in groups], radius)
     centres = _beside_small_groups(anchors, sizes + gap, small, boxes, frame_box)
-    centres = spread(centres, sizes + gap, frame_box, fixed=boxes)
+    centres = spread(centres, sizes + gap, frame_box, fixed=boxes, steps=200)
     # Where there is no room for both, the names must not overlap.
     centres = spread(centres, sizes + gap, frame_box)
     ends = anchors.copy()

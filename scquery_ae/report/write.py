@@ -48,7 +48,7 @@ def write(
     key_added: str = "scquery",
     overwrite: bool = False,
 ) -> Path:
-    """Write a report about one query as an HTML page, to read, share, keep or print.
+    """Write a report about one query as an HTML page, to read, send, keep or print.
 
     The page begins with a summary: cell types, confidence, and what to doubt in this query. Sections on cell types,
     confidence, unknown cells, expected accuracy, the limits of the method, a comparison with the reference, a

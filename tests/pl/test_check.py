@@ -98,7 +98,8 @@ def test_without_an_expected_accuracy_there_is_one_panel(report):
     assert len(scq.pl.check(replace(report, expected_accuracy=None), show=False).axes) == 1
 
 
-def test_sixty_types_stay_inside(report):
+@pytest.mark.slow
+def test_sixty_types_fit(report):
     names = [f"a cell type with a rather long name, subtype {i}" for i in range(60)]
     values = dict(zip(names, np.linspace(0.3, 1, 60), strict=True))
     many = replace(report, expected_accuracy=ExpectedAccuracy(values, dict.fromkeys(names, 7), 0.9, 0.65))

@@ -94,7 +94,8 @@ def test_a_cell_without_a_label_is_unknown(queried):
     assert fractions(ax)["unknown"] == [pytest.approx(queried.obs["scquery_unknown"].mean())]
 
 
-def test_legend_and_numbers_are_beside_each_other_inside_the_figure(make_queried):
+@pytest.mark.slow
+def test_legend_and_numbers_fit_beside_each_other(make_queried):
     adata = make_queried(600, 60, "a cell type with a rather long name, subtype {}")
     ax = scq.pl.composition(adata, "donor", show=False)
     figure = ax.figure

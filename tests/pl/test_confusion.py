@@ -186,7 +186,8 @@ def test_a_given_order(queried):
     assert sorted(rows(ax)) == [f"type {i}" for i in range(4)]
 
 
-def test_two_and_sixty_types(make_queried):
+@pytest.mark.slow
+def test_two_and_sixty_types_fit(make_queried):
     ax = scq.pl.confusion(make_queried(40, 2), "truth", show=False)
     assert written(ax)[0].sum() == 40
     ax = scq.pl.confusion(make_queried(600, 60, "a cell type with a rather long name, subtype {}"), "truth", show=False)

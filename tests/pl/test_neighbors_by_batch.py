@@ -83,7 +83,7 @@ def test_reference_cells_without_a_batch_are_grey(queried, cells):
     assert ax.get_legend().get_texts()[-1].get_text() == "missing"
 
 
-def test_a_type_that_the_reference_does_not_hold_has_no_lower_bar(queried, cells):
+def test_a_type_that_the_reference_lacks_has_no_lower_bar(queried, cells):
     cells.obs["truth"] = cells.obs["truth"].cat.rename_categories({"type 0": "other"})
     ax = scq.pl.neighbors_by_batch(queried, cells, label_key="truth", show=False)
     lower = pd.DataFrame(lanes(ax)[1], index=names(ax)).sum(axis=1)
@@ -101,7 +101,8 @@ def test_a_reference_has_its_types(query_adata, reference):
     assert ax.get_legend().get_title().get_text() == "batch"
 
 
-def test_sixty_types_and_seventeen_studies_stay_inside(make_queried):
+@pytest.mark.slow
+def test_sixty_types_and_seventeen_batches_fit(make_queried):
     adata = make_queried(600, 60, "a cell type with a rather long name, subtype {}")
     adata.obs["batch"] = pd.Categorical([f"Author number {i} et al." for i in np.arange(600) % 17])
     ax = scq.pl.neighbors_by_batch(adata, adata, show=False)

@@ -20,7 +20,7 @@ def shows(monkeypatch):
 
 
 @pytest.mark.parametrize(("backend", "expected"), [("agg", False), ("pdf", False), ("QtAgg", True), ("inline", True)])
-def test_by_default_a_figure_is_shown_where_the_backend_can(monkeypatch, shows, backend, expected):
+def test_by_default_a_figure_is_shown_if_the_backend_can_show_it(monkeypatch, shows, backend, expected):
     monkeypatch.setattr(mpl, "get_backend", lambda: backend)
     assert _style.finish(plt.figure(), show=None, save=None) is expected
     assert len(shows) == expected
@@ -85,6 +85,7 @@ def test_settings_are_restored():
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_plots_load_neither_keras_nor_scanpy():
     code = (
         "import sys, scquery_ae.pl; print([m for m in ('keras', 'tensorflow', 'scanpy', 'faiss') if m in sys.modules])"

@@ -78,8 +78,8 @@ class Page(HTMLParser):
         return [base64.b64decode(img["src"].split(",", 1)[1]) for img in self.all("img")]
 
     def table(self, caption):
-        head, *rows = self.tables[caption]
-        return pd.DataFrame([row[1:] for row in rows], index=[row[0] for row in rows], columns=head[1:])
+        header, *rows = self.tables[caption]
+        return pd.DataFrame([row[1:] for row in rows], index=[row[0] for row in rows], columns=header[1:])
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_the_composition_is_that_of_the_cells(full, run):
         assert row["Cells in the reference"] == str((run.reference.obs["cell_type"] == kind).sum())
 
 
-def test_certain_types_unknown_cells_and_the_truth_are_those_of_the_cells(full, run):
+def test_confidence_unknown_cells_and_known_types_are_those_of_the_cells(full, run):
     obs = run.adata.obs
     page = full
     table = page.table("Types from the highest to the lowest confidence")
@@ -259,12 +259,12 @@ def test_certain_types_unknown_cells_and_the_truth_are_those_of_the_cells(full, 
     assert 0 < unknown.sum() < 60
     by_label = page.table("Unknown cells by label")
     assert by_label["Unknown"].astype(int).sum() == unknown.sum()
-    strangest = next(rows for caption, rows in page.tables.items() if caption.startswith("The most novel cells"))
+    most_novel = next(rows for caption, rows in page.tables.items() if caption.startswith("The most novel cells"))
     # Cells with equal p-values are ordered by novelty score.
     ranked = obs[unknown].sort_values("scquery_novelty", ascending=False).sort_values("scquery_pvalue", kind="stable")
     assert ranked["scquery_pvalue"].duplicated().any()
-    assert [row[0] for row in strangest[1:]] == list(ranked.index[:10])
-    assert [row[4] for row in strangest[1:]] == [f"{value:.1f}" for value in ranked["scquery_novelty"][:10]]
+    assert [row[0] for row in most_novel[1:]] == list(ranked.index[:10])
+    assert [row[4] for row in most_novel[1:]] == [f"{value:.1f}" for value in ranked["scquery_novelty"][:10]]
 
     right = (obs["scquery_label"].astype(str) == obs["cell_type"].astype(str)).to_numpy()
     assert f"Of 60 cells with a label and a known type in cell_type, {right.sum()} (" in page.text
@@ -487,6 +487,7 @@ def test_more_types_than_can_be_coloured(write, run, monkeypatch):
     assert len(page.all("img")) == 1
 
 
+@pytest.mark.slow
 def test_ten_thousand_cells_are_below_three_megabytes(make_queried, tmp_path):
     adata = make_queried(10_000, 30)
     latent = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
