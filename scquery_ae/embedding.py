@@ -1,4 +1,4 @@
-"""Embedding cells with all that the predictors need, in one pass over their counts."""
+"""Computation of all arrays of embedded cells in one pass over their counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def embed_block(encoder: Encoder, cells: GeneColumns) -> dict[str, np.ndarray]:
 
 
 def embed_rows(encoder: Encoder, rows: CellRows) -> EmbeddedCells:
-    """Return log-normalised cells of the training, embedded."""
+    """Return the cells of a training set, embedded from their log-normalised rows."""
     return EmbeddedCells(
         embedding=encoder.encode_logged(rows.logged),
         projected=encoder.project(rows.logged),
@@ -28,7 +28,7 @@ def embed_rows(encoder: Encoder, rows: CellRows) -> EmbeddedCells:
 
 
 def embedded_blocks(encoder: Encoder, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
-    """Yield all cells embedded, `size` at a time."""
+    """Yield embedded cells in order, `size` at a time: a multiple of the chunk size, or the number of cells."""
     n_obs, chunks = cells.shape[0], cells.chunks()
     for first in range(0, max(n_obs, 1), max(size, 1)):
         n = min(size, n_obs - first)

@@ -1,4 +1,4 @@
-"""From embedded cells and their neighbors to labels, probabilities, p-values and prediction sets."""
+"""Annotation of embedded cells: labels, probabilities, p-values, novelty scores and prediction sets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Annotation:
     novelty
         Novelty score, float64 ``(n,)``: ranks cells of all types; larger is more novel.
     prediction_sets
-        Types that cannot be ruled out, bool ``(n, n_types)``.
+        Types in the prediction set of each cell, bool ``(n, n_types)``.
     neighbors
         Nearest reference cells.
     """
@@ -58,9 +58,9 @@ def annotate(
     cells
         The cells.
     neighbors
-        Their nearest cells among those of `predictors`.
+        Their nearest reference cells, as rows of the cells of `predictors`.
     predictors, densities, calibration
-        Fitted to the reference.
+        Predictors, type densities and calibration of the reference.
     coverage
         Expected fraction of prediction sets that hold the true type, in (0, 1).
     gene_fraction

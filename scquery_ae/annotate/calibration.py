@@ -1,4 +1,4 @@
-"""What held-out cells tell about the predictors: calibrated probabilities, p-values and prediction sets."""
+"""Calibration of probabilities, p-values and prediction sets on held-out cells."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NOVELTY_WEIGHTS = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Fitted to cells that training did not see.
+    """Calibration fitted to held-out cells, which training did not see.
 
     Attributes
     ----------
     combination
-        Makes one probability of the member probabilities.
+        Combines the member probabilities into one calibrated probability.
     scales
         Location and spread of each nonconformity measure among held-out cells of each type, and for the last measure
         also among all of them.
@@ -98,14 +98,21 @@ class Calibration:
         return np.asarray(np.sum([weight * m for weight, m in zip(NOVELTY_WEIGHTS, measured, strict=True)], axis=0))
 
     def pvalues(self, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """Return the conformal p-value of each cell belonging to its type, ``(n,)`` in (0, 1].
+        """Return the conformal p-value of each cell, ``(n,)`` in (0, 1].
 
-        `scores` are those of :meth:`nonconformity`.
+        The null hypothesis is that the cell belongs to its type.
+
+        Parameters
+        ----------
+        scores
+            Nonconformity scores from :meth:`nonconformity`, ``(n,)``.
+        groups
+            Type near which each cell lies in the embedding, int ``(n,)``.
         """
         return conformal_pvalues(scores, groups, self.scores, self.groups)
 
     def prediction_sets(self, probabilities: np.ndarray, coverage: float) -> np.ndarray:
-        """Return the types that cannot be ruled out, bool ``(n, n_types)``; always with the most probable one."""
+        """Return the types in each prediction set, bool ``(n, n_types)``; the most probable type is always in it."""
         sets = probabilities >= set_threshold(self.true_probabilities, coverage)
         sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
         return sets

@@ -27,7 +27,7 @@ class PerCell:
 
 @dataclass(frozen=True)
 class EmbeddedCells:
-    """Cells after an encoder.
+    """Arrays that an encoder computes for each cell.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Leave-one-out prediction for cells of the reference itself, and the calibration on held-out ones."""
+"""Leave-one-out prediction for cells of the reference, and calibration on its held-out cells."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def leave_one_out_members(
     index: NeighborIndex,
     type_sums: np.ndarray,
 ) -> MemberProbabilities:
-    """Return the member probabilities of cells that are in the reference, each as if it alone were not.
+    """Return the member probabilities of reference cells, each predicted as if it were not in the reference.
 
     Parameters
     ----------
     predictors
-        Of the reference.
+        Predictors of the reference.
     cells
-        The cells as they are shown to the predictors, possibly with fewer genes or counts.
+        The cells to predict, possibly embedded from fewer genes or counts than in the reference.
     rows
         Their rows in the reference, int ``(m,)``.
     own_embedding
@@ -38,7 +38,7 @@ def leave_one_out_members(
         Sum of the embeddings of each type, ``(n_types, n_latent)``.
     """
     found = index.search(cells.embedding, min(CALIBRATION_NEIGHBORS + 1, index.n_items))
-    # A cell that found itself goes last, and the last one is dropped.
+    # A cell among its own neighbors is moved to the end; the last neighbor is dropped.
     order = np.argsort(found.indices == rows[:, None], axis=1, kind="stable")[:, :-1]
     distances, indices = (np.take_along_axis(x, order, axis=1) for x in (found.distances, found.indices))
     labels = predictors.labels[rows]
@@ -59,7 +59,7 @@ def calibrate_held_out(
     Parameters
     ----------
     predictors, densities
-        Of the reference.
+        Predictors and type densities of the reference.
     cells
         The held-out cells.
     rows

@@ -1,4 +1,4 @@
-"""How far cells lie from the cells of their type."""
+"""Nonconformity measures: how far cells lie from the cells of their type."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ N_MEASURES = 3
 class TypeDensities:
     """A Gaussian for each type in the embedding and in principal components.
 
-    A network that was trained to separate types places cells of a type that it never saw on top of one that it did. The
+    A network that was trained to separate types often embeds cells of an unseen type among those of a known type. The
     principal components, fitted without labels, keep the directions that separate the two.
 
     Attributes
@@ -34,7 +34,7 @@ class TypeDensities:
 
     @classmethod
     def fit(cls, cells: EmbeddedCells, labels: np.ndarray, n_types: int) -> TypeDensities:
-        """Fit to the cells with a label; -1 stands for none."""
+        """Fit to the labelled cells; label code -1 marks cells without a label."""
         return cls(*(TypeGaussians.fit(x, labels, n_types) for x in (cells.embedding, cells.projected)))
 
     def measures(self, classifier: Classifier, cells: EmbeddedCells, types: np.ndarray) -> np.ndarray:
@@ -64,9 +64,9 @@ class TypeDensities:
     def leave_one_out_measures(
         self, classifier: Classifier, cells: EmbeddedCells, types: np.ndarray, labels: np.ndarray, sizes: np.ndarray
     ) -> np.ndarray:
-        """Return :meth:`measures` of cells that the Gaussians were fitted to, each with its type's mean without it.
+        """Return :meth:`measures` of cells that the Gaussians were fitted to, each compared with a mean without it.
 
-        Without the cell, the mean of its own type lies ``n / (n - 1)`` times as far away.
+        The distance to the mean of the cell's own type is ``n / (n - 1)`` times as large without the cell.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class TypeDensities:
         labels
             Own label code of each cell, int ``(n,)``.
         sizes
-            Labelled cells of each type, int ``(n_types,)``.
+            Number of labelled cells of each type, int ``(n_types,)``.
         """
         measures = self.measures(classifier, cells, types)
         n = sizes[types]

@@ -36,7 +36,7 @@ class MemberProbabilities(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictors:
-    """Everything the predictors need of a set of labelled cells.
+    """The fitted predictors, and the labelled cells that they use.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from scquery_ae._errors import BundleError
 from scquery_ae.reference.serialize import MANIFEST, PART_FILE
 
 SUFFIX = ".zip"
-#: More members than any bundle has.
+#: Largest accepted number of members; a bundle has fewer.
 _MAX_MEMBERS = 32
 #: Errors of a full disk, or of a user's full quota.
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -54,7 +54,7 @@ def unpack(source: Path) -> tempfile.TemporaryDirectory[str]:
     Raises
     ------
     BundleError
-        If it is no zip file, holds anything but the files of a bundle, or there is no space to unpack it.
+        If it is not a zip file, holds other files than those of a bundle, or cannot be unpacked for lack of space.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="scquery_ae-")

@@ -18,8 +18,8 @@ from scquery_ae.reference.to_storable import to_storable
 class ReferenceCells(EmbeddedCells):
     """Reference cells: the arrays of :class:`~scquery_ae.annotate.EmbeddedCells`, and what a reference adds to them.
 
-    Each array marked as :class:`~scquery_ae.annotate.PerCell` is validated, taken, concatenated and stored with all
-    others: a new one needs its declaration here, and a value where the cells are made.
+    All arrays marked as :class:`~scquery_ae.annotate.PerCell` are validated, subset, concatenated and stored together.
+    A new array is declared here and computed where the cells are made.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class ReferenceCells(EmbeddedCells):
         return replace(super().take(rows), obs=self.obs.iloc[rows])
 
     def concat(self, other: ReferenceCells, label_key: str) -> Self:
-        """Return these cells followed by others; the columns of ``obs`` are those of these cells, labels are text."""
+        """Return these cells followed by others, with the ``obs`` columns of these cells and labels as text."""
         theirs = other.arrays
         return replace(
             self,

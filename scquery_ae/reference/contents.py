@@ -1,4 +1,4 @@
-"""What a reference consists of."""
+"""The contents of a reference, and checks that its parts match."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ReferenceContents:
     densities
         Gaussians of the types in the embedding and in principal components.
     calibration
-        Fitted to held-out cells.
+        Calibration on held-out cells.
     simulation_cells
         Counts of some held-out cells, for simulated queries.
     depth
@@ -45,7 +45,7 @@ class ReferenceContents:
     index
         Search over the embedding; None to build it when it is first used.
     provenance
-        Versions and parameters of its making, and under ``"steps"`` each edit since.
+        Versions and parameters with which the reference was built, and each later edit under ``"steps"``.
     """
 
     encoder: Encoder
@@ -66,12 +66,12 @@ class ReferenceContents:
 
 
 def _validate(contents: ReferenceContents) -> None:
-    """Check that the parts of a reference fit each other.
+    """Check that the parts of a reference match.
 
     Raises
     ------
     ArgumentError
-        If a shape, a name or a dtype does not fit.
+        If a shape, a name or a dtype is wrong.
     """
     encoder = contents.encoder
     if encoder.components is None:

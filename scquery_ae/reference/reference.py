@@ -40,7 +40,7 @@ NO_FILTER = SearchFilter()
 class Reference(ReferenceContents):
     """Encoder, cells, labels and calibration of a labelled dataset.
 
-    Made by :func:`scquery_ae.tl.build_reference` and searched by :func:`scquery_ae.tl.query`. :meth:`add`,
+    :func:`scquery_ae.tl.build_reference` makes one and :func:`scquery_ae.tl.query` searches it. :meth:`add`,
     :meth:`remove`, :meth:`relabel` and :meth:`merge` edit it without training. Cells are identified by their names, the
     index of `obs`; their rows change when cells are removed.
 
@@ -95,17 +95,17 @@ class Reference(ReferenceContents):
         return self.index
 
     def embed(self, cells: GeneColumns) -> EmbeddedCells:
-        """Embed cells in one pass over their counts; a Dask array block by block."""
+        """Embed cells in one pass over their counts; Dask embeds a Dask array block by block."""
         arrays = map_blocks(embed_block, cells, self.encoder.lean()) if is_lazy(cells.matrix) else None
         return EmbeddedCells(**(embed_block(self.encoder, cells) if arrays is None else arrays))
 
     def embed_blocks(self, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
-        """Yield all cells embedded, `size` at a time, in order.
+        """Yield embedded cells in order, `size` at a time.
 
         Parameters
         ----------
         cells
-            Not a Dask array.
+            Counts of the model genes, not as a Dask array.
         size
             A multiple of ``loaders.CHUNK``, or the number of cells.
         """
@@ -120,7 +120,7 @@ class Reference(ReferenceContents):
         rules: SearchFilter = NO_FILTER,
         gene_fraction: float = 1.0,
     ) -> Annotation:
-        """Search the neighbors of some cells and predict their types.
+        """Find the nearest reference cells of some cells, and predict their types.
 
         Parameters
         ----------
@@ -232,7 +232,7 @@ class Reference(ReferenceContents):
         ArgumentError
             If no cell matches, or fewer than two types would be left.
         MissingKeyError
-            If a name or a column is not there.
+            If the reference does not have a name or a column.
         """
         if where is not None:
             check_mapping("where", where, "columns of `obs` to the values of the cells to remove")
@@ -244,12 +244,12 @@ class Reference(ReferenceContents):
         Parameters
         ----------
         names
-            New names by old ones.
+            Maps types to their new names.
 
         Raises
         ------
         MissingKeyError
-            If there is no such type.
+            If the reference does not have one of the types.
         ArgumentError
             If fewer than two types would be left.
         """
@@ -301,14 +301,14 @@ class Reference(ReferenceContents):
         Parameters
         ----------
         path
-            Directory to make; a path ending in ``.zip`` makes one file to send to others.
+            Directory to create; a path ending in ``.zip`` creates a single file, which is easier to send to others.
         overwrite
-            Replace a reference that is there. Processes that have the old one open keep it.
+            Replace an existing reference. Processes that have opened the old one continue to use it.
 
         Raises
         ------
         BundleError
-            If something is there already that may not be replaced.
+            If the path exists and may not be replaced, or cannot be written to.
         """
         target = check_path("path", path)
         # The index is part of what is stored.
@@ -323,7 +323,7 @@ class Reference(ReferenceContents):
         Parameters
         ----------
         path
-            What :meth:`save` wrote. A zip file is unpacked to a temporary directory first.
+            Path that was passed to :meth:`save`. A zip file is unpacked to a temporary directory first.
 
         Raises
         ------

@@ -39,13 +39,13 @@ SUFFIXES = {
 #: Parts that every bundle has. An exact search needs no index beside the embedding.
 REQUIRED = tuple(name for name in SUFFIXES if name != "index")
 
-#: Names of part files. They hold no separators, so that none can point outside of the bundle.
+#: Names of part files. They contain no separator, so that none can point outside the bundle.
 PART_FILE = re.compile(rf"[a-z_]+\.[0-9a-f]{{16}}\.({'|'.join(sorted(set(SUFFIXES.values())))})")
 
 #: The file that names all others.
 MANIFEST = "manifest.json"
 
-#: Exceptions that reading parts with right checksums may still raise, if the writer made no reference.
+#: Exceptions that loading raises if parts have the right checksums, but are not those of a reference.
 UNREADABLE = (
     SafetensorError,
     ArgumentError,

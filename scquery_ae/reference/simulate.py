@@ -1,4 +1,4 @@
-"""Expected accuracy: the reference's own held-out cells as a query with fewer genes and counts."""
+"""Expected accuracy of a query, from held-out cells of the reference with fewer genes and counts."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _thinned(counts: sparse.csr_matrix, depth: float | None, rng: np.random.Gene
     if depth is None or own <= depth or own == 0:
         return counts
     thinned = counts.copy()
-    # Estimated counts may be fractions; thinning is about whole reads.
+    # Estimated counts may be fractional, but binomial thinning needs integers.
     thinned.data = rng.binomial(np.round(counts.data).astype(np.int64), depth / own).astype(np.float32)
     thinned.eliminate_zeros()
     return thinned

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from scquery_ae.loaders import GeneColumns
 
-#: Held-out cells that are kept at most, and at most of one type.
+#: Largest number of cells, in all and of each type.
 MAX_CELLS, MAX_OF_TYPE = 1000, 150
 
 
@@ -48,13 +48,13 @@ class SimulationCells:
         return cls(cells.take(rows), np.asarray(names, dtype=object)[rows])
 
     def concat(self, other: SimulationCells) -> SimulationCells:
-        """Return the cells of both, thinned evenly to the number that is kept."""
+        """Return the cells of both, or evenly spaced ones if there are too many."""
         counts = sparse.vstack([self.counts, other.counts], format="csr")
         rows = _evenly_spaced(counts.shape[0], MAX_CELLS)
         return SimulationCells(counts[rows], np.concatenate([self.names, other.names])[rows])
 
     def without(self, names: np.ndarray) -> SimulationCells:
-        """Return the cells other than those of some names."""
+        """Return the cells except those with some names."""
         kept = ~np.isin(self.names.astype(str), names.astype(str))
         return SimulationCells(self.counts[kept], self.names[kept])
 

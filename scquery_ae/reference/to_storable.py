@@ -1,4 +1,4 @@
-"""Annotation in a form that Parquet takes."""
+"""Conversion of annotation to dtypes that Parquet stores."""
 
 from __future__ import annotations
 

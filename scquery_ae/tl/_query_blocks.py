@@ -31,14 +31,14 @@ CELLS = 65_536
 
 @dataclass
 class QueryResult:
-    """The results of a query that are written, for each cell.
+    """Results of a query for each cell.
 
     Attributes
     ----------
     embedding
         Unit-length embedding, float32 ``(n, n_latent)``.
     detected
-        Whether the cell has a count in the model genes, bool ``(n,)``. Nothing can be predicted for a cell without.
+        Whether the cell has a count in the model genes, bool ``(n,)``; nothing is predicted for other cells.
     labels
         Label code of the most probable type, int32 ``(n,)``; -1 for a cell without a count.
     confidence
@@ -111,7 +111,7 @@ def query_cells(
     reference
         The reference.
     source, sha256
-        The reference itself, or its path and hash, which is then all that is sent to a cluster.
+        The reference itself, or its path and hash. Only the path and the hash are then sent to a cluster.
     cells
         Counts of the reference's genes.
     n_neighbors, coverage, rules
@@ -150,10 +150,10 @@ def _ordered_sets(found: Annotation) -> np.ndarray:
 
 
 def _numbered(n: int, excluded: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return what each block needs to know of its own cells, and the distinct values of each excluded column.
+    """Return the row and the excluded values of each cell as integers, and the distinct values of each column.
 
-    The first is int64 ``(n, 1 + n_columns)``: the row, and for each column the position of the cell's value among the
-    distinct ones; -1, the last of them, is None.
+    The integers, int64 ``(n, 1 + n_columns)``, are the row and, for each column, the position of the cell's value among
+    the distinct values. The last distinct value is None, at position -1.
     """
     own, distinct = np.empty((n, 1 + len(excluded)), dtype=np.int64), {}
     own[:, 0] = np.arange(n)
@@ -173,10 +173,10 @@ class _BlockQuery:
     n_neighbors, coverage
         As for :meth:`Reference.annotate`.
     rules
-        The same, with the distinct values of each excluded column.
+        Restrictions of the search, with the distinct values of each excluded column.
     result
-        The result of all cells. Threads of this process write to it directly, so that no result is held twice; other
-        processes return theirs.
+        Result of all cells. Threads of this process write to it directly, to save memory; other processes return
+        theirs.
     n_blocks
         Number of blocks.
     """
@@ -193,7 +193,7 @@ class _BlockQuery:
     def __call__(
         self, reference: Reference | SavedReference, cells: GeneColumns, own: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Query one block, given its part of :func:`_numbered`, and return the arrays to send back by name."""
+        """Query one block, given its rows of :func:`_numbered`, and return the arrays to send back by name."""
         opened = reference.open() if isinstance(reference, SavedReference) else reference
         positions = zip(self.rules.excluded.items(), own[:, 1:].T, strict=True)
         excluded = {key: distinct[which] for (key, distinct), which in positions}
@@ -209,7 +209,7 @@ class _BlockQuery:
 
 @contextmanager
 def _few_threads(n_blocks: int) -> Iterator[None]:
-    """Limit the searches of this thread to its part of faiss' threads, because other blocks search too."""
+    """Limit the searches of this thread to its part of faiss' threads, because other blocks are searched too."""
     import faiss
 
     available = faiss.omp_get_max_threads()

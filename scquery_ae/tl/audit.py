@@ -59,7 +59,7 @@ def audit(
     One row per labelled cell, the most probable label issue first: ``label``, ``suggested`` (the most probable type),
     ``p_label`` and ``p_suggested`` (calibrated probabilities), and ``is_label_issue``, whether ``p_suggested`` exceeds
     ``p_label`` by more than 0.3. :func:`scquery_ae.tl.finetune` applies the same limit to the predictions of randomised
-    trees, which take seconds, so that the two can differ for labels close to the limit.
+    trees, which are faster to fit, so that the two can differ for labels close to the limit.
 
     Raises
     ------

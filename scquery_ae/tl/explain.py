@@ -38,8 +38,8 @@ def explain(
 
     The embedding of the reference cell is propagated back through the encoder's transposed kernels, as in the tied
     decoder, to a weight for each gene. The weights times the query cell's values (minus their mean in the reference)
-    add up to the cosine similarity of the two cells, except for a part that comes from biases. The same, done for the
-    difference of the two embeddings, adds up to their distance. The attribution is exact if the activations are
+    add up to the cosine similarity of the two cells, except for a part that comes from biases. The same computation for
+    the difference of the two embeddings adds up to their distance. The attribution is exact if the activations are
     piecewise linear, as by default. A gene that the cell does not express counts too, through its mean. Of several
     markers with the same information, training may give weight to one only.
 
