@@ -35,6 +35,7 @@ def right(adata: AnnData) -> None:
     assert_type(scq.pp.check(adata, reference), CheckReport)
     scq.tl.query(adata, "reference.scq", n_neighbors=5, where={"study": "baron"})
     assert_type(scq.tl.explain(adata, reference, 0), pd.DataFrame)
+    assert_type(scq.report.write(adata, "report.html", reference=reference), Path)
 
 
 def wrong(adata: AnnData, encoder: scq.Encoder) -> None:
