@@ -1,9 +1,9 @@
-"""Calibration on held-out cells."""
+"""Calibration: probabilities, p-values, novelty scores and prediction sets, fitted to held-out cells."""
 
 import numpy as np
 import pytest
 
-from scquery_ae.annotate import Calibration, MemberProbabilities, combine, latent_types
+from scquery_ae.annotate import Calibration, MemberProbabilities, combine
 from scquery_ae.annotate.predictors import member_weights
 from scquery_ae.stats import Combination, Standardization, fit_combination
 
@@ -17,58 +17,53 @@ def held_out():
     return members, rng.normal(size=(80, 3)) * [1, 5, 2] + [0, 20, 9], rng.integers(0, 3, 80)
 
 
-def test_fit_is_its_parts_put_together(held_out):
+def test_fit_by_hand(held_out):
     members, measures, truth = held_out
     calibration = Calibration.fit(members, measures, truth, "held_out")
     combination = fit_combination(members, truth, (1, 1, 1.6))
-    classifier, around, genes = members
-    mixed = 0.999 * (classifier + around + 1.6 * genes) / 3.6 + 0.001 / 3
+    classifier, neighbors, discriminant = members
+    mixed = 0.999 * (classifier + neighbors + 1.6 * discriminant) / 3.6 + 0.001 / 3
     probabilities = mixed ** (1 / combination.temperature)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     assert calibration.combination == combination
     assert calibration.method == "held_out"
-    # Groups are what embeddings speak for; here genes often speak for another type.
-    np.testing.assert_array_equal(calibration.groups, (classifier + around).argmax(axis=1))
+    # Groups are the types of classifier and neighbors; here the discriminant often prefers another type.
+    np.testing.assert_array_equal(calibration.groups, (classifier + neighbors).argmax(axis=1))
     assert (calibration.groups != probabilities.argmax(axis=1)).any()
     np.testing.assert_allclose(
         calibration.true_probabilities, [p[t] for p, t in zip(probabilities, truth, strict=True)]
     )
-    # Each way of being strange in units of its type, then added up; every type has more than ten cells here.
-    parts = np.zeros((3, 80))
-    for i, kind in enumerate(measures.T):
+    # The sum of the measures, each standardized within its type. Every type has at least ten cells here.
+    standardized = np.zeros((3, 80))
+    for i, measure in enumerate(measures.T):
         for group in range(3):
             mine = calibration.groups == group
             assert mine.sum() >= 10
-            parts[i, mine] = (kind[mine] - kind[mine].mean()) / (kind[mine].std() + 0.1 * kind.std())
-    expected = parts.sum(axis=0)
+            spread = measure[mine].std() + 0.1 * measure.std()
+            standardized[i, mine] = (measure[mine] - measure[mine].mean()) / spread
+    expected = standardized.sum(axis=0)
     np.testing.assert_allclose(calibration.scores, expected)
     np.testing.assert_allclose(calibration.nonconformity(measures, calibration.groups), calibration.scores)
-    # To rank cells of all types, the last counts twice, and in units of all.
+    # In the novelty score, which ranks cells of all types, the last measure has weight 2 and the unit of all cells.
     last = measures[:, 2]
-    ranking = parts[0] / 2 + parts[1] + 2 * (last - last.mean()) / last.std()
-    np.testing.assert_allclose(calibration.novelty(measures, calibration.groups), ranking)
+    novelty = standardized[0] / 2 + standardized[1] + 2 * (last - last.mean()) / last.std()
+    np.testing.assert_allclose(calibration.novelty(measures, calibration.groups), novelty)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.25])
-def test_the_network_weighs_as_much_as_the_fraction_of_genes_present(held_out, fraction):
+def test_classifier_and_neighbors_have_the_weight_of_the_fraction_of_genes(held_out, fraction):
     members, measures, truth = held_out
     calibration = Calibration.fit(members, measures, truth, "held_out")
     assert member_weights(fraction) == (fraction, fraction, 1.6)
     assert member_weights() == (1, 1, 1.6)
-    classifier, around, genes = members
-    mixed = 0.999 * (fraction * (classifier + around) + 1.6 * genes) / (2 * fraction + 1.6) + 0.001 / 3
+    classifier, neighbors, discriminant = members
+    mixed = 0.999 * (fraction * (classifier + neighbors) + 1.6 * discriminant) / (2 * fraction + 1.6) + 0.001 / 3
     expected = mixed ** (1 / calibration.combination.temperature)
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(combine(calibration.combination, members, fraction), expected)
 
 
-def test_cells_are_placed_without_their_genes():
-    classifier, around = np.array([[[0.6, 0.4]], [[0.3, 0.7]]])
-    for genes in ([[1.0, 0.0]], [[0.0, 1.0]]):
-        np.testing.assert_array_equal(latent_types(MemberProbabilities(classifier, around, np.array(genes))), [1])
-
-
-def test_the_unit_of_a_kind_of_nonconformity_does_not_matter(held_out):
+def test_the_unit_of_a_measure_does_not_matter(held_out):
     members, measures, truth = held_out
     one = Calibration.fit(members, measures, truth, "held_out")
     other = Calibration.fit(members, measures * [1000, 0.1, 3] + [-5, 7, 1], truth, "held_out")
@@ -79,7 +74,7 @@ def test_pvalues_by_hand():
     scores = np.linspace(0.1, 0.9, 39)
     scales = (PLAIN, Standardization(np.array([2.0, 0.0]), np.array([10.0, 1.0])))
     calibration = Calibration(Combination(), scales, scores, np.zeros(39, np.int64), np.full(39, 0.5), "held_out")
-    # .3 in units of 1 around 0, and 3 in units of 10 around 2: .4 together; 24 of 39 are stranger.
+    # (.3 - 0) / 1 + (3 - 2) / 10 = .4; 24 of 39 held-out cells have at least this score.
     measures = np.array([[0.3 - 1e-9, 3.0]])
     np.testing.assert_allclose(calibration.nonconformity(measures, np.array([0])), [0.4])
     at_least = (scores >= 0.4 - 1e-6).sum()
@@ -88,20 +83,24 @@ def test_pvalues_by_hand():
     assert calibration.pvalues(scored, np.array([0])) == pytest.approx([25 / 40])
 
 
-def test_pvalues_fall_with_either_kind_of_novelty():
+def test_pvalues_fall_with_each_measure():
     scores = np.linspace(0, 2, 99)
-    calibration = Calibration(Combination(), (PLAIN, PLAIN), scores, np.zeros(99, np.int64), np.full(99, 0.5), "held_out")
+    calibration = Calibration(
+        Combination(), (PLAIN, PLAIN), scores, np.zeros(99, np.int64), np.full(99, 0.5), "held_out"
+    )
     groups = np.zeros(3, int)
     scored = calibration.nonconformity(np.array([[0.2, 0.2], [1.0, 0.2], [0.2, 1.0]]), groups)
     base, first, second = calibration.pvalues(scored, groups)
     assert base > first == second
 
 
-def test_label_sets_by_hand():
+def test_prediction_sets_by_hand():
     true_probabilities = np.linspace(0.1, 0.9, 9)
-    calibration = Calibration(Combination(), (PLAIN,), np.zeros(9), np.zeros(9, np.int64), true_probabilities, "held_out")
+    calibration = Calibration(
+        Combination(), (PLAIN,), np.zeros(9), np.zeros(9, np.int64), true_probabilities, "held_out"
+    )
     probabilities = np.array([[0.5, 0.31, 0.19], [0.29, 0.28, 0.25], [0.9, 0.06, 0.04]])
-    # Coverage .7 of nine points: the third least, .3. The likeliest type is in the set even below it.
+    # Coverage .7 of nine points: the third smallest, .3. The most probable type is in the set even below it.
     sets = calibration.prediction_sets(probabilities, 0.7)
     np.testing.assert_array_equal(sets, [[True, True, False], [True, False, False], [True, False, False]])
     assert sets.dtype == bool
@@ -119,7 +118,7 @@ def test_without_held_out_cells_nothing_is_ruled_out():
 
 
 def test_held_out_cells_of_the_reference_are_covered(trained):
-    """On its own held-out cells the promise holds by construction; a wrong index or sign would break it."""
+    """Coverage holds by construction on these cells; a wrong index or sign would break it."""
     reference = trained.reference
     true_probabilities = reference.calibration.true_probabilities
     for coverage in (0.5, 0.8, 0.9):
