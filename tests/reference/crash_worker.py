@@ -1,7 +1,7 @@
-"""Saves, adds, removes and embeds in processes that are killed or find the disk full, and says what each leaves.
+"""Saves, adds, removes and embeds in processes that are killed or run out of disk space, and reports what is left.
 
-A program of its own, without Keras: it loads everything once, and each trial is a fork of it. It reads calls from
-standard input, one JSON object a line, and answers each with one line.
+A separate program without Keras: it loads everything once, and each trial is a fork of it. It reads calls from standard
+input, one JSON object per line, and writes one line of results for each.
 """
 
 import ctypes
@@ -29,24 +29,24 @@ import scquery_ae as scq
 if sys.platform != "win32":
     import resource
 
-#: Where HDF5 keeps its consistency flags, which version 0 of its superblock does not use.
+#: Position of HDF5's consistency flags, which version 0 of its superblock does not use.
 HDF5_FLAGS = 20
 
-#: What changes what is on disk, by the names that Python announces it under, and what of it takes room.
+#: Audit events of Python that change files, and those of them that need disk space.
 CHANGES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.fsync"}
 WRITES = {"open", "os.rename", "os.mkdir", "os.fsync"}
 
 
 def announce(handle):
-    """Say that something would be synchronised; the system outlives a killed process, so that only time is saved."""
+    """Raise the audit event without synchronising: the system survives a killed process, so this only saves time."""
     sys.audit("os.fsync", handle)
 
 
 def set_up(arena):
-    """Load all that trials share; importing this file does nothing, as doctest's search for examples does."""
+    """Load what all trials use. Importing this file does nothing, because doctest imports it too."""
     global ARENA, PLACE, ERROR, OLD, NEW, OTHER, MORE, GONE, synchronise
     ARENA = arena
-    # All that a trial may write to, emptied before each.
+    # The folder that a trial writes to, emptied before each.
     PLACE, ERROR = ARENA / "place", ARENA / "error.txt"
     OLD, NEW, OTHER = (scq.Reference.load(ARENA / f"{name}.scq") for name in ("old", "new", "other"))
     MORE = anndata.read_h5ad(ARENA / "more.h5ad")
@@ -57,16 +57,16 @@ def set_up(arena):
     for folder in (PLACE, ARENA / "temporary"):
         folder.mkdir()
     OLD.save(ARENA / "old.zip")
-    # What is imported at its first use is there for all trials.
-    practised = scq.Reference.load(ARENA / "old.zip")
-    practised.add(MORE)
-    practised.remove(GONE)
+    # Imports at first use happen here, once for all trials.
+    warm_up = scq.Reference.load(ARENA / "old.zip")
+    warm_up.add(MORE)
+    warm_up.remove(GONE)
     scq.tl.embed(MORE.copy(), OLD.encoder)
-    # A collection in a fork would copy most of what it shares.
+    # A garbage collection in a fork would copy most of its memory.
     gc.freeze()
 
 
-# What can be tried: where the old state comes from, and what is done to it.
+# Steps: the source of the old state, the target, and the function.
 
 
 def save(target):
@@ -106,7 +106,7 @@ STEPS = {
 
 
 def prepare(step):
-    """Put the old state into an empty place and return the target."""
+    """Put the old state into the emptied folder and return the target."""
     source, name, _ = STEPS[step]
     for entry in PLACE.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -116,15 +116,15 @@ def prepare(step):
     return PLACE / name
 
 
-# What is there.
+# States.
 
 
 def state(path):
-    """Identify what a path holds, apart from the time of each change; anything that cannot be read is an error."""
+    """Return a hash of what a path holds, except the times of edits; raise if it cannot be read."""
     if not path.exists():
         return "nothing"
     if path.suffix == ".h5ad":
-        # HDF5 keeps in a byte whether a file is open for writing; all else must be the same.
+        # One byte of HDF5 tells whether a file is open for writing; all others must be the same.
         adata, content = anndata.read_h5ad(path), bytearray(path.read_bytes())
         content[HDF5_FLAGS] = 0
         return sha256(str(adata).encode() + adata.X.toarray().tobytes() + content).hexdigest()
@@ -142,7 +142,7 @@ def state(path):
 
 
 def tried(function, *arguments):
-    """Return what a function returns, or the error that it ends in."""
+    """Return the result of a function, or its traceback."""
     try:
         return function(*arguments)
     except Exception:  # noqa: BLE001
@@ -154,7 +154,7 @@ def files():
 
 
 def listed(path):
-    """Return what should be in the place if this path alone is there."""
+    """Return the files that should exist if there is nothing but this path."""
     if not path.exists():
         return []
     paths = [path, *(folder for folder in path.parents if PLACE in folder.parents)]
@@ -165,7 +165,7 @@ def listed(path):
 
 
 def recovers(step, target):
-    """Whether a later save works as ever and leaves nothing but its own."""
+    """Return whether a later save succeeds and leaves only its own files."""
     if step == "embed":
         embed(target)
         return state(target) == state(ARENA / "more.h5ad") and files() == [target.name]
@@ -174,7 +174,7 @@ def recovers(step, target):
 
 
 def still_recovers(known, step, target, trial):
-    """Whether it recovers; many trials leave the same behind, but for the names of temporary folders."""
+    """Return :func:`recovers`, once for all trials that leave the same files except for names of temporary folders."""
     sizes = [file.stat().st_size for file in sorted(PLACE.rglob("*")) if file.is_file()]
     left = [trial["state"], *(re.sub("writing-[^/]*", "", name) for name in trial["files"]), *sizes]
     if left in known:
@@ -189,15 +189,15 @@ def still_recovers(known, step, target, trial):
 
 
 def fork(work):
-    """Do something in a process of its own and return its number.
+    """Run a function in a fork and return its process id.
 
-    It ends with 0 if done, 5 if done in spite of a failure on the way, 3 if in the package's own error, 4 in another.
+    Exit codes: 0 for success, 5 for success in spite of an injected failure, 3 for our own error, 4 for another one.
     """
     ERROR.unlink(missing_ok=True)
     pid = os.fork()
     if pid:
         return pid
-    # One that hangs is ended, and the test fails.
+    # A fork that hangs is killed, and the test fails.
     signal.alarm(120)
     code = 4
     try:
@@ -221,7 +221,7 @@ def wait(pid):
 
 
 def at_event(number, act, kinds=CHANGES):
-    """Act just before the n-th change that this process makes to the place; 0 stands for each."""
+    """Act just before the n-th change that this process makes to the folder; 0 stands for each."""
     count = 0
 
     def hook(event, arguments):
@@ -229,7 +229,7 @@ def at_event(number, act, kinds=CHANGES):
         if event not in kinds or (event == "open" and not arguments[2] & os.O_CREAT):
             return
         path = arguments[0]
-        # Names alone come from the removal of a folder; numbers from what is open already.
+        # Relative names come from the removal of a folder, numbers from open files.
         if isinstance(path, str | os.PathLike) and Path(path).is_absolute() and PLACE not in Path(path).parents:
             return
         count += 1
@@ -243,7 +243,7 @@ def kill_me():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-#: What let this process fail.
+#: Failures that were injected into this process.
 FAILED = []
 
 
@@ -253,7 +253,7 @@ def disk_is_full():
 
 
 def ends(step):
-    """The state before and after a step that nothing interrupts."""
+    """Return the states before and after a step without interruption."""
     target = prepare(step)
     before = state(target)
     result = wait(fork(lambda: STEPS[step][2](target)))
@@ -309,7 +309,7 @@ def killed_at_each_event(step):
 
 
 def full_at_each_write(step):
-    """Let each making of files and folders, renaming and synchronising fail in turn."""
+    """Let each creation of a file or folder, each rename and each synchronisation fail in turn."""
     trials = []
     while not trials or trials[-1]["code"]:
         target = prepare(step)
@@ -324,7 +324,7 @@ def full_at_each_write(step):
 
 
 def largest_file(step, limits):
-    """Let writing beyond some length of a file fail."""
+    """Let writing beyond a file size fail."""
     trials = []
     for limit in limits:
         target = prepare(step)
@@ -339,7 +339,7 @@ def largest_file(step, limits):
 
 
 def in_small_disk(work):
-    """Do something where the place is a disk of its own, which goes with the process; what it returns comes back."""
+    """Run a function in a fork where the folder is a small disk of its own, and return its result."""
     answer = ARENA / "answer.json"
     answer.unlink(missing_ok=True)
 
@@ -349,7 +349,7 @@ def in_small_disk(work):
         user, group = os.geteuid(), os.getegid()
         if libc.unshare(new_mounts | (new_users if user else 0)):
             raise OSError(ctypes.get_errno(), "unshare")
-        if user:  # who is nobody in the new space until it says who
+        if user:  # no one in the new namespace until it is mapped
             for name, line in {"setgroups": "deny", "uid_map": f"0 {user} 1", "gid_map": f"0 {group} 1"}.items():
                 Path("/proc/self", name).write_text(line)
         if libc.mount(b"none", b"/", None, private | recursive, None) or libc.mount(
@@ -365,7 +365,7 @@ def in_small_disk(work):
 
 
 def full_disk(step, stride):
-    """Leave more and more room on a small disk until the step succeeds."""
+    """Leave more and more space on a small disk until the step succeeds."""
 
     def work(libc):
         trials, room = [], 0
@@ -403,8 +403,8 @@ def no_room_to_unpack():
     return in_small_disk(work)
 
 
-def no_leave(step):
-    """Save as a user who may not enter the folder."""
+def no_permission(step):
+    """Save as a user who cannot enter the folder."""
     result = ends(step)
     target = prepare(step)
     before = files()
@@ -417,7 +417,7 @@ def no_leave(step):
 
 
 def read_only(step):
-    """Save where nothing may be written, and load from there."""
+    """Save to a read-only disk, and load from it."""
 
     def work(libc):
         target = prepare(step)
@@ -431,7 +431,7 @@ def read_only(step):
 
 
 def two_writers(name, old, writers, rounds, seed):
-    """Let two processes save to one path at a time, slowed down at chance, and read all the while."""
+    """Let two processes save to one path at the same time, with random delays, and read it meanwhile."""
     references = {"old": OLD, "new": NEW, "other": OTHER}
     known = {state(ARENA / f"{which}.scq"): which for which in references}
     results = []
@@ -449,20 +449,20 @@ def two_writers(name, old, writers, rounds, seed):
                 references[which].save(target, overwrite=True)
 
             pids.append(fork(work))
-        seen, alive, latent, messages = set(), set(pids), [], []
+        seen, alive, exit_codes, messages = set(), set(pids), [], []
         while alive:
             seen.add(tried(found, target))
             for pid in list(alive):
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     alive.remove(pid)
-                    latent.append(os.waitstatus_to_exitcode(status))
+                    exit_codes.append(os.waitstatus_to_exitcode(status))
                     messages.append(ERROR.read_text() if ERROR.exists() else "")
         final = tried(state, target)
         results.append(
             {
                 "seen": sorted(seen),
-                "latent": latent,
+                "exit_codes": exit_codes,
                 "messages": messages,
                 "final": known.get(final, final),
                 "files": files(),
@@ -473,7 +473,7 @@ def two_writers(name, old, writers, rounds, seed):
 
 
 def found(target):
-    """Return which of the known states a reader finds."""
+    """Return the name of the state that a reader finds."""
     if not target.exists():
         return "nothing"
     reference = scq.Reference.load(target)
@@ -485,8 +485,8 @@ def same(one, other):
     return one.obs.equals(other.obs) and one.embedding.tobytes() == other.embedding.tobytes()
 
 
-def held_by_a_living_writer():
-    """Save to a path while another writer to it is half way, and let that one end."""
+def held_by_a_running_writer():
+    """Save to a path while another writer is in the middle of saving to it, and let that one finish."""
     target = prepare("save")
     ready, go = os.pipe(), os.pipe()
 

@@ -1,4 +1,4 @@
-"""Dask matrices are embedded and queried where Dask works: in threads, and in other processes, some of which die."""
+"""Dask arrays are embedded and queried by Dask, in threads and in other processes, some of which are killed."""
 
 import dataclasses
 import os
@@ -18,7 +18,8 @@ from scipy import sparse
 import scquery_ae as scq
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.loaders.dask_blocks import map_blocks
-from scquery_ae.tl import _query_blocks
+from scquery_ae.reference import bundle
+from scquery_ae.reference.open_reference import _opened
 
 OBS = [
     "scquery_label",
@@ -42,7 +43,7 @@ def cluster():
 
 @pytest.fixture
 def client(cluster):
-    """The cluster as what Dask takes, with both workers there."""
+    """A client of the cluster, with both workers running."""
     with Client(cluster) as made:
         made.wait_for_workers(2, timeout=20)
         yield made
@@ -84,7 +85,7 @@ def reads_of(folder, n_blocks):
     return [len(list(folder.glob(f"{block}.*"))) for block in range(n_blocks)]
 
 
-def assert_equal_answers(received, expected):
+def assert_equal_results(received, expected):
     for name in ("scquery_label", "scquery_unknown", "scquery_prediction_set"):
         assert list(received.obs[name]) == list(expected.obs[name]), name
     assert list(received.obs["scquery_label"].cat.categories) == list(expected.obs["scquery_label"].cat.categories)
@@ -105,16 +106,16 @@ RULES = [
 
 @pytest.mark.parametrize("arguments", RULES)
 @pytest.mark.usefixtures("threads")
-def test_threads_give_the_answers_of_the_whole(query_adata, reference, arguments):
+def test_threads_give_the_results_of_cells_in_memory(query_adata, reference, arguments):
     expected = query_adata.copy()
     scq.tl.query(expected, reference, **arguments)
     query_adata.X = lazy(query_adata.X)
     scq.tl.query(query_adata, reference, **arguments)
-    assert_equal_answers(query_adata, expected)
+    assert_equal_results(query_adata, expected)
 
 
 @pytest.mark.usefixtures("threads")
-def test_genes_are_found_in_each_block(make_adata, reference):
+def test_genes_are_aligned_in_each_block(make_adata, reference):
     # Genes in another order, some missing, and logarithms.
     order = np.random.default_rng(0).permutation(120)[:100]
     adata = make_adata(30, 120, seed=2)[:, order].copy()
@@ -123,11 +124,11 @@ def test_genes_are_found_in_each_block(make_adata, reference):
     scq.tl.query(expected, reference, input_state="log1p")
     adata.X = lazy(adata.X)
     scq.tl.query(adata, reference, input_state="log1p")
-    assert_equal_answers(adata, expected)
+    assert_equal_results(adata, expected)
 
 
 @pytest.mark.usefixtures("threads")
-def test_blocks_without_cells_are_passed_over(query_adata, reference):
+def test_blocks_without_cells_are_skipped(query_adata, reference):
     expected = query_adata.copy()
     scq.tl.query(expected, reference, exclude_key="batch")
     parts = [lazy(query_adata.X)[:0], lazy(query_adata.X)[:10], lazy(query_adata.X)[:0], lazy(query_adata.X)[10:]]
@@ -135,7 +136,7 @@ def test_blocks_without_cells_are_passed_over(query_adata, reference):
     query_adata.X = query_adata.X.rechunk(((0, 10, 0, 20), 120))
     assert 0 in query_adata.X.chunks[0]
     scq.tl.query(query_adata, reference, exclude_key="batch")
-    assert_equal_answers(query_adata, expected)
+    assert_equal_results(query_adata, expected)
     scq.tl.embed(query_adata, reference.encoder, key_added="again")
     np.testing.assert_allclose(query_adata.obsm["X_again"], expected.obsm["X_scquery"], atol=1e-6)
 
@@ -149,13 +150,13 @@ def test_cells_of_a_dask_array_are_added_to_a_reference(make_adata, reference):
         more.X = matrix
         grown.append(dataclasses.replace(reference))
         grown[-1].add(more)
-    for name in ("embedding", "projected"):
-        one, other = (np.asarray(getattr(each, name)) for each in grown)
-        assert one.shape == (260, one.shape[1])
-        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=name)
+    in_memory, from_dask = (each.cells.arrays for each in grown)
+    for name, values in in_memory.items():
+        assert len(values) == 260
+        np.testing.assert_allclose(from_dask[name], values, atol=1e-5, err_msg=name)
 
 
-def test_no_more_blocks_are_in_memory_than_threads(query_adata, reference, threads):
+def test_at_most_one_block_per_thread_is_in_memory(query_adata, reference, threads):
     lock, alive, most = threading.Lock(), set(), []
 
     def watch(block):
@@ -179,7 +180,7 @@ def test_workers_are_spawned_and_have_one_thread_for_arithmetic(client):
 
 
 @pytest.mark.parametrize("arguments", RULES[::2])
-def test_a_cluster_gives_the_answers_of_the_whole(client, make_adata, saved_reference, tmp_path, arguments):
+def test_a_cluster_gives_the_results_of_cells_in_memory(client, make_adata, saved_reference, tmp_path, arguments):
     whole = make_adata(60, 120, seed=2)
     for name, rows in {"a": slice(0, 25), "b": slice(25, 60)}.items():
         whole[rows].copy().write_h5ad(tmp_path / f"{name}.h5ad")
@@ -187,11 +188,11 @@ def test_a_cluster_gives_the_answers_of_the_whole(client, make_adata, saved_refe
         scq.tl.query(whole, saved_reference, **arguments)
     adata = scq.read_lazy([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], rows=5)
     scq.tl.query(adata, saved_reference, **arguments)
-    assert_equal_answers(adata, whole)
+    assert_equal_results(adata, whole)
     assert list(adata.obs_names) == list(whole.obs_names)
     assert adata.uns["scquery"]["reference"]["name"] == saved_reference.name
-    # Each opened the file for itself, once; and neither needs Keras.
-    opened = client.run(lambda: _query_blocks._opened.cache_info())
+    # Each worker opened the file once, and needs no Keras.
+    opened = client.run(lambda: _opened.cache_info())
     assert {info.misses for info in opened.values()} == {1}
     loaded = client.run(lambda: {"keras", "tensorflow"} & set(sys.modules))
     assert list(loaded.values()) == [set(), set()]
@@ -202,37 +203,37 @@ def test_a_reference_in_memory_is_sent(client, query_adata, reference):
     scq.tl.query(expected, reference, exclude_key="batch")
     query_adata.X = lazy(query_adata.X)
     scq.tl.query(query_adata, reference, exclude_key="batch")
-    assert_equal_answers(query_adata, expected)
+    assert_equal_results(query_adata, expected)
 
 
-@pytest.mark.parametrize("there", ["nothing", "another"])
-def test_a_reference_that_workers_cannot_open_is_sent(client, query_adata, saved_reference, tmp_path, caplog, there):
+@pytest.mark.parametrize("found", ["no reference", "another reference"])
+def test_a_reference_that_workers_cannot_open_is_sent(client, query_adata, saved_reference, tmp_path, caplog, found):
     path = shutil.copytree(saved_reference, tmp_path / "mine.scq")
     expected = query_adata.copy()
     scq.tl.query(expected, path)
     query_adata.X = lazy(query_adata.X)
 
     def replace_digest(digest):
-        import scquery_ae.tl._query_blocks
+        import scquery_ae.reference.bundle
 
-        scquery_ae.tl._query_blocks.digest = digest
+        scquery_ae.reference.bundle.digest = digest
 
     def missing(path):
         raise FileNotFoundError(path)
 
-    client.run(replace_digest, missing if there == "nothing" else str)
+    client.run(replace_digest, missing if found == "no reference" else str)
     try:
         with caplog.at_level("DEBUG", logger="scquery_ae"):
             scq.tl.query(query_adata, path)
     finally:
-        client.run(replace_digest, _query_blocks.digest)
-    assert_equal_answers(query_adata, expected)
-    reason = path if there == "nothing" else "it is another one by now"
+        client.run(replace_digest, bundle.digest)
+    assert_equal_results(query_adata, expected)
+    reason = path if found == "no reference" else "another reference has been saved there since"
     messages = [record.getMessage() for record in caplog.records if record.name == "scquery_ae"]
-    assert f"The reference {path} cannot be opened where Dask works: {reason}; it is sent to the workers" in messages
+    assert f"A Dask worker cannot open the reference {path}: {reason}; it is sent to the workers" in messages
 
 
-def test_what_blocks_share_is_sent_once(client, tmp_path):
+def test_the_common_object_of_blocks_is_sent_once(client, tmp_path):
     folder, me = tmp_path, os.getpid()
 
     class Shared:
@@ -251,7 +252,7 @@ def test_what_blocks_share_is_sent_once(client, tmp_path):
     found = map_blocks(work, GeneColumns(lazy(matrix, 2), np.arange(2)), Shared())
     np.testing.assert_array_equal(found["row"], np.arange(0, 200, 2))
     assert set(found["type"]) == {"Shared"}
-    # Fifty blocks; on its way from one worker to the other it may be pickled twice.
+    # There are fifty blocks. The object may be pickled twice on its way from one worker to the other.
     assert 1 <= len(list(folder.iterdir())) <= 4
 
 
@@ -270,7 +271,7 @@ def test_a_worker_that_is_killed_loses_nothing(client, query_adata, trained, sav
     marked = tmp_path / "reads"
 
     def act(block, turn):
-        # The first time it is read for the checks.
+        # The first turn belongs to the checks.
         if block == 6 and turn == 2 and os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -281,13 +282,13 @@ def test_a_worker_that_is_killed_loses_nothing(client, query_adata, trained, sav
     client.wait_for_workers(2, timeout=20)
     assert len(before - set(client.run(os.getpid).values())) == 1
     if call == "query":
-        assert_equal_answers(query_adata, expected)
+        assert_equal_results(query_adata, expected)
     else:
         np.testing.assert_allclose(query_adata.obsm["X_scquery"], expected.obsm["X_scquery"], atol=1e-6)
 
 
 @pytest.mark.parametrize("where", ["threads", "client"])
-def test_errors_of_a_worker_are_ours(request, query_adata, reference, where, tmp_path):
+def test_errors_of_workers_are_raised_as_our_own(request, query_adata, reference, where, tmp_path):
     request.getfixturevalue(where)
     query_adata.X = lazy(query_adata.X)
     with pytest.raises(
@@ -311,7 +312,7 @@ def test_errors_of_a_worker_are_ours(request, query_adata, reference, where, tmp
 
 
 @pytest.mark.usefixtures("threads")
-def test_an_interruption_leaves_the_cells_as_they_were(query_adata, reference, tmp_path):
+def test_an_interruption_changes_nothing(query_adata, reference, tmp_path):
     query_adata.X = lazy(query_adata.X)
 
     def act(block, turn):

@@ -1,4 +1,4 @@
-"""Cells in files give what the same cells in memory give, and stay there."""
+"""Cells in files give the results of the same cells in memory, without being loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ N_OBS, N_GENES = 120, 60
 
 @dataclass
 class Made:
-    """What a run leaves behind."""
+    """The results of a run."""
 
     genes: list
     encoder: scq.Encoder
@@ -40,18 +40,18 @@ class Made:
     neighbors: np.ndarray
     labels: pd.Series
     confidence: np.ndarray
-    kept: list
+    simulation_shape: tuple[int, int]
 
 
 def cells(make_adata, fmt="csr"):
-    """Cells of which some have no label, whose counts do not all fit into a byte."""
+    """Return cells, some without a label, with some counts above 255."""
     adata = make_adata(N_OBS, N_GENES, fmt=fmt, seed=3)
     adata.obs.iloc[np.arange(0, N_OBS, 9), adata.obs.columns.get_loc("cell_type")] = np.nan
     return adata
 
 
 def run(adata, query, *, normalize=None, **pretrain):
-    """Normalise, train, build and ask."""
+    """Normalise, train, build a reference and query it."""
     scq.pp.normalize(adata, **{"n_top_genes": 40, "batch_key": "batch", **(normalize or {})})
     settings = {"layer_sizes": (8, 4), "epochs": 2, "batch_size": 32, "progress": False, **pretrain}
     encoder = scq.tl.pretrain(adata, **settings)
@@ -70,9 +70,7 @@ def run(adata, query, *, normalize=None, **pretrain):
         neighbors=query.obsm["scquery_neighbors"],
         labels=query.obs["scquery_label"],
         confidence=query.obs["scquery_confidence"].to_numpy(),
-        kept=[array.shape for array in (reference.simulation_cells.counts,)]
-        if hasattr(reference.simulation_cells, "counts")
-        else [],
+        simulation_shape=reference.simulation_cells.counts.shape,
     )
 
 
@@ -84,14 +82,14 @@ def assert_same(received, expected, *, exactly):
     for name, array in vars(expected.encoder.discriminant).items():
         fitted = getattr(received.encoder.discriminant, name)
         np.testing.assert_allclose(fitted, array, rtol=0 if exactly else 1e-3, atol=0 if exactly else 1e-3)
-    assert_arrays(received.cells.decision, expected.cells.decision, exactly)
+    assert_arrays(received.decision, expected.decision, exactly)
     assert received.encoder.history == expected.encoder.history or not exactly
     assert_arrays(received.embedding, expected.embedding, exactly)
     assert list(received.labels.astype(str)) == list(expected.labels.astype(str))
     assert_arrays(received.confidence, expected.confidence, exactly)
     if exactly:
         np.testing.assert_array_equal(received.neighbors, expected.neighbors)
-    assert received.kept == expected.kept
+    assert received.simulation_shape == expected.simulation_shape
 
 
 def assert_arrays(one, other, exactly):
@@ -137,7 +135,7 @@ def as_dask(adata, folder, rows=4096):
 
 
 def as_lazy_files(adata, folder, rows=4096):
-    """Three files, the genes of which come in other orders, and one of which is dense."""
+    """Three files with different gene orders, one of them dense."""
     parts = [adata[:50].copy(), adata[50:57].copy(), adata[57:].copy()]
     parts[2].X = whole(parts[2].X)
     for i, part in enumerate(parts):
@@ -170,7 +168,7 @@ def test_files_and_memory_give_the_same(make_adata, query, tmp_path, expected_ru
     before = whole(opened.X)
     received = run(opened, query)
     assert_same(received, expected, exactly=way != "lazy-files")
-    # The cells stay where they are, and as they are.
+    # The cells are neither loaded nor changed.
     assert not isinstance(opened.X, np.ndarray)
     assert not sparse.issparse(opened.X)
     np.testing.assert_array_equal(whole(opened.X), before)
@@ -198,7 +196,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
-def test_all_ways_to_train_read_files(make_adata, tmp_path, settings):
+def test_all_kinds_of_training_read_files(make_adata, tmp_path, settings):
     settings = {"layer_sizes": (8, 4), "batch_size": 64, "epochs": 1, "progress": False, **settings}
     normalize = {"n_top_genes": 40, "batch_key": "batch", **settings.pop("normalize", {})}
     adata = cells(make_adata)
@@ -216,7 +214,7 @@ def test_all_ways_to_train_read_files(make_adata, tmp_path, settings):
 
 @pytest.mark.parametrize("way", ["backed", "lazy-h5ad"])
 def test_counts_in_a_layer_of_the_file(make_adata, query, tmp_path, expected_runs, way):
-    """X is logged, as in most files; the counts are named."""
+    """``X`` is log-normalised, as in most files, and the layer of counts is given."""
     adata = cells(make_adata)
     if not expected_runs:
         expected_runs["x"] = run(adata.copy(), query.copy())
@@ -229,14 +227,14 @@ def test_counts_in_a_layer_of_the_file(make_adata, query, tmp_path, expected_run
     received, expected = run(opened, query, normalize={"layer": "umi"}), expected_runs["x"]
     for one, other in zip(received.encoder.layers, expected.encoder.layers, strict=True):
         np.testing.assert_array_equal(one.kernel, other.kernel)
-    # What is embedded is X, the logarithms of which are undone.
+    # The embedding is made from X, whose logarithm is undone.
     assert_same(received, expected, exactly=False)
     np.testing.assert_array_equal(whole(opened.X), whole(adata.X))
     assert opened.uns["scquery_transform"]["layer"] == "umi"
 
 
-def test_a_layer_never_goes_into_the_x_of_a_file_that_may_be_written_to(make_adata, tmp_path):
-    """Layers of a backed AnnData are in memory, and a new X would be written to the file."""
+def test_a_layer_is_not_written_to_the_x_of_a_backed_file(make_adata, tmp_path):
+    """Layers of a backed AnnData are in memory, but a new ``X`` is written to the file."""
     adata = cells(make_adata)
     adata.layers["umi"] = adata.X * 2
     adata.write_h5ad(tmp_path / "a.h5ad")
@@ -250,7 +248,7 @@ def test_a_layer_never_goes_into_the_x_of_a_file_that_may_be_written_to(make_ada
 
 
 def test_matrices_by_columns_on_disk(make_adata, query, tmp_path, expected_runs):
-    """A backed file may hold its matrix so: slow, and the same."""
+    """A backed file may hold a CSC matrix, which is slower to read."""
     if not expected_runs:
         expected_runs["x"] = run(cells(make_adata), query.copy())
     received = run(as_backed(cells(make_adata, "csc"), tmp_path), query)
@@ -287,7 +285,7 @@ def test_normalised_cells_can_be_written_and_trained_on_later(make_adata, tmp_pa
         np.testing.assert_array_equal(scq.tl.pretrain(again, **settings).layers[0].kernel, expected)
 
 
-def test_a_view_of_lazy_cells_becomes_cells_of_its_own(make_adata, tmp_path):
+def test_a_view_of_lazy_cells_becomes_a_copy(make_adata, tmp_path):
     lazy = as_lazy_h5ad(cells(make_adata), tmp_path)
     view, copy = lazy[::2], lazy[::2].copy()
     assert view.is_view
@@ -302,7 +300,7 @@ def test_a_view_of_lazy_cells_becomes_cells_of_its_own(make_adata, tmp_path):
 
 @pytest.mark.parametrize("argument", ["copy", "drop_empty"])
 @pytest.mark.parametrize(("way", "kind"), [("backed", "a backed AnnData"), ("lazy-h5ad", "a Dask array")])
-def test_what_normalize_does_in_memory_alone(make_adata, tmp_path, argument, way, kind):
+def test_options_of_normalize_that_need_cells_in_memory(make_adata, tmp_path, argument, way, kind):
     adata = cells(make_adata)
     adata.layers["umi"] = adata.X
     opened = WAYS[way](adata, tmp_path)
@@ -315,7 +313,7 @@ def test_what_normalize_does_in_memory_alone(make_adata, tmp_path, argument, way
 
 
 @pytest.mark.parametrize("way", ["backed", "lazy-h5ad", "dask"])
-def test_empty_cells_and_odd_values_are_found_in_files(make_adata, tmp_path, way):
+def test_empty_cells_and_invalid_values_are_found_in_files(make_adata, tmp_path, way):
     adata = cells(make_adata)
     adata.X = sparse.diags(np.isin(np.arange(N_OBS), [3, 77], invert=True).astype("float32")).tocsr() @ adata.X
     with pytest.raises(
@@ -333,8 +331,8 @@ def test_empty_cells_and_odd_values_are_found_in_files(make_adata, tmp_path, way
 
 @pytest.mark.parametrize("way", ["backed", "lazy-h5ad", "memory"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_an_interrupted_normalize_leaves_the_cells_as_they_were(make_adata, tmp_path, monkeypatch, way, number):
-    """Ctrl-C while the transform is fitted, in its first pass or its second, after the genes were chosen."""
+def test_an_interrupted_normalize_changes_nothing(make_adata, tmp_path, monkeypatch, way, number):
+    """Ctrl-C in the first or second pass of fitting the transform, after the genes were chosen."""
     adata = cells(make_adata)
     opened = adata if way == "memory" else WAYS[way](adata, tmp_path)
     before = opened.X.copy() if way == "memory" else whole(opened.X)
@@ -358,11 +356,11 @@ def test_an_interrupted_normalize_leaves_the_cells_as_they_were(make_adata, tmp_
     scq.pp.normalize(opened, n_top_genes=20)
 
 
-# What is kept where.
+# Temporary files.
 
 
 @pytest.mark.parametrize("way", [*sorted(WAYS), "memory"])
-def test_rows_of_files_lie_in_a_temporary_file(make_adata, tmp_path, way):
+def test_rows_of_files_are_in_a_temporary_file(make_adata, tmp_path, way):
     adata = cells(make_adata)
     opened = adata if way == "memory" else WAYS[way](adata, tmp_path)
     scq.pp.normalize(opened, n_top_genes=40)
@@ -399,10 +397,10 @@ N_MANY, N_MANY_GENES, COUNTS_EACH = 60_000, 3_000, 450
 
 
 def write_many(path):
-    """Write many cells, some of them at a time: 20 million values, 166 MB as CSR and 720 MB as an array."""
+    """Write many cells in pieces: 20 million values, 166 MB as CSR and 720 MB as a dense array."""
     rng = np.random.default_rng(0)
-    shares = rng.gamma(0.3, 1.0, (4, N_MANY_GENES))
-    bounds = np.cumsum(shares / shares.sum(axis=1, keepdims=True), axis=1)
+    profiles = rng.gamma(0.3, 1.0, (4, N_MANY_GENES))
+    bounds = np.cumsum(profiles / profiles.sum(axis=1, keepdims=True), axis=1)
     types = np.arange(N_MANY) % 4
     with h5py.File(path, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
