@@ -36,7 +36,7 @@ def state(value: Any) -> Any:
     if isinstance(value, pd.Series | pd.Index):
         if isinstance(value.dtype, pd.CategoricalDtype):
             held = value.cat if isinstance(value, pd.Series) else value
-            return (type(value), state(np.asarray(held.latent)), state(held.categories), value.dtype.ordered)
+            return (type(value), state(np.asarray(held.codes)), state(held.categories), value.dtype.ordered)
         return (type(value), str(value.dtype), repr(value.tolist()))
     if isinstance(value, Mapping) or hasattr(value, "items"):
         return (type(value), [(repr(key), state(item)) for key, item in value.items()])
