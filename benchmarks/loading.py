@@ -22,7 +22,7 @@ import anndata
 import numpy as np
 from synthetic import write_h5ad
 
-from scquery_ae import read_lazy
+from scquery_ae import read
 from scquery_ae.loaders import CellRows, GeneColumns
 from scquery_ae.transform import Transform
 
@@ -39,7 +39,7 @@ def main() -> None:
         file = Path(folder) / "cells.h5ad"
         write_h5ad(file, n, 20_000, depth=1500.0)
         chosen = np.sort(np.random.default_rng(0).permutation(20_000)[:GENES])
-        adata = read_lazy(file)
+        adata = read(file, lazy=True)
         cells = GeneColumns(adata.X, chosen)
         transform = Transform.fit(cells, adata.var_names.to_numpy()[chosen])
         ours, prepared = timed(lambda: CellRows.read(cells, transform))

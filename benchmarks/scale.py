@@ -3,7 +3,7 @@
     python benchmarks/scale.py --cells 10000 20000 50000 100000 --genes 20000
 
 Writes one file of counts per size to ``--folder`` (``synthetic.py``; CSR, about 5 % of the values not zero) and runs
-each size in a process of its own: ``read_lazy``, ``pp.normalize``, ``tl.pretrain`` (one epoch per layer),
+each size in a process of its own: ``read(..., lazy=True)``, ``pp.normalize``, ``tl.pretrain`` (one epoch per layer),
 ``tl.finetune`` (one epoch), ``tl.build_reference``, and ``tl.query`` of the same file. Writes ``results/scale.csv``,
 one row for each size and step; sizes that exist are run again only with ``--again``. Writes ``results/scale.md``: the
 measurements, linear models of time and memory fitted to them, and an extrapolation.
@@ -75,7 +75,7 @@ def measure(file: Path) -> None:
 
     scq.nn, scq.tl, scq.pp  # noqa: B018 (attribute access imports them)
     keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2))
-    adata = scq.read_lazy(file)
+    adata = scq.read(file, lazy=True)
     with h5py.File(file) as stored:
         filled = stored["X/data"].shape[0] / np.prod(adata.shape)
     facts = {"cells": adata.n_obs, "genes": adata.n_vars, "filled": filled, "backend": keras.backend.backend()}
@@ -95,7 +95,7 @@ def measure(file: Path) -> None:
     encoder = results["pretrain"]
     step("finetune", lambda: scq.tl.finetune(adata, encoder, label_key="cell_type", epochs=1, progress=False))
     step("build", lambda: scq.tl.build_reference(adata, encoder, label_key="cell_type", progress=False))
-    step("query", lambda: scq.tl.query(scq.read_lazy(file), results["build"]))
+    step("query", lambda: scq.tl.query(scq.read(file, lazy=True), results["build"]))
 
 
 def memory(field: str) -> int:

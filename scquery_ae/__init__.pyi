@@ -8,6 +8,7 @@ from ._errors import (
     InputStateError,
     MissingKeyError,
     NotFittedError,
+    ReadError,
     ScqueryError,
     ScqueryWarning,
     SearchServiceError,
@@ -17,7 +18,7 @@ from ._errors import (
 from ._settings import settings
 from ._version import __version__
 from .encoder import Encoder
-from .loaders.files import read_lazy
+from .io import read
 from .reference import Reference
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "InputStateError",
     "MissingKeyError",
     "NotFittedError",
+    "ReadError",
     "Reference",
     "ScqueryError",
     "ScqueryWarning",
@@ -41,7 +43,7 @@ __all__ = [
     "ontology",
     "pl",
     "pp",
-    "read_lazy",
+    "read",
     "report",
     "settings",
     "stats",

@@ -1,4 +1,4 @@
-"""Validation of arrays."""
+"""Checks of arrays."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def check_array(
     Parameters
     ----------
     shape
-        Its shape, None for any length; None for any shape.
+        Expected shape, with None for any length; None for any shape.
     whole
-        Take integers alone.
+        Accept integers only.
     finite
-        Take only what float32 can hold.
+        Accept only values that float32 can hold.
     """
     try:
         array = np.asarray(value)
@@ -34,7 +34,7 @@ def check_array(
         or (len(shape) == array.ndim and all(want in (None, n) for want, n in zip(shape, array.shape, strict=True)))
     )
     if fits and finite and array.size and array.dtype.kind == "f":
-        # NaN compares as false; no copy of what may be a reference's whole embedding.
+        # Comparisons with NaN are false. This makes no copy, since the array may be a whole embedding.
         limit = np.finfo(np.float32).max
         fits = bool(array.min() >= -limit and array.max() <= limit)
     if not fits:
@@ -49,12 +49,12 @@ def check_array(
 
 
 def check_n_types(n_types: Any) -> int:
-    """Return a number of types for which arrays can be made."""
+    """Return a number of types that is small enough for arrays."""
     return int(check_number("n_types", check_integer("n_types", n_types), 1, 1e7))
 
 
 def check_labels(name: str, value: Any, shape: tuple[int | None, ...], n_types: Any) -> np.ndarray:
-    """Return labels as integers from -1 (none) to one below `n_types`."""
+    """Return label codes, integers from -1 (no label) to `n_types` - 1."""
     check_n_types(n_types)
     labels = check_array(name, value, shape, whole=True).astype(np.int64)
     if labels.size and not -1 <= labels.min() <= labels.max() < n_types:

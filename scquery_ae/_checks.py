@@ -1,4 +1,4 @@
-"""Validation of arguments, arrays and AnnData. Nothing heavy is imported here."""
+"""Checks of arguments and AnnData. This module imports nothing that takes time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scquery_ae._caller import argument, running, slot
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae._slots import Slots
 
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 
 
 def is_integer(value: Any) -> bool:
-    """Whether `value` is an integer (NumPy's included) and not a boolean."""
+    """Return whether `value` is an integer, of Python or NumPy, and not a boolean."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_several(value: Any) -> bool:
-    """Whether `value` holds several values, and is not one text."""
+    """Return whether `value` is a collection, and not a text."""
     return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) == 1
 
 
 def check_integer(name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` as an int of at least `minimum`."""
     if not is_integer(value) or value < minimum:
-        msg = f"`{name}` must be an integer of at least {minimum}. Received {value!r}."
+        msg = f"{argument(name)} must be an integer of at least {minimum}. Received {value!r}."
         raise ArgumentError(msg)
     return int(value)
 
@@ -41,7 +42,7 @@ def check_neighbors(n_neighbors: Any, n_items: int) -> int:
     """Return `n_neighbors` as an int from 1 to `n_items`."""
     if check_integer("n_neighbors", n_neighbors) > n_items:
         msg = (
-            f"`n_neighbors={n_neighbors}` is more than there are reference cells ({n_items}). "
+            f"{argument('n_neighbors', n_neighbors)} is more than there are reference cells ({n_items}). "
             f"Ask for at most {n_items}."
         )
         raise ArgumentError(msg)
@@ -49,7 +50,7 @@ def check_neighbors(n_neighbors: Any, n_items: int) -> int:
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, closed: str = "both") -> float:
-    """Return `value` as a float between `low` and `high`; `closed` says which ends belong (both, left, neither)."""
+    """Return `value` as a float from `low` to `high`; `closed` names the included ends: both, left or neither."""
     opening, closing = ("[" if closed != "neither" else "("), ("]" if closed == "both" else ")")
     inside = (
         not isinstance(value, bool)
@@ -58,13 +59,13 @@ def check_number(name: str, value: Any, low: float, high: float, *, closed: str 
         and (_float(value) <= high if closed == "both" else _float(value) < high)
     )
     if not inside:
-        msg = f"`{name}` must be a number in {opening}{low:g}, {high:g}{closing}. Received {value!r}."
+        msg = f"{argument(name)} must be a number in {opening}{low:g}, {high:g}{closing}. Received {value!r}."
         raise ArgumentError(msg)
     return float(value)
 
 
 def _float(value: numbers.Real) -> float:
-    """Return `value` as a float, NaN where none is large enough."""
+    """Return `value` as a float, NaN if it is too large for one."""
     try:
         return float(value)
     except OverflowError:
@@ -74,7 +75,7 @@ def _float(value: numbers.Real) -> float:
 def check_flag(name: str, value: Any) -> bool:
     """Return `value` if it is a boolean."""
     if not isinstance(value, bool | np.bool_):
-        msg = f"`{name}` must be True or False. Received {value!r}."
+        msg = f"{argument(name)} must be True or False. Received {value!r}."
         raise ArgumentError(msg)
     return bool(value)
 
@@ -85,21 +86,21 @@ def check_rate(name: str, value: Any) -> float:
 
 
 def check_range(low_name: str, high_name: str, low: Any, high: Any) -> tuple[float, float]:
-    """Return two rates of which the first is not above the second."""
+    """Return two rates in [0, 1), the first of which must not exceed the second."""
     low, high = check_rate(low_name, low), check_rate(high_name, high)
     if low > high:
-        msg = f"`{low_name}` must not be above `{high_name}`. Received {low:g} and {high:g}."
+        msg = f"{argument(low_name)} must not be above {argument(high_name)}. Received {low:g} and {high:g}."
         raise ArgumentError(msg)
     return low, high
 
 
 def check_choice(name: str, value: Any, choices: Collection[str], *, optional: bool = False) -> Any:
-    """Return `value` if it is one of `choices`, or None where that is allowed."""
+    """Return `value` if it is one of `choices`, or None if `optional`."""
     if optional and value is None:
         return None
     if not isinstance(value, str) or value not in choices:
         allowed = f"{'None or ' if optional else ''}one of {', '.join(map(repr, choices))}"
-        msg = f"`{name}` must be {allowed}. Received {value!r}."
+        msg = f"{argument(name)} must be {allowed}. Received {value!r}."
         raise ArgumentError(msg)
     return value
 
@@ -107,32 +108,32 @@ def check_choice(name: str, value: Any, choices: Collection[str], *, optional: b
 def check_text(name: str, value: Any) -> str:
     """Return `value` if it is text."""
     if not isinstance(value, str):
-        msg = f"`{name}` must be text. Received {value!r} of type {type(value).__name__}."
+        msg = f"{argument(name)} must be text. Received {value!r} of type {type(value).__name__}."
         raise ArgumentError(msg)
     return value
 
 
 def check_mapping(name: str, value: Any, meaning: str) -> Mapping[Any, Any]:
-    """Return `value` if it maps; `meaning` says what to what."""
+    """Return `value` if it is a mapping; `meaning` describes its keys and values."""
     if not isinstance(value, Mapping):
-        msg = f"`{name}` must map {meaning}. Received {type(value).__name__}; give a dictionary."
+        msg = f"{argument(name)} must map {meaning}. Received {type(value).__name__}; give a dictionary."
         raise ArgumentError(msg)
     return value
 
 
 def check_slots(key_added: Any) -> Slots:
-    """Return the slots under a prefix that a file can hold."""
+    """Return the slots under a prefix, if a file can hold such names."""
     if not isinstance(key_added, str) or not key_added or not key_added.isprintable() or "/" in key_added:
         msg = (
-            "`key_added` must be text that names can start with: not empty, and without `/` and control characters, "
-            f"which a file does not take. Received {key_added!r}."
+            f"{argument('key_added')} must be a prefix for names in a file: text that is not empty and has neither `/` "
+            f"nor control characters. Received {key_added!r}."
         )
         raise ArgumentError(msg)
     return Slots(key_added)
 
 
 def check_path(name: str, value: Any) -> Path:
-    """Return `value` as a path that the file system can have; nothing needs to be there."""
+    """Return `value` as a path that is valid in the file system; nothing need exist there."""
     if isinstance(value, str | PathLike):
         try:
             path = Path(value)
@@ -144,15 +145,18 @@ def check_path(name: str, value: Any) -> Path:
             pass
         else:
             return path
-    msg = f"`{name}` must be a path: text or a `pathlib.Path` that the file system takes. Received {_short(value)}."
+    msg = (
+        f"{argument(name)} must be a path: text or a `pathlib.Path` that is valid in the file system. "
+        f"Received {_short(value)}."
+    )
     raise ArgumentError(msg)
 
 
 def check_folder(name: str, value: Any) -> Path:
-    """Return `value` as the path of a folder, which needs not be there."""
+    """Return `value` as the path of a folder, which need not exist."""
     path = check_path(name, value)
     if path.exists() and not path.is_dir():
-        msg = f"`{name}` must be the path of a folder. Received {path}, which is a file."
+        msg = f"{argument(name)} must be the path of a folder. Received {path}, which is a file."
         raise ArgumentError(msg)
     return path
 
@@ -162,30 +166,33 @@ def check_layer_sizes(layer_sizes: Any) -> tuple[int, ...]:
     sizes = list(layer_sizes) if isinstance(layer_sizes, Iterable) and not isinstance(layer_sizes, str) else None
     if not sizes or not all(is_integer(size) and size > 0 for size in sizes):
         msg = (
-            "`layer_sizes` must be a non-empty sequence of positive integers, the widths of the encoder layers "
-            f"from the input inwards. Received {layer_sizes!r}; give for example `(512, 64)`."
+            f"{argument('layer_sizes')} must be a non-empty sequence of positive integers, the widths of the encoder "
+            f"layers from the input inwards. Received {layer_sizes!r}; pass for example `(512, 64)`."
         )
         raise ArgumentError(msg)
     return tuple(int(size) for size in sizes)
 
 
 def check_fraction_range(name: str, value: Any) -> tuple[float, float]:
-    """Return a share as the range from 0 to it, or a pair of shares as it is, in [0, 1)."""
+    """Return a fraction as the range from 0 to it, or a pair of fractions as it is, in [0, 1)."""
     if isinstance(value, tuple | list):
         if len(value) != 2:
-            msg = f"`{name}` must be a share in [0, 1), or a pair of the least and the largest. Received {value!r}."
+            msg = (
+                f"{argument(name)} must be a fraction in [0, 1), or a pair of the smallest and the largest. "
+                f"Received {value!r}."
+            )
             raise ArgumentError(msg)
         return check_range(f"{name}[0]", f"{name}[1]", *value)
     return 0.0, check_rate(name, value)
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with NumPy scalars and arrays as Python's own: Keras refuses some of them, and JSON all."""
+    """Convert NumPy scalars and arrays to Python types: JSON takes none of them, and Keras not all."""
     return {name: _plain(value) for name, value in settings.items()}
 
 
 def described(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain settings with objects, such as a corruption of the user's own, as their ``repr``."""
+    """Convert settings to plain types, and objects such as a custom corruption to their ``repr``."""
     return {name: _plain(value, as_text=True) for name, value in settings.items()}
 
 
@@ -205,35 +212,39 @@ def check_adata(adata: Any, function: str) -> None:
 
     if not isinstance(adata, AnnData):
         msg = (
-            f"`{function}` takes an AnnData as its first argument. Received {type(adata).__name__}; "
+            f"{running(function)} takes an AnnData as its first argument. Received {type(adata).__name__}; "
             "wrap a matrix as `anndata.AnnData(X, obs=..., var=...)`."
         )
         raise ArgumentError(msg)
     for axis, length in (("cells", adata.n_obs), ("genes", adata.n_vars)):
         if length == 0:
             msg = (
-                f"`{function}` needs at least one cell and one gene. Received shape {adata.shape}: there are no {axis}."
+                f"{running(function)} needs at least one cell and one gene. Received shape {adata.shape}: there are "
+                f"no {axis}."
             )
             raise ArgumentError(msg)
 
 
 def check_writable(adata: AnnData, function: str) -> None:
-    """Raise if `adata` is a view of a backed AnnData, which cannot be copied in memory and so not be written to."""
+    """Raise if `adata` is a view of a backed AnnData: writing to it would copy the file into memory."""
     if adata.isbacked and adata.is_view:
-        msg = f"`{function}` cannot write to a view of a backed AnnData. Take `adata.to_memory()` of the view first."
+        msg = (
+            f"{running(function)} cannot write to a view of a backed AnnData. Call `adata.to_memory()` on the view "
+            "first."
+        )
         raise ArgumentError(msg)
 
 
-def check_obs_key(adata: AnnData, key: str, argument: str) -> pd.Series:
-    """Return ``adata.obs[key]``, or say which columns there are."""
+def check_obs_key(adata: AnnData, key: str, name: str) -> pd.Series:
+    """Return ``adata.obs[key]``; `name` is the argument that names the column."""
     if not isinstance(key, str) or key not in adata.obs.columns:
         msg = (
-            f"`{argument}={key!r}` is not a column of `adata.obs`. Expected one of {_listed(adata.obs.columns)}; "
-            f"add the column or name another."
+            f"{argument(name, key)} is not a column of {slot('obs')}. Expected one of {_listed(adata.obs.columns)}; "
+            "add the column or name another."
         )
         raise MissingKeyError(msg)
     if list(adata.obs.columns).count(key) > 1:
-        msg = f"`{argument}={key!r}` names more than one column of `adata.obs`. Rename or drop all but one."
+        msg = f"{argument(name, key)} names more than one column of {slot('obs')}. Rename or drop all but one."
         raise ArgumentError(msg)
     column: pd.Series = adata.obs[key]
     return column
@@ -243,19 +254,22 @@ def check_layer(adata: AnnData, layer: str | None) -> Any:
     """Return ``adata.layers[layer]``, or ``adata.X`` for None."""
     if layer is None:
         if adata.X is None:
-            msg = "`adata.X` is empty. Expected expression values; set `adata.X` or name a `layer`."
+            msg = (
+                f"{slot('X')} is empty. Expected expression values; set {slot('X')} or name a layer with "
+                f"{argument('layer')}."
+            )
             raise MissingKeyError(msg)
         return adata.X
     # anndata 0.13 lists X among the layers, under None.
     names = [name for name in adata.layers if name is not None]
     if not isinstance(layer, str) or layer not in names:
-        msg = f"`layer={layer!r}` is not in `adata.layers`. Expected one of {_listed(names)} or None for X."
+        msg = f"{argument('layer', layer)} is not in {slot('layers')}. Expected one of {_listed(names)} or None for X."
         raise MissingKeyError(msg)
     return adata.layers[layer]
 
 
 def check_unique(names: Any, what: str, fix: str) -> None:
-    """Raise if `names` repeats, showing the first few repeats."""
+    """Raise if `names` repeats; `what` names them, and `fix` ends the message."""
     array = np.asarray(names, dtype=object)
     values, counts = np.unique(array.astype(str), return_counts=True)
     repeated = values[counts > 1]
@@ -265,7 +279,7 @@ def check_unique(names: Any, what: str, fix: str) -> None:
 
 
 def shown(names: Iterable[Any], limit: int = 5) -> str:
-    """Return the first few names for a message."""
+    """Return the first few names, for a message."""
     names = list(names)
     text = ", ".join(repr(str(name)) for name in names[:limit])
     return text + (", ..." if len(names) > limit else "")

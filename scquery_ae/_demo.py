@@ -1,4 +1,4 @@
-"""The main job on a small dataset that needs no download."""
+"""The demo: train a reference, query it, and compare with PCA + kNN, on data that need no download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from scquery_ae import pl, pp, tl
-from scquery_ae._errors import ScqueryError
+from scquery_ae._caller import argument
+from scquery_ae._errors import StorageError
 from scquery_ae.datasets import pbmc68k_reduced
 from scquery_ae.transform import row_sums
 
@@ -24,30 +25,30 @@ HELD_OUT = 0.25
 
 
 def run_demo(output: Path, *, n_seeds: int, say: Callable[[str], object]) -> pd.DataFrame:
-    """Run the demo and write its files.
+    """Run the demo and write its results.
 
     Parameters
     ----------
     output
-        Directory for ``query.h5ad``, ``pbmc.scq`` and ``query.png``.
+        Folder for ``query.h5ad``, ``pbmc.scq`` and ``query.png``. It is made if it does not exist.
     n_seeds
-        Number of random splits and trainings, seeded 0, 1, ...
+        Number of random splits and trainings, with seeds 0, 1, ...
     say
-        Called with each line for the user.
+        Called with each line of output.
 
     Returns
     -------
-    One row a seed and method, with accuracy and macro-F1 of the held-out cells.
+    One row per seed and method, with accuracy and macro-F1 on the held-out cells.
     """
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        output.mkdir(exist_ok=True)
     except OSError as error:
-        msg = f"The demo cannot write to {output}: {error}. Choose another place with `--output`."
-        raise ScqueryError(msg) from error
+        msg = f"The demo cannot write to {output}: {error}. Choose another folder with {argument('output')}."
+        raise StorageError(msg) from error
     cells = pbmc68k_reduced()
     say(
         f"{cells.n_obs} PBMC, {cells.n_vars} genes, {cells.obs[LABEL_KEY].nunique()} cell types; "
-        f"{HELD_OUT:.0%} are held out and queried"
+        f"{HELD_OUT:.0%} are held out and labelled"
     )
     rows = []
     for seed in range(n_seeds):
@@ -64,14 +65,14 @@ def run_demo(output: Path, *, n_seeds: int, say: Callable[[str], object]) -> pd.
             pl.query(query, show=False, save=output / "query.png")
     table = pd.DataFrame(rows)
     say(f"\n{summary(table)}\n")
-    say(f"annotated cells   {output / 'query.h5ad'}")
+    say(f"labelled cells    {output / 'query.h5ad'}")
     say(f"reference         {output / 'pbmc.scq'}")
     say(f"figure            {output / 'query.png'}")
     return table
 
 
 def split(cells: AnnData, seed: int) -> tuple[AnnData, AnnData]:
-    """Return training and held-out cells, with every type in both."""
+    """Return training and held-out cells. Both have every type."""
     from sklearn.model_selection import train_test_split
 
     training, held_out = train_test_split(
@@ -81,7 +82,7 @@ def split(cells: AnnData, seed: int) -> tuple[AnnData, AnnData]:
 
 
 def train(cells: AnnData, seed: int) -> Reference:
-    """Make a reference of counts with labels."""
+    """Train a reference on labelled counts."""
     pp.normalize(cells, n_top_genes=2000, batch_key="study")
     encoder = tl.pretrain(cells, layer_sizes=(512, 64), corruption="masking", corruption_level=0.3, random_state=seed)
     tl.finetune(cells, encoder, label_key=LABEL_KEY, batch_key="study", random_state=seed)
@@ -89,7 +90,7 @@ def train(cells: AnnData, seed: int) -> Reference:
 
 
 def pca_knn(training: AnnData, query: AnnData) -> np.ndarray:
-    """Return what the 15 nearest neighbors on 50 principal components say."""
+    """Predict labels with the 15 nearest neighbors on 50 principal components."""
     import scanpy as sc
     from sklearn.decomposition import PCA
     from sklearn.neighbors import KNeighborsClassifier
@@ -118,7 +119,7 @@ def score(method: str, seed: int, predicted: pd.Series | np.ndarray, truth: pd.S
 
 
 def summary(table: pd.DataFrame) -> str:
-    """Return the table as text: mean over seeds, and the standard deviation where there are several."""
+    """Return the table as text: mean and, for several seeds, standard deviation over seeds."""
     n_seeds = table["seed"].nunique()
     lines = [f"{'held-out cells, ' + str(n_seeds) + ' seed(s)':<28}{'accuracy':>16}{'macro-F1':>16}"]
     for method, rows in table.groupby("method", sort=False):

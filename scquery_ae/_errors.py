@@ -1,4 +1,4 @@
-"""Exceptions and warnings. Each exception subclasses a builtin, so that ``except ValueError`` keeps working."""
+"""Exceptions and warnings. Each exception is a builtin exception too, so that ``except ValueError`` works."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 class ScqueryError(Exception):
-    """Base of every exception that this package raises on purpose."""
+    """Base class of the exceptions of this package."""
 
 
 class ArgumentError(ScqueryError, ValueError):
@@ -19,15 +19,15 @@ class ArgumentError(ScqueryError, ValueError):
 
 
 class InputStateError(ScqueryError, ValueError):
-    """The expression matrix is not in the state that the call needs (counts, log-normalised, ...)."""
+    """The expression matrix does not hold the kind of values that the call needs."""
 
 
 class GeneOverlapError(ScqueryError, ValueError):
-    """Too few of the reference's genes are present in the query."""
+    """The cells have too few of the model genes."""
 
 
 class NotFittedError(ScqueryError, ValueError):
-    """A step was called before the step that it builds on."""
+    """A call needs the result of another call that has not run."""
 
 
 class TrainingError(ScqueryError, ArithmeticError):
@@ -35,10 +35,10 @@ class TrainingError(ScqueryError, ArithmeticError):
 
 
 class MissingKeyError(ScqueryError, KeyError):
-    """A column, layer or slot is not there."""
+    """A column, layer or slot is missing."""
 
     def __str__(self) -> str:
-        # KeyError shows the repr of its argument, which turns a sentence into a quoted string.
+        # KeyError shows the repr of its argument, which would put the message in quotes.
         return str(self.args[0]) if self.args else ""
 
 
@@ -46,24 +46,28 @@ class BundleError(ScqueryError, ValueError):
     """A saved reference is damaged, incomplete, foreign or of a newer format."""
 
 
+class ReadError(ScqueryError, OSError):
+    """A file of cells is missing, damaged, or of a format that is not read."""
+
+
 class StorageError(ScqueryError, OSError):
-    """A temporary file or a checkpoint cannot be written, or cells cannot be read where Dask works."""
+    """A file cannot be written, or Dask cannot read a block of cells."""
 
 
 class SearchServiceError(ScqueryError, ConnectionError):
-    """A search server cannot be reached, is not installed, or refuses what it is asked."""
+    """A search server cannot be reached, is not installed, or refuses a request."""
 
 
 class DatasetError(ScqueryError, OSError):
-    """A dataset cannot be had: not installed, not cached, or its hash is wrong."""
+    """A dataset is not installed, cannot be downloaded, or has the wrong hash."""
 
 
 class ScqueryWarning(UserWarning):
-    """A guess was made, or a result is weaker than it looks."""
+    """A value was guessed, or a result is less certain than it looks."""
 
 
 def warn(message: str) -> None:
-    """Warn at the user's line: the first frame outside this package."""
+    """Issue a warning at the user's line: the first frame outside this package."""
     level = 1
     frame = sys._getframe(0)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):

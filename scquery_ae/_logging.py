@@ -1,4 +1,7 @@
-"""The package's logger, which says once, at the end of each call, what was written where; and who shows it."""
+"""The logger of the package, and the handler that shows its messages.
+
+Each call logs one line at its end: what it wrote, and where.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from contextlib import contextmanager, suppress
 
 logger = logging.getLogger("scquery_ae")
 
-#: By which the handler is found again, also by a module that was reloaded.
+#: Name by which the handler is found again, also after a reload of this module.
 HANDLER = "scquery_ae.settings"
 
 
 class Stderr(logging.Handler):
-    """Writes to whatever stderr is now, unless a handler that was set up by hand shows the line already."""
+    """Writes to the current stderr, unless another handler already shows the line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,27 +25,27 @@ class Stderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a message as one line."""
-        # There is no stderr where there is no console.
+        # A process without a console has no stderr.
         if sys.stderr is None or _shown_by_another(record):
             return
-        # Where it is closed, the work goes on without a word.
+        # A closed stderr must not stop the work.
         with suppress(OSError, ValueError):
             sys.stderr.write(f"{self.format(record)}\n")
             sys.stderr.flush()
 
 
 def show(level: int) -> None:
-    """Show the package's messages from a level on."""
+    """Show messages of the package from a level on."""
     if not any(handler.name == HANDLER for handler in logger.handlers):
         logger.addHandler(Stderr())
     logger.setLevel(level)
-    # `logging.config` disables what it was not told of.
+    # `logging.config` disables loggers that it does not list.
     logger.disabled = False
 
 
 @contextmanager
 def shown(level: int) -> Iterator[None]:
-    """Show messages from a level on, or more where more is shown already, and leave the logger as it was."""
+    """Show messages from a level on, or more if more are shown already, and restore the logger at the end."""
     before, handlers, disabled = logger.level, list(logger.handlers), logger.disabled
     show(min(level, logger.getEffectiveLevel()))
     try:
@@ -53,7 +56,7 @@ def shown(level: int) -> Iterator[None]:
 
 
 def _shown_by_another(record: logging.LogRecord) -> bool:
-    """Whether a handler of the user's, here or on a logger above, brings the record to the same screen."""
+    """Return whether another handler, of this logger or one above it, shows the record on the screen."""
     at: logging.Logger | None = logger
     while at is not None:
         if any(_on_screen(handler) for handler in at.handlers if record.levelno >= handler.level):
@@ -65,5 +68,5 @@ def _shown_by_another(record: logging.LogRecord) -> bool:
 def _on_screen(handler: logging.Handler) -> bool:
     if isinstance(handler, logging.StreamHandler):  # files are streams too
         return any(handler.stream is one for one in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__))
-    # Handlers of other kinds, such as that of rich, are taken to show what they are given.
+    # Handlers of other kinds, such as the one of rich, count as showing every record.
     return handler.name != HANDLER and not isinstance(handler, logging.NullHandler)

@@ -1,4 +1,4 @@
-"""``scq.settings``: what the package says, and how much of it."""
+"""``scq.settings``: which messages the package shows."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ DEFAULT = NAMES["warning"]
 
 
 class Settings:
-    """What holds for all calls of a session.
+    """Settings for all calls of a session.
 
-    There is one, ``scq.settings``. Messages go through Python's logger ``"scquery_ae"``, also to handlers that you
-    add to it or above it; where one of these writes to the screen, lines are not written twice.
+    The only instance is ``scq.settings``. Messages go through the logger ``"scquery_ae"``, and reach handlers that you
+    add to it or to a logger above it. If one of them writes to the screen, each line still appears once.
 
     Attributes
     ----------
     verbosity
-        How much is said on stderr. ``0`` or ``"error"``, and ``1`` or ``"warning"`` (the default): nothing beside
-        exceptions and warnings. ``2`` or ``"info"``: one line at the end of each call, with what it wrote where. ``3``,
-        ``"hint"`` or ``"debug"``: also what it did on the way. Warnings are Python's, shown and silenced by its
-        `warnings` module whatever the verbosity, and progress bars have an argument of their own. Until it is set, the
-        logger is as Python has it, or as you set it up.
+        Which messages appear on stderr. ``0`` or ``"error"``, and ``1`` or ``"warning"`` (the default): none, apart
+        from exceptions and warnings. ``2`` or ``"info"``: one line at the end of each call, with what it wrote and
+        where. ``3``, ``"hint"`` or ``"debug"``: also intermediate steps. Warnings are controlled by Python's `warnings`
+        module, and progress bars by the argument `progress`. The logger is left as it is until the verbosity is set.
 
     Raises
     ------
@@ -44,23 +43,23 @@ class Settings:
     1
     """
 
-    # No other name can be set by a slip of the finger.
+    # A misspelt attribute raises instead of being set.
     __slots__ = ()
 
     @property
     def verbosity(self) -> int:
-        """How much is said on stderr, 0 to 3."""
+        """Which messages appear on stderr, 0 to 3."""
         level = logger.level
         return sum(known >= level for known in LEVELS[1:]) if level else DEFAULT
 
     @verbosity.setter
     def verbosity(self, value: int | str) -> None:
         found: object = NAMES.get(value.lower()) if isinstance(value, str) else value
-        # Not by `_checks`, which imports NumPy.
+        # `_checks` is not used because it imports NumPy.
         if not isinstance(found, numbers.Integral) or isinstance(found, bool) or not 0 <= int(found) < len(LEVELS):
             msg = (
                 f"`scq.settings.verbosity` must be 0, 1, 2 or 3, or one of {', '.join(map(repr, NAMES))}. "
-                f"Received {value!r}; with 2, each call says what it wrote where."
+                f"Received {value!r}; 2 shows what each call wrote, and where."
             )
             raise ArgumentError(msg)
         show(LEVELS[int(found)])

@@ -1,4 +1,4 @@
-"""Every name that the package reads or writes in an AnnData."""
+"""Names of the slots that the package reads or writes in an AnnData."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class Slots:
 
     @property
     def novelty(self) -> str:
-        """``obs``: float32, how unlike its type a cell is; larger is stranger."""
+        """``obs``: float32, novelty score; larger means less like the reference cells of the label."""
         return f"{self.prefix}_novelty"
 
     @property
     def unknown(self) -> str:
-        """``obs``: bool, p-value below the chosen error rate."""
+        """``obs``: bool, whether the p-value is at most ``alpha``."""
         return f"{self.prefix}_unknown"
 
     @property
     def prediction_set(self) -> str:
-        """``obs``: categorical, labels that cannot be ruled out, joined by ``|``."""
+        """``obs``: categorical, prediction set: labels that are not ruled out, joined by ``|``."""
         return f"{self.prefix}_prediction_set"
 
     @property
     def label_coarse(self) -> str:
-        """``obs``: categorical, one name for each prediction set, from the Cell Ontology."""
+        """``obs``: categorical, one term of the Cell Ontology for each prediction set."""
         return f"{self.prefix}_label_coarse"
 
     @property

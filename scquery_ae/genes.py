@@ -1,4 +1,4 @@
-"""Matching a query's gene names with those of a reference; arrays and names only."""
+"""Matching of gene names with the model genes. It knows names and arrays only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scquery_ae._caller import argument, call, slot
 from scquery_ae._checks import shown
 from scquery_ae._errors import GeneOverlapError
 
@@ -17,22 +18,22 @@ _ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{11}(\.\d+)?$")
 
 @dataclass(frozen=True)
 class GeneMatch:
-    """Where each model gene lies in a query.
+    """The column of each model gene in a matrix of cells.
 
     Attributes
     ----------
     genes
         Model genes, in the order of the network's inputs, ``(n_genes,)``.
     columns
-        Column of the query that holds each, or -1, int ``(n_genes,)``.
+        Column of the matrix that holds each gene, or -1, int ``(n_genes,)``.
     key
-        The names that fitted best: ``"var_names"`` or a column of ``var``.
+        The names that matched best: ``"var_names"`` or a column of ``var``.
     ambiguous
-        Model genes whose name the query has more than once; the first column was taken.
+        Model genes whose name occurs more than once; the first column is used.
     examples
-        Some of the query's names under `key`.
+        Some of the names under `key`.
     sample
-        More of them, spread over all, for telling the species.
+        More of these names, spread over all of them, to tell the species from.
     guessed
         Whether `key` was chosen among several.
     """
@@ -47,21 +48,21 @@ class GeneMatch:
 
     @property
     def n_found(self) -> int:
-        """How many model genes the query has."""
+        """Number of model genes that were found."""
         return int((self.columns >= 0).sum())
 
     @property
     def fraction(self) -> float:
-        """Share of the model genes that the query has."""
+        """Fraction of the model genes that were found."""
         return self.n_found / len(self.genes)
 
     @property
     def missing(self) -> np.ndarray:
-        """Model genes that the query lacks."""
+        """Model genes that were not found."""
         return self.genes[self.columns < 0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values that ``write_h5ad`` takes."""
+        """Return the report in types that ``write_h5ad`` takes."""
         return {
             "n_genes": len(self.genes),
             "n_found": self.n_found,
@@ -76,7 +77,7 @@ class GeneMatch:
         if len(self.missing):
             text += f"; missing: {shown(self.missing)}"
         if self.ambiguous:
-            text += f"; more than once in the query (first taken): {shown(self.ambiguous)}"
+            text += f"; more than once among the cells (first column used): {shown(self.ambiguous)}"
         return text
 
 
@@ -87,22 +88,22 @@ def match_genes(
     ignore_case: bool = False,
     orthologs: Mapping[str, str] | None = None,
 ) -> GeneMatch:
-    """Find the model genes among a query's names.
+    """Find the model genes among the gene names of cells.
 
-    Names match when they are equal, letter case included; the version suffix of an Ensembl id is dropped on
-    both sides (``ENSG00000141510.16``).
+    Names match if they are equal, including case. The version suffix of an Ensembl id (``ENSG00000141510.16``) is
+    ignored on both sides.
 
     Parameters
     ----------
     genes
         Names of the model genes, ``(n_genes,)``.
     candidates
-        The query's names under each key that may be used, each ``(n_vars,)``. The key that finds most genes is
-        taken, the first of equals.
+        The gene names of the cells under each key that may be used, each ``(n_vars,)``. The key that finds most genes
+        is used, the first of equals.
     ignore_case
-        Match names that differ in case alone: ``Gcg`` of the mouse and ``GCG`` of man, which mostly are orthologs.
+        Match names that differ only in case, such as mouse ``Gcg`` and human ``GCG``, which are mostly orthologs.
     orthologs
-        For a query gene the name that the reference has for it; others keep their names.
+        Maps gene names of the cells to model genes. Other genes keep their names.
     """
     genes = np.asarray(genes, dtype=object)
 
@@ -133,23 +134,24 @@ def match_genes(
 
 
 def require_overlap(match: GeneMatch, minimum: float) -> None:
-    """Raise unless at least the share `minimum` of the model genes was found."""
+    """Raise unless at least the fraction `minimum` of the model genes was found."""
     if match.fraction >= minimum:
         return
     kind = "Ensembl ids" if all(_ENSEMBL.match(str(gene)) for gene in match.genes[:20]) else "gene symbols"
     msg = (
-        f"Only {match.n_found} of the reference's {len(match.genes)} genes are in the query ({match.fraction:.1%}; "
-        f"`min_gene_overlap={minimum:g}` is needed). Received names such as {shown(match.examples)} "
-        f"({match.key}, the best fit); the reference uses {kind} such as {shown(match.genes)}. "
-        f"If `query.var` has a column of {kind}, pass `gene_key=`; see `scq.pp.check(query, reference)`."
+        f"Only {match.n_found} of the {len(match.genes)} model genes are among the genes of the cells "
+        f"({match.fraction:.1%}; {argument('min_gene_overlap', minimum)} is needed). Received names such as "
+        f"{shown(match.examples)} ({match.key}, the best match); expected {kind} such as {shown(match.genes)}. "
+        f"If a column of {slot('var')} has {kind}, name it with {argument('gene_key')}; {call('pp.check')} shows what "
+        "matches."
     )
     raise GeneOverlapError(msg)
 
 
 def likely_species(names: Any) -> str:
-    """Return ``"human"``, ``"mouse"``, or ``""``, told from Ensembl prefixes or from how symbols are written.
+    """Return ``"human"``, ``"mouse"`` or ``""``, from Ensembl prefixes or the case of symbols.
 
-    Human symbols are in capitals (``GAPDH``), those of mouse and rat have one (``Gapdh``).
+    Human symbols are in capitals (``GAPDH``); mouse and rat symbols have one capital (``Gapdh``).
     """
     names = [str(name) for name in names]
     for species, prefix in (("human", "ENSG0"), ("mouse", "ENSMUSG0")):

@@ -1,4 +1,4 @@
-"""What an expression matrix holds, told from its values."""
+"""The kind of values in an expression matrix, detected from the values."""
 
 from __future__ import annotations
 
@@ -10,51 +10,52 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
+from scquery_ae._caller import running
 from scquery_ae._checks import shown
 from scquery_ae._errors import InputStateError
 
 Kind = Literal["counts", "normalized", "log1p", "log2p1", "scaled", "unknown"]
 
-#: Bases of the logarithms that are told apart, and undone.
+#: Bases of the logarithms that are detected and inverted.
 BASES: dict[Kind, float] = {"log1p": np.e, "log2p1": 2.0}
 
-#: Cells that the decision looks at, spread evenly over the matrix.
+#: Number of cells that detection looks at, spread evenly over the matrix.
 SAMPLE = 512
 
-#: Rows of a backed matrix that are checked at once.
+#: Rows of a backed matrix that are read at once.
 BACKED_ROWS = 4096
 
-#: log1p of a million is 13.8 and log2 of it 20: no logged matrix goes above, and counts almost always do.
+#: log1p of a million is 13.8, and its log2 is 20: no logged matrix exceeds this value, and counts almost always do.
 MAX_LOGGED = 21.0
 
-#: No count, TPM or intensity is as large; sums of squares beyond it leave the range of float32.
+#: No count, TPM or intensity is as large, and sums of squares of larger values exceed the range of float32.
 LARGEST = 1e15
 
-#: Log-normalised cells, cut to a few hundred genes at random, vary by up to a third in their sums; small fractional
-#: counts taken for logarithms vary by more than their mean.
+#: Coefficient of variation of the sums of cells. Log-normalised cells with a random few hundred genes reach a third;
+#: small fractional counts that are mistaken for logarithms exceed one.
 MAX_LOGGED_SPREAD = 0.6
 
-#: Sums of CPM and TPM vary by rounding; those of RPKM by a tenth or so, and of counts by half.
+#: Coefficient of variation of the sums of cells: rounding only for CPM and TPM, about .1 for RPKM, .5 for counts.
 EQUAL_SUMS, ALIKE_SUMS = 0.02, 0.2
 
-#: Share of whole multiples under the right base (nearly all), well above that under a wrong one (a tenth).
+#: Fraction of whole multiples: nearly one under the right base, about .1 under a wrong one.
 MOSTLY_WHOLE = 0.8
 
 
 @dataclass(frozen=True)
 class InputState:
-    """The kind of values in a matrix, and why.
+    """The kind of values in a matrix, and the reason for it.
 
     Attributes
     ----------
     kind
-        ``"counts"`` (whole, or fractional with sums that differ, as estimated counts and RPKM have them),
-        ``"normalized"`` (equal sums, as CPM or TPM, not logged), ``"log1p"`` (natural logarithm of one plus either),
-        ``"log2p1"`` (the same to base 2), ``"scaled"`` (with negative values) or ``"unknown"``.
+        ``"counts"`` (whole numbers, or fractions whose sums differ between cells, as in estimated counts),
+        ``"normalized"`` (similar sums, as in CPM, TPM and RPKM, not logged), ``"log1p"`` (natural logarithm of one plus
+        either), ``"log2p1"`` (the same to base 2), ``"scaled"`` (with negative values) or ``"unknown"``.
     reason
-        What was seen, in words.
+        The observation that decided, in words.
     certain
-        Whether the reason leaves no other reading.
+        Whether the values allow no other kind.
     """
 
     kind: Kind
@@ -63,7 +64,7 @@ class InputState:
 
 
 def detect_state(matrix: Any) -> InputState:
-    """Tell counts, normalised, logged and scaled values apart, from a sample of the cells.
+    """Detect whether a matrix holds counts, normalised, logged or scaled values, from a sample of the cells.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def detect_state(matrix: Any) -> InputState:
     if not len(values):
         return InputState("counts", "all sampled values are zero")
     if values.min() < 0:
-        return InputState("scaled", f"there are negative values (least {values.min():.3g})")
+        return InputState("scaled", f"there are negative values (smallest {values.min():.3g})")
     top = float(values.max())
     if np.all(values == np.round(values)):
         return InputState("counts", f"all values are whole numbers (largest {top:g})")
@@ -96,27 +97,30 @@ def detect_state(matrix: Any) -> InputState:
 
 
 def _logged_state(sample: sparse.csr_matrix, top: float) -> InputState:
-    """Tell the base of the logarithm: undone rightly, cells are made of whole multiples, or have equal sums."""
+    """Detect the base of the logarithm: inverting the right one gives whole multiples, or equal sums."""
     undone = {name: _undo(sample, base) for name, base in BASES.items()}
     words: dict[Kind, str] = {"log1p": "natural logarithms", "log2p1": "logarithms to base 2"}
     whole = {name: _whole_multiples(matrix) for name, matrix in undone.items()}
     best = max(whole, key=whole.__getitem__)
     if whole[best] > MOSTLY_WHOLE:
-        reason = f"values are fractions up to {top:.3g}; as {words[best]}, cells hold whole multiples of their least"
+        reason = (
+            f"values are fractions up to {top:.3g}; as {words[best]}, the values of a cell are whole multiples of its "
+            "smallest"
+        )
         return InputState(best, reason)
     spreads = {name: _spread_of_sums(matrix)[0] for name, matrix in undone.items()}
     best = min(spreads, key=spreads.__getitem__)
     if spreads[best] < EQUAL_SUMS:
-        reason = f"values are fractions up to {top:.3g}; as {words[best]}, the sums of cells are equal once undone"
+        reason = f"values are fractions up to {top:.3g}; inverted as {words[best]}, all cells have the same sum"
         return InputState(best, reason)
     spread = spreads["log1p"]
     reason = (
-        f"values are fractions and none is above {top:.3g}; with the logarithm undone, sums of cells vary by "
+        f"values are fractions and none is above {top:.3g}; with the logarithm inverted, the sums of cells vary by "
         f"{spread:.0%}"
     )
     if spread >= MAX_LOGGED_SPREAD:
         return InputState("unknown", reason, certain=False)
-    return InputState("log1p", reason + ", and the base cannot be told", certain=False)
+    return InputState("log1p", reason + ", so the base of the logarithm is uncertain", certain=False)
 
 
 def _undo(sample: sparse.csr_matrix, base: float) -> sparse.csr_matrix:
@@ -126,65 +130,65 @@ def _undo(sample: sparse.csr_matrix, base: float) -> sparse.csr_matrix:
 
 
 def _whole_multiples(matrix: sparse.csr_matrix) -> float:
-    """Return the share of values that are whole multiples of their cell's least, among those well above it.
+    """Return the fraction of values that are whole multiples of the smallest value of their cell.
 
-    A cell's least value is one count nearly always, whatever the counts were scaled by.
+    The smallest value is nearly always one count, whatever the counts were scaled by.
     """
     filled = np.flatnonzero(np.diff(matrix.indptr))
     least = np.minimum.reduceat(matrix.data, matrix.indptr[filled]) if len(filled) else np.ones(0)
     ratio = matrix.data / np.repeat(least, np.diff(matrix.indptr)[filled])
-    # Above 50, rounding of the stored logarithm and whole numbers can no longer be told apart.
+    # Above 50, rounding of the stored logarithm hides whether a multiple is whole.
     ratio = ratio[(ratio > 1.5) & (ratio < 50)]
     return float((np.abs(ratio - np.round(ratio)) < 0.02).mean()) if len(ratio) else 0.0
 
 
 def _spread_of_sums(sample: sparse.csr_matrix) -> tuple[float, np.ndarray]:
-    """Return the coefficient of variation of the cells' sums, and those sums that are not zero."""
+    """Return the coefficient of variation of the sums of cells, and the sums that are not zero."""
     sums = np.asarray(sample.sum(axis=1, dtype=np.float64)).ravel()
     sums = sums[sums > 0]
     return float(sums.std() / sums.mean()), sums
 
 
 def check_expression(matrix: Any, names: Any, function: str) -> tuple[float, float]:
-    """Return the lowest and the highest value of a matrix; raise if any is NaN, infinite or not a number.
+    """Return the smallest and the largest value of a matrix; raise if a value is NaN, infinite or not a number.
 
     Parameters
     ----------
     matrix
-        ``(n_obs, n_vars)``: dense, sparse, backed or Dask; the last two are read by chunks.
+        ``(n_obs, n_vars)``: dense, sparse, backed or Dask. The last two are read in blocks.
     names
         Gene names, for the message.
     function
         Name of the public call, for the message.
     """
     if matrix.dtype.kind not in "uifb" or matrix.dtype == np.float16:
-        msg = f"`{function}` needs numbers. Received values of type {matrix.dtype}; convert them to float32."
+        msg = f"{running(function)} needs numbers. Received values of type {matrix.dtype}; convert them to float32."
         raise InputStateError(msg)
     if not matrix.dtype.isnative or isinstance(matrix, np.ma.MaskedArray):
         kind = "a masked array" if isinstance(matrix, np.ma.MaskedArray) else f"another byte order ({matrix.dtype})"
-        msg = f"`{function}` needs plain numbers. Received {kind}; convert the values to an array of float32."
+        msg = f"{running(function)} needs plain numbers. Received {kind}; convert the values to an array of float32."
         raise InputStateError(msg)
     lowest = highest = 0.0
     for low, high, bad, columns in _extremes_of_blocks(matrix):
         if bad:
             genes = np.asarray(names)[columns]
             msg = (
-                f"`{function}` needs finite values. Received {bad} NaN or infinite value(s) in genes such "
+                f"{running(function)} needs finite values. Received {bad} NaN or infinite value(s) in genes such "
                 f"as {shown(genes)}; remove these genes or cells, or set the values."
             )
             raise InputStateError(msg)
         lowest, highest = min(lowest, low), max(highest, high)
     if max(-lowest, highest) > LARGEST:
         msg = (
-            f"`{function}` needs values that can be added up and squared, up to {LARGEST:g}. Received values from "
-            f"{lowest:.3g} to {highest:.3g}, which are no expression; look for what they stand for."
+            f"{running(function)} needs expression values up to {LARGEST:g}. Received values from {lowest:.3g} to "
+            f"{highest:.3g}; check what the matrix holds."
         )
         raise InputStateError(msg)
     return lowest, highest
 
 
 def read_rows(matrix: Any, rows: Any) -> Any:
-    """Return some rows of a matrix in memory; those of a Dask array are computed."""
+    """Return rows of a matrix in memory; rows of a Dask array are computed."""
     block = matrix[rows]
     return block.compute() if is_lazy(block) else block
 
@@ -192,7 +196,7 @@ def read_rows(matrix: Any, rows: Any) -> Any:
 def row_blocks(matrix: Any, size: int) -> Iterator[Any]:
     """Yield all rows of a matrix in order, at most `size` at a time, in memory.
 
-    A Dask array is computed by its own chunks, each once: shorter cuts would compute each chunk several times.
+    Each chunk of a Dask array is computed once: shorter slices would compute it several times.
     """
     if is_lazy(matrix):
         bounds = np.concatenate([[0], np.cumsum(matrix.chunks[0])])
@@ -204,16 +208,16 @@ def row_blocks(matrix: Any, size: int) -> Iterator[Any]:
 
 
 def is_lazy(matrix: Any) -> bool:
-    """Whether a matrix is a Dask array."""
+    """Return whether a matrix is a Dask array."""
     return hasattr(matrix, "compute")
 
 
 def in_memory(matrix: Any) -> bool:
-    """Whether a matrix is an array or a SciPy matrix: not one backed by a file, and no Dask array."""
+    """Return whether a matrix is a NumPy array or a SciPy matrix, and neither backed nor a Dask array."""
     return sparse.issparse(matrix) or isinstance(matrix, np.ndarray)
 
 
-#: Lowest and highest value of a block, how many are not finite, and the columns that these are in.
+#: Smallest and largest value of a block, number of values that are not finite, and the columns with such values.
 Extremes = tuple[float, float, int, np.ndarray]
 
 
@@ -222,7 +226,7 @@ def _extremes_of_blocks(matrix: Any) -> Iterable[Extremes]:
         return [_extremes(matrix)]
     if not is_lazy(matrix):
         return map(_extremes, row_blocks(matrix, BACKED_ROWS))
-    # Where Dask reads the blocks, so that a cluster sends four numbers for each and not the block.
+    # Dask computes this where it reads the blocks, so that a cluster sends four numbers per block, not the block.
     blocks = matrix.rechunk({1: -1})
     found = blocks.map_blocks(
         _extremes_in_array, dtype=object, meta=np.empty((0, 0), dtype=object), chunks=((1,) * blocks.numblocks[0], (1,))
@@ -235,7 +239,7 @@ def _extremes(block: Any) -> Extremes:
     if values.size == 0:
         return 0.0, 0.0, 0, np.zeros(0, dtype=int)
     low, high = float(values.min()), float(values.max())
-    # NaN spreads to the extremes, and infinity is one.
+    # A NaN makes the extremes NaN, and infinity is an extreme.
     if np.isfinite(low) and np.isfinite(high):
         return low, high, 0, np.zeros(0, dtype=int)
     bad = ~np.isfinite(values)

@@ -137,7 +137,7 @@ def test_layers(make_adata):
     ):
         checks.check_layer(adata, "counts")
     adata.X = None
-    with pytest.raises(MissingKeyError, match=r"`adata\.X` is empty.*set `adata\.X` or name a `layer`"):
+    with pytest.raises(MissingKeyError, match=r"`adata\.X` is empty.*set `adata\.X` or name a layer with `layer`"):
         checks.check_layer(adata, None)
 
 

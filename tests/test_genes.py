@@ -68,7 +68,7 @@ def test_repeated_names_are_reported_and_the_first_is_taken():
     np.testing.assert_array_equal(match.columns, [1, 2, 0])
     # D is repeated too, but the model does not ask for it.
     assert match.ambiguous == ("A",)
-    assert "more than once in the query (first taken): 'A'" in str(match)
+    assert "more than once among the cells (first column used): 'A'" in str(match)
 
 
 def test_two_versions_of_one_id_are_ambiguous():
@@ -195,9 +195,9 @@ def test_too_small_an_overlap_is_refused_with_both_kinds_of_names():
     with pytest.raises(
         GeneOverlapError,
         match=(
-            r"Only 1 of the reference's 20 genes are in the query \(5\.0%; `min_gene_overlap=0\.1` is needed\)\. "
-            r"Received names such as 'ENSG00000000001', 'G4' \(var_names, the best fit\); "
-            r"the reference uses gene symbols such as 'G0'.*pass `gene_key=`; see `scq\.pp\.check\(query, reference\)`"
+            r"Only 1 of the 20 model genes are among the genes of the cells \(5\.0%; `min_gene_overlap=0\.1` is needed\)\. "
+            r"Received names such as 'ENSG00000000001', 'G4' \(var_names, the best match\); "
+            r"expected gene symbols such as 'G0'.*name it with `gene_key`; `scq\.pp\.check` shows what matches"
         ),
     ):
         require_overlap(match, 0.1)
@@ -205,7 +205,7 @@ def test_too_small_an_overlap_is_refused_with_both_kinds_of_names():
 
 def test_refusal_says_that_the_reference_has_ensembl_ids():
     match = match_genes([f"ENSG{i:011d}" for i in range(3)], {"var_names": ["TP53"]})
-    with pytest.raises(GeneOverlapError, match=r"the reference uses Ensembl ids such as 'ENSG00000000000'"):
+    with pytest.raises(GeneOverlapError, match=r"expected Ensembl ids such as 'ENSG00000000000'"):
         require_overlap(match, 0.1)
 
 

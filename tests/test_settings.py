@@ -72,7 +72,7 @@ def test_a_wrong_verbosity_is_refused(value):
     with pytest.raises(
         scq.ArgumentError,
         match=r"`scq\.settings\.verbosity` must be 0, 1, 2 or 3, or one of 'error', 'warning', 'info', 'hint', 'debug'"
-        r"\. Received .*; with 2, each call says what it wrote where\.",
+        r"\. Received .*; 2 shows what each call wrote, and where\.",
     ):
         scq.settings.verbosity = value
     assert scq.settings.verbosity == 2
@@ -93,7 +93,7 @@ def test_a_level_that_was_set_by_hand_is_told(level, verbosity):
 
 def test_setting_it_loads_nothing_and_python_alone_says_nothing():
     code = (
-        "import sys, scquery_ae as sq\n"
+        "import sys, scquery_ae as scq\n"
         "from scquery_ae._logging import logger\n"
         "logger.info('before')\n"
         "scq.settings.verbosity = 2\n"
@@ -342,7 +342,7 @@ def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, c
     n_sets = query.obs["scquery_prediction_set"].nunique()
     did = f"named {n_sets} prediction sets"
     listen(scq.tl.coarsen, query, tmp_path / "cells.obo", terms, did=did, wrote=slots)
-    slots = ["another AnnData with X and var['present']", NOTHING]
+    slots = ["a new AnnData with X and var['present']", NOTHING]
     listen(scq.pp.align_genes, query, reference, did="aligned 20 cells: 30 of 30 model genes", wrote=slots)
     slots = ["a table", NOTHING]
     table = listen(
@@ -371,7 +371,7 @@ def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, c
 
 
 def test_what_was_done_on_the_way_is_for_those_who_ask_for_more(make_adata, saved_reference, capsys):
-    for verbosity, more in ((2, []), (3, ["there are 40 genes, no more than n_top_genes: all are model genes"])):
+    for verbosity, more in ((2, []), (3, ["all 40 genes are model genes: there are no more than n_top_genes"])):
         scq.settings.verbosity = verbosity
         adata = make_adata(30, 40, fmt="dense")
         adata.X[0] = 0
@@ -389,7 +389,7 @@ def test_copies_and_files_are_told_from_the_cells_themselves(make_adata, tmp_pat
     scq.settings.verbosity = 2
     scq.pp.normalize(adata, copy=True)
     assert capsys.readouterr().err.endswith("uns['log1p'] of the copy\n")
-    scq.pp.normalize(scq.read_lazy(tmp_path / "cells.h5ad"))
+    scq.pp.normalize(scq.read(tmp_path / "cells.h5ad", lazy=True))
     assert capsys.readouterr().err == (
-        "read 30 cells, and left X as it is: 40 model genes; wrote var['highly_variable'], uns['scquery_transform']\n"
+        "read 30 cells and left X as it is: 40 model genes; wrote var['highly_variable'], uns['scquery_transform']\n"
     )

@@ -1,7 +1,8 @@
 """The command line: ``scquery-ae``.
 
-One file a command; what they share is in ``options``, ``cells`` (reading), ``outputs`` (writing), ``say`` (what goes to
-stdout and stderr) and ``failures`` (exit codes). Nothing but click is imported before a command runs.
+Each command has a file of its own. They share ``options``, ``cells`` (reading), ``outputs`` (writing), ``console`` and
+``layout`` (printing), ``exit_codes`` (errors) and ``caller`` (names in messages). Only click is imported before a
+command runs.
 """
 
 from scquery_ae.cli.group import main

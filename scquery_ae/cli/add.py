@@ -1,4 +1,4 @@
-"""``scquery-ae add``: a reference that grows."""
+"""``scquery-ae add``: more cells in a reference."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import changes, echo
-from scquery_ae.cli.options import PATH, command, like, matching, read_orthologs, reading, reporting
+from scquery_ae.cli import changes
+from scquery_ae.cli.console import show_progress
+from scquery_ae.cli.options import PATH, command, like, matching, reading, reporting
 
 ADD = "reference.reference.Reference.add"
 
@@ -17,11 +18,9 @@ ADD = "reference.reference.Reference.add"
 @click.argument("cells", type=PATH)
 @click.argument("reference", type=PATH)
 @changes.target
-@like(
-    ADD, "label_key", "Column of the cells' obs with their types.  [default: that of the reference]", metavar="COLUMN"
-)
+@like(ADD, "label_key", "Column of obs with the cell types.  [default: the name in the reference]", metavar="COLUMN")
 @matching
-@like(ADD, "min_gene_overlap", "Least share of the model genes that must be there; these cells answer others.")
+@like(ADD, "min_gene_overlap", "Smallest accepted fraction of the model genes.")
 @reading
 @reporting
 def add(
@@ -39,23 +38,25 @@ def add(
 ) -> None:
     r"""Add labelled cells to a reference, without training.
 
-    Types that are new are named by neighbors from then on. Confidence is calibrated anew.
+    CELLS is a file of labelled cells. New types are predicted by neighbors only, because the classifier was not trained
+    on them. Confidence is calibrated again.
 
     \b
     Examples:
       scquery-ae add more.h5ad islets.scq --label-key cell_type -o islets2.scq
       scquery-ae add more.h5ad islets.scq --in-place
     """
-    from scquery_ae.cli.cells import existing, load_reference, read_cells
+    from scquery_ae.cli.cells import load_reference, read_cells, require_cells
     from scquery_ae.cli.outputs import save_reference
+    from scquery_ae.cli.tables import read_orthologs
 
-    existing(cells, "file of cells")
+    require_cells([cells])
     path = changes.check_target(reference, output, [cells], in_place=in_place, overwrite=overwrite)
     loaded = load_reference(reference)
     asked["orthologs"] = read_orthologs(asked["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
     before = changes.type_counts(loaded)
-    echo.note(f"adding {adata.n_obs} cells")
+    show_progress(f"adding {adata.n_obs} cells")
     loaded.add(adata, **asked)
     save_reference(loaded, path, overwrite=in_place or overwrite)
     changes.report("add", loaded, before, path, n_cells=adata.n_obs, as_json=as_json)

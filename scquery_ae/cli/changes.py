@@ -1,4 +1,4 @@
-"""Where a changed reference goes, and what is said of the change."""
+"""Options and results of the commands that change a reference."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scquery_ae.cli import echo
+from scquery_ae.cli.console import print_result
+from scquery_ae.cli.layout import format_table
 from scquery_ae.cli.options import PATH, overwrite, together
 from scquery_ae.cli.outputs import check_reference_output
 
 if TYPE_CHECKING:
     from scquery_ae.reference import Reference
 
-#: Where to write; one of the two is needed, since a change cannot be taken back.
+#: One of the two is required, because a change cannot be undone.
 target = together(
-    click.option("-o", "--output", type=PATH, help="The changed reference, as another one."),
+    click.option("-o", "--output", type=PATH, help="Write the changed reference here."),
     click.option(
-        "--in-place", is_flag=True, help="Change the reference itself; whoever has it open keeps the old one."
+        "--in-place", is_flag=True, help="Change the reference itself; programs that have it open keep the old one."
     ),
     overwrite,
 )
 
 
-#: What each command did with cells.
+#: The past participle of each command, for its result.
 DONE = {"add": "added", "remove": "removed", "relabel": "relabelled", "merge": "merged in"}
 
 
 def check_target(reference: Path, output: Path | None, inputs: list[Path], *, in_place: bool, overwrite: bool) -> Path:
-    """Return where the changed reference goes, having looked whether it can be written."""
+    """Return the path of the changed reference, after checking that it can be written."""
     if (output is None) is not in_place:
-        msg = "Say where the changed reference goes: either --output NEW.scq, or --in-place."
+        msg = "Choose where to write the changed reference: either --output NEW.scq, or --in-place."
         raise click.UsageError(msg)
     if output is None:
         check_reference_output(reference, inputs, overwrite=True)
@@ -41,7 +42,7 @@ def check_target(reference: Path, output: Path | None, inputs: list[Path], *, in
 
 
 def type_counts(reference: Reference) -> dict[str, int]:
-    """Return how many cells each type has."""
+    """Return the number of cells of each type."""
     import numpy as np
 
     codes = reference.label_codes
@@ -59,7 +60,7 @@ def report(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Say what became of a reference.
+    """Print how a reference changed.
 
     Parameters
     ----------
@@ -68,18 +69,18 @@ def report(
     reference
         The changed reference.
     before
-        Cells of each type that it had.
+        Number of cells of each type before the change.
     path
-        Where it was written; None for nowhere.
+        Where it was written; None if it was not.
     n_cells
-        How many cells were added, removed or renamed.
+        Number of cells that were added, removed or renamed.
     as_json
         Whether to print one JSON object.
     asked
-        What else the object is to hold.
+        Further entries of the JSON object.
     """
     after = type_counts(reference)
-    # Types without cells stay, but those that got another name are gone.
+    # A type without cells stays in the reference; a renamed type does not.
     gone = [kind for kind in before if kind not in after]
     types: list[dict[str, Any]] = [
         {"label": kind, "n_before": before.get(kind, 0), "n_after": after.get(kind, 0), "new": kind not in before}
@@ -92,15 +93,14 @@ def report(
         "n_obs": reference.n_obs,
         "types": types,
         "calibration": {"method": reference.calibration.method, "n_cells": len(reference.calibration.scores)},
-        "warnings": click.get_current_context().obj,
     }
     rows = [("type", "before", "after")]
     for row in types:
         mark = " (new)" if row["new"] else " (gone)" if row["label"] in gone else ""
         if mark or row["n_before"] != row["n_after"]:
             rows.append((row["label"] + mark, str(row["n_before"]), str(row["n_after"])))
-    lines = [f"{DONE[command]} {n_cells} cells; the reference has {reference.n_obs} of {len(after)} types"]
+    lines = [f"{DONE[command]} {n_cells} cells; the reference has {reference.n_obs} cells of {len(after)} types"]
     if len(rows) > 1:
-        lines += ["", echo.table(rows)]
+        lines += ["", format_table(rows)]
     lines += ["", f"wrote {path}" if path is not None else "nothing was written (--dry-run)"]
-    echo.answer(command, found, "\n".join(lines), as_json=as_json)
+    print_result(command, found, "\n".join(lines), as_json=as_json)

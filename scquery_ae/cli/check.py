@@ -1,4 +1,4 @@
-"""``scquery-ae check``: what a query will meet."""
+"""``scquery-ae check``: what to expect of a query."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import echo
-from scquery_ae.cli.failures import Problem, TooFewGenes, spoken
-from scquery_ae.cli.options import (
-    PATH,
-    QUERY,
-    command,
-    like,
-    matching,
-    read_orthologs,
-    reading,
-    reporting,
-)
+from scquery_ae.cli.console import print_result, show_progress
+from scquery_ae.cli.exit_codes import FEW_GENES, FINDINGS, CommandError
+from scquery_ae.cli.options import PATH, QUERY, command, like, matching, reading, reporting
 
 CHECK = "pp.check.check"
 
@@ -27,10 +18,12 @@ CHECK = "pp.check.check"
 @click.argument("cells", type=PATH)
 @click.argument("reference", type=PATH)
 @matching
-@like(QUERY, "min_gene_overlap", "Least share of the model genes that a query needs.")
-@like(CHECK, "simulate", "Name the reference's own held-out cells as they would look in this query.")
-@like(CHECK, "random_state", "Seed of the expected_accuracy.", option="seed")
-@click.option("--strict", is_flag=True, help="Exit with 1 if there is anything to look at.")
+@like(QUERY, "min_gene_overlap", "Smallest fraction of the model genes that a query accepts.")
+@like(
+    CHECK, "simulate", "Estimate the accuracy: label the reference's held-out cells with the genes and depth of CELLS."
+)
+@like(CHECK, "random_state", "Random seed of the simulation.", option="seed")
+@click.option("--strict", is_flag=True, help="Exit with 5 if there is anything to look at.")
 @reading
 @reporting
 def check(
@@ -47,10 +40,11 @@ def check(
     make_unique: bool,
     **matched: Any,
 ) -> None:
-    r"""Look at a query before asking: genes, values, depth, and what accuracy to expect.
+    r"""Report what to expect of a query: genes, values, depth and accuracy.
 
-    CELLS is what you would query, REFERENCE a saved reference. Nothing is written. Exits with 4 where a query would be
-    refused for want of genes.
+    CELLS is a file of cells that you want to query, REFERENCE a saved reference. Nothing is written. The exit code is
+    4 if a query would refuse the cells because too few genes match, and 5 with --strict if there is anything to look
+    at.
 
     \b
     Examples:
@@ -59,31 +53,25 @@ def check(
       scquery-ae check mouse.h5ad islets.scq --ignore-case --strict
     """
     from scquery_ae import pp
-    from scquery_ae.cli.cells import load_reference, read_cells
+    from scquery_ae.cli.cells import load_reference, read_cells, require_cells
+    from scquery_ae.cli.tables import read_orthologs
 
+    require_cells([cells])
     loaded = load_reference(reference)
     matched["orthologs"] = read_orthologs(matched["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
-    echo.note("looking")
+    show_progress("checking")
     report = pp.check(adata, loaded, **matched, simulate=simulate, random_state=seed)
     found, total = report.genes["n_found"], report.genes["n_genes"]
-    problems = [spoken(problem) for problem in report.problems]
-    plenty = found >= min_gene_overlap * total
-    result = {
-        "cells": cells,
-        "reference": reference,
-        **report.to_dict(),
-        "problems": problems,
-        "enough_genes": plenty,
-        "warnings": click.get_current_context().obj,
-    }
-    echo.answer("check", result, spoken(str(report)), as_json=as_json)
-    if not plenty:
+    enough = found >= min_gene_overlap * total
+    result = {"cells": cells, "reference": reference, **report.to_dict(), "enough_genes": enough}
+    print_result("check", result, str(report), as_json=as_json)
+    if not enough:
         msg = (
             f"Only {found} of {total} model genes are in {cells} ({found / total:.1%}), and --min-gene-overlap is "
-            f"{min_gene_overlap:g}: a query would be refused."
+            f"{min_gene_overlap:g}: a query would refuse these cells."
         )
-        raise TooFewGenes(msg)
-    if strict and problems:
-        msg = f"There is something to look at ({len(problems)}), and --strict was asked for."
-        raise Problem(msg)
+        raise CommandError(msg, FEW_GENES)
+    if strict and report.problems:
+        msg = f"--strict: there is something to look at ({len(report.problems)})."
+        raise CommandError(msg, FINDINGS)

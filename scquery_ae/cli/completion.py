@@ -1,4 +1,4 @@
-"""``scquery-ae completion``: click's scripts for shells."""
+"""``scquery-ae completion``: completion scripts of click."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def completion(ctx: click.Context, shell: str) -> None:
     r"""Print the script that completes commands and options in your shell.
 
     \b
-    Put it where your shell reads it:
+    Write it to a file that your shell reads:
       scquery-ae completion bash > ~/.local/share/bash-completion/completions/scquery-ae
       scquery-ae completion fish > ~/.config/fish/completions/scquery-ae.fish
       echo 'eval "$(scquery-ae completion zsh)"' >> ~/.zshrc
     """
     kind = get_completion_class(shell)
     if kind is None:  # click has all three
-        msg = f"click cannot complete in {shell}."
+        msg = f"click has no completion for {shell}."
         raise click.ClickException(msg)
     click.echo(kind(ctx.find_root().command, {}, PROGRAM, VARIABLE).source())

@@ -1,4 +1,4 @@
-"""``scquery-ae export``: an embedding for other tools."""
+"""``scquery-ae export``: an embedding for other programs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import echo
-from scquery_ae.cli.options import PATH, command, like, matching, overwrite, read_orthologs, reading, reporting
+from scquery_ae.cli.console import print_result, show_progress
+from scquery_ae.cli.options import PATH, command, like, matching, overwrite, reading, reporting
 from scquery_ae.cli.outputs import check_outputs
 
 EMBED = "tl.embed.embed"
-ENDINGS = (".csv", ".csv.gz", ".parquet", ".h5ad")
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".h5ad")
 
 
 @command("export")
@@ -23,24 +23,27 @@ ENDINGS = (".csv", ".csv.gz", ".parquet", ".h5ad")
     type=PATH,
     multiple=True,
     required=True,
-    help="What to write, by its ending: .csv, .csv.gz or .parquet for one row a cell, .h5ad for cellxgene; may be "
-    "repeated.",
+    help="File to write; its suffix sets the format: .csv, .csv.gz or .parquet for one row per cell, .h5ad for "
+    "cellxgene. May be repeated.",
 )
 @overwrite
 @click.option(
-    "--reference", type=PATH, metavar="REFERENCE", help="Embed the cells by this reference; for cells never queried."
+    "--reference",
+    type=PATH,
+    metavar="REFERENCE",
+    help="Embed the cells with this reference, if they have no embedding.",
 )
 @click.option(
-    "--column", "columns", multiple=True, metavar="COLUMN", help="Column of obs to put into tables; may be repeated."
+    "--column", "columns", multiple=True, metavar="COLUMN", help="Column of obs to add to tables; may be repeated."
 )
 @click.option(
-    "--umap/--no-umap", default=True, show_default=True, help="Compute a UMAP for the .h5ad where there is none."
+    "--umap/--no-umap", default=True, show_default=True, help="Compute a UMAP for the .h5ad if there is none."
 )
-@like("tl.query.query", "n_neighbors", "Neighbors of the UMAP.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the UMAP.")
+@like("tl.query.query", "n_neighbors", "Number of neighbors for the UMAP.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of the UMAP.")
 @matching
-@like(EMBED, "min_gene_overlap", "Least share of the model genes that must be there, to embed.")
-@like(EMBED, "key_added", "What the names of columns and slots start with.")
+@like(EMBED, "min_gene_overlap", "Smallest accepted fraction of the model genes, with --reference.")
+@like(EMBED, "key_added", "Prefix of columns and slots.")
 @reading
 @reporting
 def export(
@@ -59,11 +62,11 @@ def export(
     make_unique: bool,
     **asked: Any,
 ) -> None:
-    r"""Write an embedding for clustering elsewhere, or an .h5ad that cellxgene opens.
+    r"""Write an embedding as a table, or as an .h5ad that cellxgene opens.
 
-    SOURCE is a reference, whose cells are written; or an .h5ad file that query wrote; or, with --reference, any file of
-    cells. Tables have a row a cell: its name, the columns asked for, and its position in each dimension (scquery_0,
-    scquery_1, ...), of unit length, so that Euclidean and cosine neighbors agree.
+    SOURCE is a reference, an .h5ad file that query wrote, or, with --reference, any file of cells. Tables have one row
+    per cell: its name, the columns of --column, and its coordinates (scquery_0, scquery_1, ...). Embeddings have unit
+    length, so Euclidean and cosine distances give the same neighbors.
 
     \b
     Examples:
@@ -73,15 +76,17 @@ def export(
     """
     from scquery_ae import tl
     from scquery_ae.cli.cells import is_reference, load_reference, read_cells
-    from scquery_ae.cli.exported import of_reference, require_embedding, table_of, write_for_cellxgene
+    from scquery_ae.cli.embeddings import collect_embeddings, make_table, reference_as_adata, require_embedding
+    from scquery_ae.cli.tables import read_orthologs
+    from scquery_ae.io import write_cellxgene, write_table
 
-    check_outputs(output, [source, *([reference] if reference else [])], overwrite=overwrite, endings=ENDINGS)
+    check_outputs(output, [source, *([reference] if reference else [])], overwrite=overwrite, suffixes=SUFFIXES)
     prefix = asked["key_added"]
     if is_reference(source):
         if reference is not None:
-            msg = f"{source} is a reference, with an embedding of its own. Leave out --reference."
+            msg = f"{source} is a reference and has an embedding. Leave out --reference."
             raise click.UsageError(msg)
-        adata = of_reference(load_reference(source), prefix)
+        adata = reference_as_adata(load_reference(source), prefix)
     elif reference is None:
         adata = read_cells(source, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
         require_embedding(adata, source, prefix)
@@ -89,14 +94,15 @@ def export(
         loaded = load_reference(reference)
         asked["orthologs"] = read_orthologs(asked["orthologs"])
         adata = read_cells(source, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
-        echo.note(f"embedding {adata.n_obs} cells")
+        show_progress(f"embedding {adata.n_obs} cells")
         tl.embed(adata, loaded.encoder, **asked)
-    table = table_of(adata, prefix, columns)
-    from scquery_ae.cli.annotated import write_table
-
+    table = make_table(adata, prefix, columns)
     for path in sorted(output, key=lambda path: path.suffix == ".h5ad"):
+        show_progress(f"writing {path}")
         if path.suffix == ".h5ad":
-            write_for_cellxgene(path, adata, prefix, umap=umap, n_neighbors=n_neighbors, seed=seed)
+            write_cellxgene(
+                path, adata, collect_embeddings(adata, prefix, umap=umap, n_neighbors=n_neighbors, seed=seed)
+            )
         else:
             write_table(path, table)
     found = {
@@ -105,7 +111,6 @@ def export(
         "n_dimensions": int(adata.obsm[f"X_{prefix}"].shape[1]),
         "columns": list(columns),
         "outputs": list(output),
-        "warnings": click.get_current_context().obj,
     }
     text = [f"{found['n_obs']} cells in {found['n_dimensions']} dimensions", *(f"wrote {path}" for path in output)]
-    echo.answer("export", found, "\n".join(text), as_json=as_json)
+    print_result("export", found, "\n".join(text), as_json=as_json)

@@ -1,4 +1,4 @@
-"""``scquery-ae fit``: from labelled cells to a saved reference."""
+"""``scquery-ae fit``: a saved reference from labelled cells."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import echo
+from scquery_ae.cli.console import print_result
+from scquery_ae.cli.layout import to_json
 from scquery_ae.cli.options import PATH, command, like, overwrite, reading, reporting, together
 from scquery_ae.cli.outputs import check_reference_output, save_reference
 from scquery_ae.cli.signatures import constant
 
-NORMALIZE, PRETRAIN, FINETUNE, BUILD = (
+NORMALIZE, PRETRAIN, FINETUNE, BUILD, READ = (
     "pp.normalize.normalize",
     "tl.pretrain.pretrain",
     "tl.finetune.finetune",
     "tl.build_reference.build_reference",
+    "io.read.read",
 )
-READ_LAZY = "loaders.files.read_lazy"
 
 _cells = together(
     click.option("--label-key", metavar="COLUMN", help="Column of obs with the cell types.  [required]"),
@@ -29,92 +30,99 @@ _cells = together(
         "--unlabelled",
         multiple=True,
         metavar="LABEL",
-        help="A label that says there is none, such as unknown; may be repeated. Such cells help pretraining alone.",
+        help="Treat cells with this label, such as unknown, as unlabelled, so that only pretraining uses them; may be "
+        "repeated.",
     ),
     like(NORMALIZE, "layer", "Layer with the counts.  [default: X]"),
     click.option(
         "--gene-key",
         metavar="COLUMN",
-        help="Column of var to name the reference's genes by.  [default: the names of var]",
+        help="Column of var with the gene names for the reference.  [default: var_names]",
     ),
     like(
         NORMALIZE,
         "input_state",
-        "Decide whether the values are counts, or say that they are, or may be treated so.",
+        "Detect from the values whether they are counts (auto), or treat them as counts.",
         type=click.Choice(("auto", "counts")),
     ),
-    like(NORMALIZE, "drop_empty", "Drop cells without a single count."),
+    like(NORMALIZE, "drop_empty", "Drop cells without a count."),
+    like(READ, "file_key", "Column of obs to write the name of each cell's file into.", metavar="COLUMN"),
     like(
-        READ_LAZY,
-        "file_key",
-        "Column of obs to write each cell's file into, where there are several.",
-        metavar="COLUMN",
-    ),
-    like(
-        READ_LAZY,
+        READ,
         "join",
-        "Which genes several files give: those that all have, or those that any has.",
+        "Genes of several files: those that every file has (inner), or any file has (outer).",
         type=click.Choice(("inner", "outer")),
     ),
 )
 
 _training = together(
-    like(NORMALIZE, "n_top_genes", "Variable genes that the model sees."),
+    like(NORMALIZE, "n_top_genes", "Number of variable genes to choose as model genes."),
     click.option(
         "--genes-of",
         type=PATH,
         multiple=True,
         metavar="CELLS",
-        help="Choose among genes that these cells have too, which are to be queried; may be repeated.",
+        help="Choose among genes that these cells, which you want to query, have too; may be repeated.",
     ),
-    like(PRETRAIN, "layer_sizes", "Widths of the layers; the last is that of the embedding."),
-    like(PRETRAIN, "corruption", "Noise of pretraining: masking, gaussian, salt_and_pepper or none."),
-    like(PRETRAIN, "corruption_level", "Share of values that it corrupts, or its standard deviation."),
+    like(PRETRAIN, "layer_sizes", "Widths of the layers; the last is the width of the embedding."),
+    like(PRETRAIN, "corruption", "Corruption in pretraining: masking, gaussian, salt_and_pepper or none."),
+    like(
+        PRETRAIN, "corruption_level", "Fraction of values that are corrupted, or the standard deviation of the noise."
+    ),
     like(
         PRETRAIN,
         "gene_sets",
-        "GMT file: the first layer gets a unit for each gene set.",
+        "GMT file: the first layer gets one unit per gene set.",
         type=PATH,
         metavar="FILE",
     ),
-    like(PRETRAIN, "epochs", "Most epochs of pretraining, a layer.", option="pretrain_epochs"),
-    like(FINETUNE, "epochs", "Most epochs of fine-tuning.", option="finetune_epochs"),
-    click.option("--epochs", type=click.IntRange(1), help="Both of these.", metavar="INTEGER"),
-    like(FINETUNE, "gene_masking", "Largest share of genes hidden in fine-tuning, for queries with fewer genes."),
-    like(FINETUNE, "class_weight_power", "0 weighs all cells alike, 1 all types."),
+    like(PRETRAIN, "epochs", "Maximum number of epochs per layer of pretraining.", option="pretrain_epochs"),
+    like(FINETUNE, "epochs", "Maximum number of epochs of fine-tuning.", option="finetune_epochs"),
+    click.option("--epochs", type=click.IntRange(1), help="Set both numbers of epochs.", metavar="INTEGER"),
+    like(
+        FINETUNE,
+        "gene_masking",
+        "Largest fraction of genes that fine-tuning hides, to prepare for queries with fewer genes.",
+    ),
+    like(FINETUNE, "class_weight_power", "0 weights all cells alike, 1 all types."),
     like(
         FINETUNE,
         "metric_loss",
-        "A loss on the embedding beside the classifier's.",
+        "Loss on the embedding, in addition to the loss of the classifier.",
         type=click.Choice(("triplet", "contrastive")),
     ),
-    like(FINETUNE, "adversarial_weight", "Strength of unlearning the batches; 0 for none."),
+    like(FINETUNE, "adversarial_weight", "Weight of the adversarial loss that removes batch effects; 0 for none."),
     like(
         FINETUNE,
         "label_issues",
-        "What to do with labels that the other cells speak against.",
+        "How to handle labels that contradict the other cells.",
         type=click.Choice(constant("training.finetune_settings.LABEL_ISSUES")),
     ),
     like(
         BUILD,
         "calibration",
-        "What confidence is calibrated on; the last two fine-tune again.",
+        "Cells on which confidence is calibrated; the last two choices fine-tune again.",
         type=click.Choice(constant("tl.build_reference.CALIBRATIONS")),
     ),
     like(BUILD, "index", "Neighbor search: exact, hnsw, ivf, int8 or pq."),
-    like(PRETRAIN, "random_state", "Seed; the same seed on the same machine gives the same reference.", option="seed"),
+    like(
+        PRETRAIN,
+        "random_state",
+        "Random seed; the same seed on the same machine gives the same reference.",
+        option="seed",
+    ),
     click.option(
         "--checkpoint",
         type=PATH,
         metavar="FOLDER",
-        help="Keep training here after each epoch: the same command goes on after an interruption.",
+        help="Save the training here after each epoch; the same command resumes it after an interruption.",
     ),
 )
 
 
 @command("fit")
 @click.argument("cells", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--output", type=PATH, required=True, help="The reference to write: a .scq folder, or a .zip file.")
+@click.option("-o", "--output", type=PATH, required=True, help="Reference to write: a .scq folder or a .zip file.")
 @overwrite
 @_cells
 @_training
@@ -123,9 +131,9 @@ _training = together(
 def fit(cells: tuple[Path, ...], output: Path, *, overwrite: bool, as_json: bool, **options: Any) -> None:
     r"""Train a reference on labelled cells and save it.
 
-    CELLS is an .h5ad file, a .zarr folder, a 10x .h5 file or a folder with a 10x matrix.mtx, with raw counts; or
-    several of the first two. Variable genes are chosen, a stack of denoising autoencoders is pretrained on all cells
-    and fine-tuned on those with a label, and confidence is calibrated on some that training does not see.
+    CELLS is one or several files of cells with raw counts: .h5ad files, .zarr folders, 10x .h5 files or folders with a
+    10x matrix.mtx. The command chooses variable genes, pretrains a stack of denoising autoencoders on all cells,
+    fine-tunes it on the labelled cells, and calibrates confidence on cells that training does not see.
 
     \b
     Examples:
@@ -134,26 +142,26 @@ def fit(cells: tuple[Path, ...], output: Path, *, overwrite: bool, as_json: bool
       scquery-ae fit a.h5ad b.zarr --file-key study --batch-key study --label-key cell_type -o both.scq
       scquery-ae fit counts.h5ad --label-key cluster --unlabelled unknown --layer counts --json -o counts.scq
     """
-    from scquery_ae.cli.fitting import check_labels, found_out, read_all, summary, train
+    from scquery_ae.cli.fitting import check_labels, describe_reference, prepare_cells, summarize, train
 
     started = time.monotonic()
     check_reference_output(output, cells, overwrite=overwrite)
-    adata = read_all(cells, options)
+    adata = prepare_cells(cells, options)
     check_labels(adata, options)
     reference = train(adata, options)
     seconds = round(time.monotonic() - started, 1)
-    reference.provenance["fit"] = echo.plain(
+    reference.provenance["fit"] = to_json(
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": seconds,
-            # Names alone: paths say more of the user's machine than belongs in a file to share.
+            # A reference is shared, so it names files without their folders.
             "cells": [path.name for path in cells],
             "options": {name: _without_folders(value) for name, value in options.items()},
         }
     )
     save_reference(reference, output, overwrite=overwrite)
-    found = {"output": output, **found_out(reference), "seconds": seconds}
-    echo.answer("fit", found, summary(found), as_json=as_json)
+    found = {"output": output, **describe_reference(reference), "seconds": seconds}
+    print_result("fit", found, summarize(found), as_json=as_json)
 
 
 def _without_folders(value: Any) -> Any:

@@ -10,17 +10,21 @@ import click
 from anndata import AnnData
 
 from scquery_ae import pp, tl
+from scquery_ae._caller import current
 from scquery_ae._checks import check_obs_key, check_unique, shown
-from scquery_ae.cli import echo
-from scquery_ae.cli.cells import existing, read_cells
-from scquery_ae.cli.failures import Problem, TooFewGenes
+from scquery_ae.cli.cells import read_cells
+from scquery_ae.cli.console import import_keras, show_progress
+from scquery_ae.cli.exit_codes import FEW_GENES, CommandError
+from scquery_ae.cli.layout import format_pairs
 from scquery_ae.genes import match_genes
 from scquery_ae.labels import label_types
 from scquery_ae.loaders import gene_names
-from scquery_ae.loaders.files import read_lazy
 from scquery_ae.reference import Reference, simulate_query
 
-#: Which options are arguments of which call, beside epochs and seed.
+#: Options that are arguments of ``scq.read``.
+READING = ("lazy", "use_raw", "make_unique", "join", "file_key")
+
+#: Options that are arguments of each call, except epochs and seed.
 ARGUMENTS = {
     "normalize": ("n_top_genes", "batch_key", "layer", "input_state", "drop_empty"),
     "pretrain": ("layer_sizes", "corruption", "corruption_level", "gene_sets", "checkpoint"),
@@ -38,67 +42,40 @@ ARGUMENTS = {
 }
 
 
-def read_all(paths: Sequence[Path], options: dict[str, Any]) -> AnnData:
-    """Return the cells of one file, or of several."""
-    if len(paths) == 1:
-        how = {name: options[name] for name in ("lazy", "use_raw", "make_unique")}
-        adata = read_cells(paths[0], **how)
-        if options["file_key"]:
-            adata.obs[options["file_key"]] = paths[0].stem
-    else:
-        if options["use_raw"]:
-            msg = "--use-raw is for one file of cells. Write the raw matrices as files of their own first."
-            raise Problem(msg)
-        for path in paths:
-            existing(path, "file of cells")
-        echo.note(f"reading {len(paths)} files in blocks")
-        adata = read_lazy(list(paths), join=options["join"], file_key=options["file_key"])
-        if options["lazy"] is False:
-            adata = adata.to_memory()
-        if options["make_unique"]:
-            adata.obs_names_make_unique()
-            adata.var_names_make_unique()
-    adata = _named(adata, options["gene_key"])
-    for path in options["genes_of"]:
-        adata = _shared(adata, path)
-    return adata
-
-
-def _named(adata: AnnData, gene_key: str | None) -> AnnData:
-    """Name the genes by a column of var."""
+def prepare_cells(paths: Sequence[Path], options: dict[str, Any]) -> AnnData:
+    """Read one file or several, name the genes, and keep those that the cells of ``--genes-of`` have."""
+    adata = read_cells(paths, **{name: options[name] for name in READING})
+    if options["label_key"] is None:
+        there = ", ".join(map(str, adata.obs)) or "none"
+        msg = f"Give --label-key, the column of obs with the cell types. Its columns: {there}."
+        raise click.UsageError(msg)
+    gene_key = options["gene_key"]
     if gene_key not in (None, "var_names"):
         if gene_key not in adata.var:
             there = ", ".join(map(str, adata.var)) or "none"
             msg = f"--gene-key {gene_key} is not a column of var. Its columns: {there}."
-            raise Problem(msg)
+            raise CommandError(msg)
         adata.var_names = adata.var[gene_key].astype(str).to_numpy()
+    for path in options["genes_of"]:
+        adata = _keep_shared_genes(adata, path)
     return adata
 
 
-def _shared(adata: AnnData, path: Path) -> AnnData:
-    """Return the cells over the genes that those of another file have too."""
+def _keep_shared_genes(adata: AnnData, path: Path) -> AnnData:
+    """Return the cells with the genes that the cells of another file have too."""
     match = match_genes(adata.var_names, gene_names(read_cells(path), None))
     if not match.n_found:
         msg = (
-            f"{path} has none of the {adata.n_vars} genes. Expected names such as {shown(adata.var_names)}, and "
-            f"received names such as {shown(match.examples)}; name the genes by another column with --gene-key."
+            f"{path} has none of the {adata.n_vars} genes. Expected names such as {shown(adata.var_names)}; received "
+            f"names such as {shown(match.examples)}. Name the genes by another column with --gene-key."
         )
-        raise TooFewGenes(msg)
-    echo.note(f"{match.n_found} of {adata.n_vars} genes are in {path} too")
+        raise CommandError(msg, FEW_GENES)
+    show_progress(f"{match.n_found} of {adata.n_vars} genes are in {path} too")
     return adata[:, match.columns >= 0].copy()
 
 
-def check_label_key(adata: AnnData, options: dict[str, Any]) -> None:
-    """Say which columns there are if none was named."""
-    if options["label_key"] is None:
-        there = ", ".join(map(str, adata.obs)) or "none"
-        msg = f"Say with --label-key which column of obs has the cell types. There are: {there}."
-        raise click.UsageError(msg)
-
-
 def check_labels(adata: AnnData, options: dict[str, Any]) -> None:
-    """Find now what would be found after hours of pretraining."""
-    check_label_key(adata, options)
+    """Find before training what would stop it hours later."""
     label_key, batch_key = options["label_key"], options["batch_key"]
     labels = check_obs_key(adata, label_key, "label_key")
     if options["unlabelled"]:
@@ -111,41 +88,39 @@ def check_labels(adata: AnnData, options: dict[str, Any]) -> None:
             f"--label-key {label_key} must give at least two cell types. Received {len(types)} "
             f"({int(labels.notna().sum())} of {adata.n_obs} cells have a label); name another column."
         )
-        raise Problem(msg)
+        raise CommandError(msg)
     by_batch = options["calibration"] == "leave_one_batch_out" or options["adversarial_weight"]
     if by_batch and batch_key is None:
-        msg = (
-            "--calibration leave_one_batch_out and --adversarial-weight need a --batch-key: the column of the batches."
-        )
-        raise Problem(msg)
+        msg = "--calibration leave_one_batch_out and --adversarial-weight need --batch-key, the column of the batches."
+        raise CommandError(msg)
     if batch_key is not None:
         batches = check_obs_key(adata, batch_key, "batch_key")
         if by_batch and batches[labels.notna()].nunique() < 2:
             msg = (
                 "--calibration leave_one_batch_out and --adversarial-weight need two batches of labelled cells. "
-                f"--batch-key {batch_key} gives one; name another column, or leave them out."
+                f"--batch-key {batch_key} gives one; name another column, or leave out both options."
             )
-            raise Problem(msg)
-    check_unique(adata.obs_names, "Names of cells", "pass --make-unique to number them.")
+            raise CommandError(msg)
+    check_unique(adata.obs_names, "Names of cells", f"{current().make_unique('obs')}.")
 
 
 def train(adata: AnnData, options: dict[str, Any]) -> Reference:
-    """Normalise, pretrain, fine-tune and build."""
+    """Normalise, pretrain, fine-tune, and build the reference."""
     chosen = {step: {name: options[name] for name in names} for step, names in ARGUMENTS.items()}
     for step in ("pretrain", "finetune"):
         chosen[step]["epochs"] = options["epochs"] or options[f"{step}_epochs"]
         chosen[step]["random_state"] = options["seed"]
-    echo.note(f"choosing genes among {adata.n_vars}, for {adata.n_obs} cells")
+    show_progress(f"choosing among {adata.n_vars} genes of {adata.n_obs} cells")
     pp.normalize(adata, **chosen["normalize"])
-    echo.import_keras()
+    import_keras()
     encoder = tl.pretrain(adata, **chosen["pretrain"])
     tl.finetune(adata, encoder, **chosen["finetune"])
-    echo.note("building the reference")
+    show_progress("building the reference")
     return tl.build_reference(adata, encoder, **chosen["build_reference"])
 
 
-def found_out(reference: Reference) -> dict[str, Any]:
-    """Return what to report of a new reference."""
+def describe_reference(reference: Reference) -> dict[str, Any]:
+    """Return what the command reports on a new reference."""
     simulated = simulate_query(reference)
     held_out = None
     if simulated is not None:
@@ -164,26 +139,25 @@ def found_out(reference: Reference) -> dict[str, Any]:
         "label_key": reference.label_key,
         "types": list(reference.types),
         "held_out": held_out,
-        "warnings": click.get_current_context().obj,
     }
 
 
-def summary(found: dict[str, Any]) -> str:
-    """Return the report as text."""
+def summarize(found: dict[str, Any]) -> str:
+    """Return the result of the command as text."""
     rows = [
         ("reference", str(found["output"])),
-        ("cells", f"{found['n_obs']}, {found['n_unlabelled']} of them without a label"),
+        ("cells", f"{found['n_obs']}, {found['n_unlabelled']} without a label"),
         ("genes", str(found["n_genes"])),
         ("types", f"{len(found['types'])} in {found['label_key']}"),
     ]
-    held = found["held_out"]
-    if held is not None:
-        well = f"accuracy {held['accuracy']:.3f}, macro-F1 {held['macro_f1']:.3f}"
-        rows.append(("held out", f"{held['n_cells']} cells: {well}"))
-        weak = sorted((kind["f1"], kind["label"], kind["n_cells"]) for kind in held["types"] if kind["f1"] < 0.8)
+    held_out = found["held_out"]
+    if held_out is not None:
+        scores = f"accuracy {held_out['accuracy']:.3f}, macro-F1 {held_out['macro_f1']:.3f}"
+        rows.append(("held out", f"{held_out['n_cells']} cells: {scores}"))
+        weak = sorted((kind["f1"], kind["label"], kind["n_cells"]) for kind in held_out["types"] if kind["f1"] < 0.8)
         if weak:
             rows.append(
                 ("weak types", "F1 of " + ", ".join(f"{name} {f1:.2f} ({n} cells)" for f1, name, n in weak[:8]))
             )
     rows.append(("time", f"{found['seconds']:.0f} s"))
-    return echo.pairs(rows)
+    return format_pairs(rows)

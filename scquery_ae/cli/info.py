@@ -1,4 +1,4 @@
-"""``scquery-ae info``: what a reference holds."""
+"""``scquery-ae info``: the contents of a reference."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scquery_ae.cli import echo
+from scquery_ae.cli.console import print_result
+from scquery_ae.cli.layout import format_pairs, format_table
 from scquery_ae.cli.options import PATH, command, reporting
 
 if TYPE_CHECKING:
     from scquery_ae.reference import Reference
 
-#: Values of a column that are listed.
+#: The values of a column are listed up to this number.
 LISTED = 20
 
 
@@ -21,9 +22,9 @@ LISTED = 20
 @click.argument("reference", type=PATH)
 @reporting
 def info(reference: Path, *, as_json: bool) -> None:
-    r"""Say what a reference holds.
+    r"""Show what a reference contains.
 
-    Its cells and types, genes, network, calibration, annotation, and what was done to it.
+    The output lists its cells and types, genes, network, calibration, columns of obs, and history.
 
     \b
     Examples:
@@ -34,11 +35,11 @@ def info(reference: Path, *, as_json: bool) -> None:
 
     loaded = load_reference(reference)
     found = describe(loaded, reference)
-    echo.answer("info", found, _text(found), as_json=as_json)
+    print_result("info", found, _text(found), as_json=as_json)
 
 
 def describe(reference: Reference, path: Path) -> dict[str, Any]:
-    """Return what a reference holds."""
+    """Return the contents of a reference."""
     import numpy as np
 
     from scquery_ae.genes import likely_species
@@ -60,7 +61,7 @@ def describe(reference: Reference, path: Path) -> dict[str, Any]:
                 "label": kind,
                 "n_cells": int(n_cells[i]),
                 "n_held_out": int(n_held_out[i]),
-                # Types added later are named by their neighborhood alone.
+                # Types added later are predicted by neighbors only.
                 "trained": i in in_classifier,
             }
             for i, kind in enumerate(reference.types)
@@ -90,17 +91,19 @@ def _text(found: dict[str, Any]) -> str:
     rows = [
         ("reference", f"{found['path']}"),
         ("sha256", found["sha256"]),
-        ("cells", f"{found['n_obs']}, {found['n_unlabelled']} of them without a label"),
+        ("cells", f"{found['n_obs']}, {found['n_unlabelled']} without a label"),
         ("genes", f"{genes['n']}{' of ' + genes['species'] if genes['species'] else ''}, such as {shown}"),
-        ("depth", f"{found['depth']['counts']:.4g} counts in the model genes of a median cell"),
+        ("depth", f"{found['depth']['counts']:.4g} counts in the model genes (median over cells)"),
         ("network", sizes),
-        ("calibrated", f"{calibration['method'].replace('_', ' ')}, on {calibration['n_cells']} cells"),
+        ("calibration", f"{calibration['method'].replace('_', ' ')}, on {calibration['n_cells']} cells"),
         ("search", found["index"]),
         ("made by", f"scquery_ae {provenance.get('scquery_ae', '(unknown)')}"),
     ]
     fitted = provenance.get("fit")
     if fitted:
-        rows.append(("made of", f"{', '.join(fitted['cells'])} on {fitted['time'][:10]}, in {fitted['seconds']:.0f} s"))
+        rows.append(
+            ("fitted on", f"{', '.join(fitted['cells'])} on {fitted['time'][:10]}, in {fitted['seconds']:.0f} s")
+        )
     rows += [
         (step["step"], f"{step['n_cells']} cells on {step['time'][:10]}" if "n_cells" in step else step["time"][:10])
         for step in provenance.get("steps", [])
@@ -115,8 +118,8 @@ def _text(found: dict[str, Any]) -> str:
     ]
     return "\n\n".join(
         [
-            echo.pairs(rows),
-            f"types, in {found['label_key']}:\n{echo.table(types)}",
-            f"annotation:\n{echo.pairs(columns)}",
+            format_pairs(rows),
+            f"types, in {found['label_key']}:\n{format_table(types)}",
+            f"columns of obs:\n{format_pairs(columns)}",
         ]
     )

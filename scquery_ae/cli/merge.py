@@ -1,4 +1,4 @@
-"""``scquery-ae merge``: one reference out of several."""
+"""``scquery-ae merge``: one reference from several."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from scquery_ae._errors import ScqueryError
-from scquery_ae.cli import changes, echo
-from scquery_ae.cli.failures import Problem, spoken
+from scquery_ae.cli import changes
+from scquery_ae.cli.console import show_progress
+from scquery_ae.cli.exit_codes import CommandError
 from scquery_ae.cli.options import PATH, command, reporting
 
 
@@ -16,7 +17,7 @@ from scquery_ae.cli.options import PATH, command, reporting
 @click.argument("reference", type=PATH)
 @click.argument("others", type=PATH, nargs=-1, required=True, metavar="OTHER...")
 @changes.target
-@click.option("--dry-run", is_flag=True, help="Say what would be merged, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be merged, and write nothing.")
 @reporting
 def merge(
     reference: Path,
@@ -28,9 +29,9 @@ def merge(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Join references that one encoder made, without training.
+    r"""Merge references that share an encoder, without training.
 
-    The cells of each OTHER go into the first reference, which gives the columns. Confidence is calibrated anew.
+    The cells of each OTHER are added to REFERENCE, whose columns of obs are kept. Confidence is calibrated again.
 
     \b
     Examples:
@@ -44,7 +45,7 @@ def merge(
     named = [reference, *others]
     for i, path in enumerate(named):
         if path.resolve() in [other.resolve() for other in named[:i]]:
-            msg = f"{path} is named twice, and its cells would be in the result twice. Name each reference once."
+            msg = f"{path} is given twice, so its cells would be in the result twice. Give each reference once."
             raise click.UsageError(msg)
     target = None
     if not dry_run:
@@ -53,12 +54,12 @@ def merge(
     before, n_before = changes.type_counts(loaded), loaded.n_obs
     for path in others:
         other = load_reference(path)
-        echo.note(f"merging in {other.n_obs} cells")
+        show_progress(f"merging in {other.n_obs} cells")
         try:
             loaded.merge(other)
         except ScqueryError as error:
-            msg = f"{path} cannot be merged: {spoken(str(error))}"
-            raise Problem(msg) from error
+            msg = f"{path} cannot be merged: {error}"
+            raise CommandError(msg) from error
     if target is not None:
         save_reference(loaded, target, overwrite=in_place or overwrite)
     n_cells = loaded.n_obs - n_before

@@ -1,15 +1,18 @@
-"""Options that commands share. Names and defaults are those of the Python calls."""
+"""Options that several commands have. Their names and defaults are those of the Python calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from scquery_ae.cli.echo import heard, laid_out, set_verbose
-from scquery_ae.cli.failures import reported
+from scquery_ae._caller import calling
+from scquery_ae.cli.caller import CommandCaller
+from scquery_ae.cli.console import collect_warnings, set_verbose
+from scquery_ae.cli.exit_codes import exit_with_code
+from scquery_ae.cli.layout import keep_lines
 from scquery_ae.cli.signatures import constant, defaults
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,16 +21,16 @@ PATH = click.Path(path_type=Path)
 QUERY = "tl.query.query"
 
 
-class Step(click.Command):
-    """A command whose failures are one line, and whose warnings are lines that it can also pass on."""
+class ReportingCommand(click.Command):
+    """A command that exits with a line and a code on an error, and collects warnings in the object of its context."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.help = laid_out(self.help)
+        self.help = keep_lines(self.help)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it. Warnings so far are the context's object, a list of text."""
-        with reported(), heard() as ctx.obj:
+        """Run the command; messages name its options."""
+        with exit_with_code(), calling(CommandCaller(self)), collect_warnings() as ctx.obj:
             return super().invoke(ctx)
 
 
@@ -37,11 +40,11 @@ class Assignment(click.ParamType):  # type: ignore[type-arg]
     Parameters
     ----------
     form
-        What they are, such as ``COLUMN=VALUE``.
+        The form that the help shows, such as ``COLUMN=VALUE``.
     example
-        Shown to who gets it wrong.
+        An example for the error message.
     may_be_empty
-        Whether nothing may stand behind the sign.
+        Whether the second text may be empty.
     """
 
     def __init__(self, form: str, example: str, *, may_be_empty: bool = False) -> None:
@@ -49,22 +52,22 @@ class Assignment(click.ParamType):  # type: ignore[type-arg]
         self.name = form.lower()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return the two."""
+        """Return both texts."""
         if isinstance(value, tuple):
             return value
         first, equals, second = str(value).partition("=")
         if not (equals and first and (second or self.may_be_empty)):
-            self.fail(f"expected {self.form}, such as {self.example}, and received {value!r}", param, ctx)
+            self.fail(f"expected {self.form}, such as {self.example}; received {value!r}", param, ctx)
         return first, second
 
 
-class Sizes(click.ParamType):  # type: ignore[type-arg]
-    """``512,64``."""
+class LayerSizes(click.ParamType):  # type: ignore[type-arg]
+    """Widths of layers, such as ``512,64``."""
 
     name = "integers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the numbers."""
+        """Return the widths."""
         if isinstance(value, tuple):
             return value
         try:
@@ -72,25 +75,25 @@ class Sizes(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             sizes = ()
         if not sizes or min(sizes) < 1:
-            self.fail(f"expected widths of layers such as 512,64, and received {value!r}", param, ctx)
+            self.fail(f"expected widths of layers, such as 512,64; received {value!r}", param, ctx)
         return sizes
 
 
 def like(function: str, name: str, help: str, *, option: str | None = None, **settings: Any) -> Callable[[F], F]:  # noqa: A002
-    """Return an option for an argument of a Python call, with its default.
+    """Return an option for an argument of a Python call, with the default of the argument.
 
     Parameters
     ----------
     function
-        Such as ``"tl.query.query"``.
+        Path of the call in the package, such as ``"tl.query.query"``.
     name
-        The argument.
+        Name of the argument.
     help
-        What it does.
+        Description of the option.
     option
-        Its name on the command line if it is another one.
+        Name of the option, if it differs.
     settings
-        Passed on to click.
+        Passed to :func:`click.option`.
     """
     default = defaults(function)[name]
     text = option or name
@@ -99,7 +102,7 @@ def like(function: str, name: str, help: str, *, option: str | None = None, **se
         settings = {"is_flag": True, **settings}
     elif isinstance(default, tuple):
         default = ",".join(map(str, default))
-        settings = {"type": Sizes(), "show_default": True, **settings}
+        settings = {"type": LayerSizes(), "show_default": True, **settings}
     elif default is not None:
         settings = {"show_default": True, **settings}
     declared = (f"{flag}/--no-{flag[2:]}",) if default is True else (flag,)
@@ -107,7 +110,7 @@ def like(function: str, name: str, help: str, *, option: str | None = None, **se
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Return several options as one decorator, in their order in the help."""
+    """Combine options to one decorator; the help lists them in this order."""
 
     def decorate(function: F) -> F:
         for option in reversed(options):
@@ -118,11 +121,11 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """Return the decorator of a command."""
-    return click.command(name, cls=Step, epilog="Exit codes: see scquery-ae --help.", **settings)
+    """Return the decorator that makes a command of a function."""
+    return click.command(name, cls=ReportingCommand, epilog="Exit codes: see scquery-ae --help.", **settings)
 
 
-#: Of every command.
+#: Every command has it.
 verbose = click.option(
     "-v",
     "--verbose",
@@ -130,40 +133,45 @@ verbose = click.option(
     expose_value=False,
     is_eager=True,
     callback=set_verbose,
-    help="Say on stderr what each step did, and what it wrote where.",
+    help="Report each step on stderr, and where its results are.",
 )
-#: Of every command that reports.
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+#: Every command that prints a result has both.
 reporting = together(as_json, verbose)
 
-overwrite = click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 
-#: How a file of cells is read, whatever for.
+#: How a file of cells is read.
 reading = together(
     click.option(
         "--lazy/--no-lazy",
         default=None,
         help="Leave the matrix in its file and read it in blocks, or load it.  [default: in blocks above 2 GB]",
     ),
-    click.option("--use-raw", is_flag=True, help="Read the file's raw matrix and its genes instead of X."),
+    click.option("--use-raw", is_flag=True, help="Read the raw matrix of the file and its genes instead of X."),
     click.option("--make-unique", is_flag=True, help="Number the names of cells and genes that repeat."),
 )
 
 #: How the cells are matched with a reference.
 matching = together(
-    like(QUERY, "layer", 'Layer to read.  [default: "counts" where there is one, else X]'),
-    like(QUERY, "gene_key", "Column of var with the gene names, or var_names.  [default: what fits best]"),
+    like(QUERY, "layer", 'Layer to read.  [default: "counts" if it is there, otherwise X]'),
+    like(
+        QUERY,
+        "gene_key",
+        "Column of var with the gene names, or var_names.  [default: the one that matches best]",
+        metavar="COLUMN",
+    ),
     like(
         QUERY,
         "input_state",
-        "What the values are; counts means any linear scale.",
+        "What the values are; counts stands for any linear scale.",
         type=click.Choice(constant("loaders.open.INPUT_STATES")),
     ),
-    like(QUERY, "ignore_case", "Match gene names that differ in letter case alone, as those of man and mouse do."),
+    like(QUERY, "ignore_case", "Match gene names regardless of case, as needed between human and mouse."),
     like(
         QUERY,
         "orthologs",
-        "CSV or TSV of two columns with a heading: a gene of the query, and the reference's name for it.",
+        "CSV or TSV of two columns with a heading: a gene of the cells, and its name in the reference.",
         type=PATH,
         metavar="FILE",
     ),
@@ -174,42 +182,13 @@ where = click.option(
     multiple=True,
     type=Assignment("COLUMN=VALUE", "tissue=liver", may_be_empty=True),
     metavar="COLUMN=VALUE",
-    help="Only reference cells with this value in their annotation; may be repeated, also for one column.",
+    help="Only reference cells with this value in a column of obs; may be repeated, also for one column.",
 )
 
 
 def values_by_column(assignments: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
-    """Return what ``--where`` asks for as the Python calls take it."""
+    """Return the values of ``--where`` in the form of the Python calls."""
     found: dict[str, list[str]] = {}
     for column, value in assignments:
         found.setdefault(column, []).append(value)
     return found
-
-
-def read_orthologs(path: Path | None) -> Mapping[str, str] | None:
-    """Return the table of ``--orthologs``."""
-    if path is None:
-        return None
-    import pandas as pd
-
-    from scquery_ae.cli.cells import existing
-    from scquery_ae.cli.failures import Problem
-
-    file = existing(path, "table of gene names")
-    try:
-        with file.open(encoding="utf-8") as lines:
-            heading = lines.readline()
-        # pandas' own guess takes any letter of a single column for what is between two.
-        between = next((mark for mark in "\t;" if mark in heading), ",")
-        table = pd.read_csv(file, sep=between, dtype=str)
-    except (OSError, ValueError) as error:
-        msg = f"{file} cannot be read as a table: {error}. Expected a CSV or TSV of two columns with a heading."
-        raise Problem(msg) from error
-    if table.shape[1] < 2 or table.empty:
-        msg = (
-            f"{file} must have two columns and a heading: a gene of the query, and the reference's name for it. "
-            f"Received {table.shape[1]} column(s) and {len(table)} row(s)."
-        )
-        raise Problem(msg)
-    pairs = table.iloc[:, :2].dropna()
-    return dict(zip(pairs.iloc[:, 0], pairs.iloc[:, 1], strict=True))

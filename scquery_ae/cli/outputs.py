@@ -1,134 +1,110 @@
-"""Files that a command writes: looked at before the work, and put in place whole after it."""
+"""Places of outputs, checked before the work begins."""
 
 from __future__ import annotations
 
-import secrets
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from scquery_ae._errors import BundleError
-from scquery_ae.cli.echo import note
-from scquery_ae.cli.failures import Problem, spoken
+from scquery_ae.cli.cells import is_reference
+from scquery_ae.cli.console import show_progress
+from scquery_ae.cli.exit_codes import CommandError
 
 if TYPE_CHECKING:
     from scquery_ae.reference import Reference
 
-#: What a full disk and the like make of the libraries that write.
-_WRITING = (OSError, RuntimeError)
-
 
 def check_outputs(
-    paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool, endings: Sequence[str] = ()
+    paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool, suffixes: Sequence[str] = ()
 ) -> None:
-    """Make sure that files can be written when the work is done.
+    """Raise unless files can be written.
 
     Parameters
     ----------
     paths
         Files to write.
     inputs
-        Files that are read, which are never written to.
+        Files that are read, which are never overwritten.
     overwrite
-        Whether files that are there may be replaced.
-    endings
-        Endings that they may have; none for any.
+        Whether existing files may be replaced.
+    suffixes
+        Suffixes that the files may have; empty for any.
 
     Raises
     ------
-    Problem
-        If one could not be written.
+    CommandError
+        If a file cannot be written.
     click.UsageError
-        If an ending is not known, or two are the same.
+        If a suffix is unknown, or two paths are the same.
     """
     for i, path in enumerate(paths):
-        if endings and not path.name.endswith(tuple(endings)):
-            msg = f"{path} ends in none of {', '.join(endings)}, which say what to write."
+        if suffixes and not path.name.endswith(tuple(suffixes)):
+            msg = f"The suffix of {path} sets the format. Expected one of {', '.join(suffixes)}."
             raise click.UsageError(msg)
         if path.resolve() in [other.resolve() for other in paths[:i]]:
-            msg = f"{path} is named twice as a file to write."
+            msg = f"{path} is given twice as an output. Give each output once."
             raise click.UsageError(msg)
         for source in inputs:
             _keep_apart(path, source)
         if path.is_dir():
-            msg = f"{path} is a folder, and would have to be a file. Choose another name."
-            raise Problem(msg)
+            msg = f"{path} is a folder. Expected the path of a file; choose another name."
+            raise CommandError(msg)
         if path.exists() and not overwrite:
-            msg = f"{path} is there already. Pass --overwrite to replace it, or choose another name."
-            raise Problem(msg)
+            msg = f"{path} already exists. Pass --overwrite to replace it, or choose another name."
+            raise CommandError(msg)
         _check_folder(path)
 
 
 def check_reference_output(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Make sure that a reference can be saved under a path when the work is done."""
-    from scquery_ae.cli.cells import is_reference
-
+    """Raise unless a reference can be saved under a path."""
     for source in inputs:
         _keep_apart(path, source)
     if path.exists() or path.is_symlink():
         if not is_reference(path):
-            msg = f"{path} is there already and is no reference. Choose another name, such as pbmc.scq."
-            raise Problem(msg)
+            msg = f"{path} already exists and is not a reference. Choose another name, such as pbmc.scq."
+            raise CommandError(msg)
         if not overwrite:
-            msg = f"There is a reference at {path} already. Pass --overwrite to replace it, or choose another name."
-            raise Problem(msg)
+            msg = f"There is already a reference at {path}. Pass --overwrite to replace it, or choose another name."
+            raise CommandError(msg)
     _check_folder(path)
-
-
-def _keep_apart(path: Path, source: Path) -> None:
-    same = path.exists() and source.exists() and path.samefile(source)
-    # A matrix in a folder of loose files may have results beside it; a .zarr or .scq folder is one thing.
-    within = source.resolve() in path.resolve().parents and any(
-        (source / name).exists() for name in (".zgroup", "zarr.json", "manifest.json")
-    )
-    if same or within:
-        msg = f"{path} is {'what is read' if same else f'inside {source}, which is read'}. Choose another place."
-        raise Problem(msg)
-
-
-def _check_folder(path: Path) -> None:
-    """Try to write where a file is to be: permissions do not tell for network drives and full quotas."""
-    folder = next((p for p in path.absolute().parents if p.exists()), path.absolute().parent)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror or error} ({folder}). Choose another place with --output."
-        raise Problem(msg) from error
-
-
-def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Write one file, whole or not at all.
-
-    Parameters
-    ----------
-    path
-        Where it is to be; its folder is made if it is not there.
-    save
-        Called with the path of a draft beside it, of the same ending.
-    """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing{path.suffix}")
-    note(f"writing {path}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(draft)
-        draft.replace(path)
-    except _WRITING as error:
-        msg = f"{path} could not be written: {' '.join(str(error).split())}. Nothing was left behind; free some space, "
-        raise Problem(msg + "or choose another place with --output.") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 def save_reference(reference: Reference, path: Path, *, overwrite: bool) -> None:
     """Save a reference, whole or not at all."""
-    note(f"writing {path}")
+    show_progress(f"writing {path}")
     try:
         reference.save(path, overwrite=overwrite)
-    except BundleError as error:  # which here is about the place, not about a damaged reference
-        raise Problem(spoken(str(error))) from error
+    except BundleError as error:  # about the place of the output, not about a damaged input
+        raise CommandError(str(error)) from error
+
+
+def _keep_apart(path: Path, source: Path) -> None:
+    """Raise if an output would change an input."""
+    same = path.exists() and source.exists() and path.samefile(source)
+    # Results may lie in a folder beside a 10x matrix, but not inside a .zarr or .scq folder.
+    within = source.resolve() in path.resolve().parents and any(
+        (source / name).exists() for name in (".zgroup", "zarr.json", "manifest.json")
+    )
+    if same or within:
+        place = "is an input" if same else f"is inside {source}, which is an input"
+        msg = f"{path} {place}. Choose another place for the output."
+        raise CommandError(msg)
+
+
+def _check_folder(path: Path) -> None:
+    """Raise unless a file can be made in the folder of a path."""
+    folder = path.absolute().parent
+    if not folder.exists():
+        msg = f"{path} cannot be written: there is no folder {folder}. Make it first, or choose another place."
+        raise CommandError(msg)
+    try:
+        # Permissions do not tell for network drives and full quotas.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror or error} ({folder}). Choose another place."
+        raise CommandError(msg) from error

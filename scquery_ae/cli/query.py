@@ -1,4 +1,4 @@
-"""``scquery-ae query``: what type each cell is, in files."""
+"""``scquery-ae query``: labels for cells, in files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from scquery_ae.cli import echo
-from scquery_ae.cli.failures import Problem
+from scquery_ae.cli.console import print_result, show_progress
+from scquery_ae.cli.exit_codes import MANY_UNKNOWN, CommandError
 from scquery_ae.cli.options import (
     PATH,
     QUERY,
@@ -16,48 +16,47 @@ from scquery_ae.cli.options import (
     like,
     matching,
     overwrite,
-    read_orthologs,
     reading,
     reporting,
     together,
     values_by_column,
     where,
 )
-from scquery_ae.cli.outputs import check_outputs, write
+from scquery_ae.cli.outputs import check_outputs
 from scquery_ae.cli.signatures import constant
 
-#: What can be written, by its ending.
-ENDINGS = (".h5ad", ".csv", ".csv.gz", ".parquet")
+#: Suffixes of results and of the report.
+RESULTS = (".h5ad", ".csv", ".csv.gz", ".parquet")
 PAGES = (".html", ".htm")
 
-#: What a query and its check are told of the cells.
+#: Arguments that ``tl.query`` and ``pp.check`` both have.
 MATCHED = ("layer", "gene_key", "input_state", "ignore_case", "orthologs")
 
 _searching = together(
     like(QUERY, "n_neighbors", "Reference cells to find for each cell."),
-    like(QUERY, "alpha", "Share of cells like the reference's that may be called unknown."),
+    like(QUERY, "alpha", "Fraction of cells of known types that may be called unknown."),
     like(
         QUERY,
         "corr_method",
-        "What the error rate is of: each known cell, or all cells called unknown.",
+        "Correct p-values for testing all cells of the query, to control the false discovery rate.",
         type=click.Choice(constant("stats.conformal.CORR_METHODS")),
     ),
-    like(QUERY, "coverage", "Share of prediction sets that are to hold the true type."),
+    like(QUERY, "coverage", "Fraction of prediction sets that should contain the true type."),
     where,
     like(
         QUERY,
         "exclude_key",
-        "Column of both: reference cells with the cell's own value, say its donor, are not found.",
+        "Column of obs of both: leave out reference cells with the value of the cell, such as its donor.",
         metavar="COLUMN",
     ),
     like(
         QUERY,
         "diversify_key",
-        "Column of the reference over whose values neighbors are spread evenly.",
+        "Column of obs of the reference: spread neighbors evenly over its values.",
         metavar="COLUMN",
     ),
-    like(QUERY, "min_gene_overlap", "Least share of the model genes that must be there."),
-    like(QUERY, "key_added", "What the names of new columns start with."),
+    like(QUERY, "min_gene_overlap", "Smallest accepted fraction of the model genes."),
+    like(QUERY, "key_added", "Prefix of new columns and slots."),
 )
 
 
@@ -69,16 +68,17 @@ _searching = together(
     "--output",
     type=PATH,
     multiple=True,
-    help="What to write, by its ending: .h5ad for the cells with all results, .csv, .csv.gz or .parquet for one row a "
-    "cell; may be repeated.  [default: NAME.scquery.h5ad and NAME.scquery.csv here]",
+    help="File to write; its suffix sets the format: .h5ad for the cells with all results, .csv, .csv.gz or .parquet "
+    "for one row per cell. May be repeated.  [default: NAME.scquery.h5ad and NAME.scquery.csv in this folder]",
 )
+@click.option("--report", "page", type=PATH, help="Write an HTML report on the query to this file.")
+@click.option("--batch-key", metavar="COLUMN", help="Column of obs of the reference with its batches, for --report.")
 @click.option(
-    "--report",
-    "page",
-    type=PATH,
-    help="Write an HTML page about the query to this file, with the check: to read, keep and print.",
+    "--max-unknown",
+    type=click.FloatRange(0, 1),
+    metavar="FRACTION",
+    help="Exit with 6 if a larger fraction of the cells is unknown, after all results are written.",
 )
-@click.option("--batch-key", metavar="COLUMN", help="Column of the reference with studies, for the page of --report.")
 @overwrite
 @_searching
 @matching
@@ -91,6 +91,7 @@ def query(
     page: Path | None,
     *,
     batch_key: str | None,
+    max_unknown: float | None,
     overwrite: bool,
     where: tuple[tuple[str, str], ...],
     as_json: bool,
@@ -99,67 +100,79 @@ def query(
     make_unique: bool,
     **asked: Any,
 ) -> None:
-    r"""Say what type each cell is, how sure that is, and which reference cells are nearest.
+    r"""Label cells: type, confidence, novelty, and the nearest reference cells.
 
-    CELLS is an .h5ad file, a .zarr folder, a 10x .h5 file or a folder with a 10x matrix.mtx; counts or log-normalised,
-    genes in any order, some missing. REFERENCE is a saved reference.
+    CELLS is an .h5ad file, a .zarr folder, a 10x .h5 file or a folder with a 10x matrix.mtx. It holds counts or
+    log-normalised values, with genes in any order; some may be missing. REFERENCE is a saved reference.
 
     \b
-    New columns of obs, and of the tables (with --key-added scquery):
-      scquery_label          most probable type
-      scquery_confidence     its probability
-      scquery_pvalue         how plausible it is that the cell belongs to that type
-      scquery_novelty    how unlike the cells of that type it is, where p-values tie
-      scquery_unknown        whether that is at most --alpha
-      scquery_prediction_set      types that cannot be ruled out, joined by |
+    New columns of obs and of the tables:
+      scquery_label           most probable type
+      scquery_confidence      calibrated probability of that type
+      scquery_pvalue          p-value of the cell belonging to that type
+      scquery_novelty         how unlike the cells of that type it is; ranks cells with equal p-values
+      scquery_unknown         whether the p-value is at most --alpha
+      scquery_prediction_set  types among which the true one is with probability --coverage, joined by |
 
-    Tables also name the nearest reference cell, its type and its distance: scquery_nearest, scquery_nearest_label,
-    scquery_distance. The .h5ad has the embedding and all neighbors in obsm.
+    \b
+    Further columns of the tables:
+      scquery_nearest         name of the nearest reference cell
+      scquery_nearest_label   type of the nearest reference cell
+      scquery_distance        cosine distance to the nearest reference cell
+
+    The .h5ad has the embedding and all neighbors in obsm. --key-added replaces the prefix scquery.
 
     \b
     Examples:
       scquery-ae query mine.h5ad islets.scq
-      scquery-ae query mine.h5ad islets.scq -o labels.csv
+      scquery-ae query mine.h5ad islets.scq -o labels.csv --max-unknown 0.2
       scquery-ae query mine.h5ad islets.scq --report mine.html --batch-key study
       scquery-ae query filtered_feature_bc_matrix/ islets.scq -o mine.h5ad -o mine.parquet --alpha 0.01
       scquery-ae query mine.h5ad atlas.scq --where tissue=liver --where tissue=lung --exclude-key donor --json
     """
     from scquery_ae import pp, report, tl
     from scquery_ae._checks import shown
-    from scquery_ae.cli.annotated import cell_table, composition, summary, write_result
-    from scquery_ae.cli.cells import existing, load_reference, read_cells
+    from scquery_ae.cli.cells import load_reference, read_cells, require_cells
+    from scquery_ae.cli.query_result import compose, make_table, summarize, warn_of_many_unknown
+    from scquery_ae.cli.tables import read_orthologs
+    from scquery_ae.io import write_h5ad, write_table, write_whole
     from scquery_ae.reference import digest
 
-    existing(cells, "file of cells")
-    files = list(output) or [Path(f"{_stem(cells)}.scquery{ending}") for ending in (".h5ad", ".csv")]
-    check_outputs(files, [cells, reference], overwrite=overwrite, endings=ENDINGS)
+    require_cells([cells])
+    files = list(output) or [Path(f"{_stem(cells)}.scquery{suffix}") for suffix in (".h5ad", ".csv")]
+    check_outputs(files, [cells, reference], overwrite=overwrite, suffixes=RESULTS)
     if page is not None:
-        check_outputs([page], [cells, reference], overwrite=overwrite, endings=PAGES)
+        check_outputs([page], [cells, reference], overwrite=overwrite, suffixes=PAGES)
     elif batch_key is not None:
-        msg = "--batch-key is for the page of --report. Give both or neither."
+        msg = "--batch-key is for --report. Give both or neither."
         raise click.UsageError(msg)
     loaded = load_reference(reference)
     if batch_key is not None and batch_key not in loaded.obs:
         msg = f"--batch-key {batch_key} is not a column of the reference. Expected one of {shown(loaded.obs, 20)}."
-        raise Problem(msg)
+        raise CommandError(msg)
     asked["orthologs"] = read_orthologs(asked["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
-    echo.note(f"asking {loaded.n_obs} reference cells about {adata.n_obs}")
+    show_progress(f"querying {loaded.n_obs} reference cells with {adata.n_obs} cells")
     tl.query(adata, loaded, where=values_by_column(where), **asked)
     prefix = asked["key_added"]
-    # The call was given what was opened already, and so does not know where from.
+    # tl.query was given an open reference and does not know its path.
     identity = {"name": reference.name, "sha256": digest(reference)}
     adata.uns[prefix]["reference"] = identity
+    table = make_table(adata, loaded, prefix)
+    warn_of_many_unknown(table, prefix, asked["alpha"])
 
     if page is not None:
-        echo.note("looking at the query for the page")
-        check = pp.check(adata, loaded, **{name: asked[name] for name in MATCHED})
-        told = {"reference": loaded, "check": check, "batch_key": batch_key, "key_added": prefix}
-        write(page, lambda draft: report.write(adata, draft, **told))
-    table = cell_table(adata, loaded, prefix)
-    # Tables first: they are small, and are there whatever happens to the large file.
+        show_progress(f"writing {page}")
+        checked = pp.check(adata, loaded, **{name: asked[name] for name in MATCHED})
+        told = {"reference": loaded, "check": checked, "batch_key": batch_key, "key_added": prefix}
+        write_whole(page, lambda draft: report.write(adata, draft, **told))
+    # Tables first: they are small, and are there if the large file fails.
     for path in sorted(files, key=lambda path: path.suffix == ".h5ad"):
-        write_result(path, adata, table, cells)
+        show_progress(f"writing {path}")
+        if path.suffix == ".h5ad":
+            write_h5ad(path, adata, cells)
+        else:
+            write_table(path, table)
     provenance = adata.uns[prefix]
     found = {
         "cells": cells,
@@ -169,14 +182,20 @@ def query(
         "n_unlabelled": int(table[f"{prefix}_label"].isna().sum()),
         "genes": {name: provenance["genes"][name] for name in ("n_genes", "n_found", "key")},
         "parameters": provenance["parameters"],
-        "types": composition(table, prefix),
+        "types": compose(table, prefix),
         "outputs": files if page is None else [*files, page],
-        "warnings": click.get_current_context().obj,
     }
-    echo.answer("query", found, summary(found), as_json=as_json)
+    print_result("query", found, summarize(found), as_json=as_json)
+    fraction = found["n_unknown"] / found["n_obs"]
+    if max_unknown is not None and fraction > max_unknown:
+        msg = (
+            f"{fraction:.1%} of the cells are unknown to the reference, and --max-unknown is {max_unknown:g}. All "
+            "results were written."
+        )
+        raise CommandError(msg, MANY_UNKNOWN)
 
 
 def _stem(path: Path) -> str:
-    """Return what is left of a name without its ending, also of a folder given as ``folder/`` or ``.``."""
+    """Return the name of a file or folder without its suffix, also of ``folder/`` and ``.``."""
     name = path.resolve().name
     return name.rsplit(".", 1)[0] if name.endswith((".h5ad", ".zarr", ".h5")) else name

@@ -1,15 +1,14 @@
-"""``scquery-ae relabel``: a reference whose types get other names."""
+"""``scquery-ae relabel``: new names for the types of a reference."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 
 from scquery_ae.cli import changes
-from scquery_ae.cli.failures import Problem
+from scquery_ae.cli.exit_codes import CommandError
 from scquery_ae.cli.options import PATH, Assignment, command, reporting
 
 
@@ -22,15 +21,15 @@ from scquery_ae.cli.options import PATH, Assignment, command, reporting
     multiple=True,
     type=Assignment("OLD=NEW", "beta='beta cell'"),
     metavar="OLD=NEW",
-    help="A type and its new name; may be repeated.",
+    help="Name of a type and its new name; may be repeated.",
 )
 @click.option(
     "--names-from",
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
-    help="CSV or TSV with the columns old and new, one type a line; - for standard input.",
+    help="CSV or TSV with the columns old and new, one type per line; - for standard input.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be renamed, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be renamed, and write nothing.")
 @reporting
 def relabel(
     reference: Path,
@@ -43,9 +42,9 @@ def relabel(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Give types of a reference other names, without training.
+    r"""Rename types of a reference, without training.
 
-    All names change at once, and types that get one name become one. Confidence is calibrated anew.
+    All names change at once. Types that get the same name are joined. Confidence is calibrated again.
 
     \b
     Examples:
@@ -55,14 +54,15 @@ def relabel(
     """
     from scquery_ae.cli.cells import load_reference
     from scquery_ae.cli.outputs import save_reference
+    from scquery_ae.cli.tables import read_renames
 
     if not (names or names_from):
-        msg = "Say which types to rename: --name OLD=NEW or --names-from FILE."
+        msg = "Choose the types to rename: --name OLD=NEW or --names-from FILE."
         raise click.UsageError(msg)
     path = None
     if not dry_run:
         path = changes.check_target(reference, output, [], in_place=in_place, overwrite=overwrite)
-    wanted = _one_each([*names, *_table(names_from)])
+    wanted = _check_unambiguous([*names, *read_renames(names_from)])
     loaded = load_reference(reference)
     before = changes.type_counts(loaded)
     loaded.relabel(wanted)
@@ -72,49 +72,11 @@ def relabel(
     changes.report("relabel", loaded, before, path, n_cells=n_cells, as_json=as_json, names=wanted)
 
 
-def _one_each(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Return new names by old ones."""
+def _check_unambiguous(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Return the new name of each type."""
     found: dict[str, str] = {}
     for old, new in pairs:
         if found.setdefault(old, new) != new:
-            msg = f"The type {old!r} gets two names, {found[old]!r} and {new!r}. Expected one for each type."
-            raise Problem(msg)
+            msg = f"The type {old!r} has two new names, {found[old]!r} and {new!r}. Give one for each type."
+            raise CommandError(msg)
     return found
-
-
-def _table(file: Path | None) -> list[tuple[str, str]]:
-    """Return the columns ``old`` and ``new`` of a file."""
-    if file is None:
-        return []
-    name = "Standard input" if str(file) == "-" else str(file)
-    expected = "Expected a CSV or TSV whose heading has old and new, and one type a line."
-    try:
-        # Spreadsheets begin a file with a mark of its encoding.
-        with click.open_file(str(file), encoding="utf-8-sig") as lines:
-            text = lines.read().split("\n")
-        between = next((mark for mark in "\t;" if mark in text[0]), ",")
-        rows = [[field.strip() for field in row] for row in csv.reader(text, delimiter=between, strict=True)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{name} cannot be read as a table: {error}. {expected}"
-        raise Problem(msg) from error
-    heading = rows[0]
-    if not {"old", "new"} <= set(heading):
-        msg = f"{name} has no columns old and new. Received the heading {', '.join(heading) or '(none)'}. {expected}"
-        raise Problem(msg)
-    at_old, at_new = heading.index("old"), heading.index("new")
-    pairs = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(row):
-            continue
-        filled = [*row, *[""] * (len(heading) - len(row))]
-        if not (filled[at_old] and filled[at_new]):
-            msg = (
-                f"{name} lacks a name in line {number}: {between.join(row)}. Expected an old and a new one; complete "
-                "the line, or delete it to keep the type's name."
-            )
-            raise Problem(msg)
-        pairs.append((filled[at_old], filled[at_new]))
-    if not pairs:
-        msg = f"{name} names no type. {expected}"
-        raise Problem(msg)
-    return pairs

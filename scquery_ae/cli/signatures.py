@@ -1,4 +1,4 @@
-"""Defaults and choices of the Python calls, read from their source: help must not wait for what they import."""
+"""Defaults and choices of the Python calls, read from their source so that the help need not import them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _source(module: str) -> ast.Module:
 def defaults(function: str) -> dict[str, Any]:
     """Return the defaults of a function's keyword-only arguments, such as those of ``"tl.query.query"``.
 
-    Methods are named with their class, as in ``"reference.reference.Reference.add"``.
+    The name of a method includes its class, as in ``"reference.reference.Reference.add"``.
     """
     parts = function.split(".")
-    # Modules are written small, classes are not, and the last part is the function.
+    # Module names are lower case, unlike classes; the last part is the function.
     module = [part for part in parts[:-1] if part.islower()]
     node: Any = _source(".".join(module))
     for name in parts[len(module) :]:
@@ -36,11 +36,11 @@ def defaults(function: str) -> dict[str, Any]:
 
 
 def constant(name: str) -> Any:
-    """Return a constant of a module that is written out, such as ``"loaders.open.INPUT_STATES"``."""
+    """Return a constant that a module defines as a literal, such as ``"loaders.open.INPUT_STATES"``."""
     module, _, own = name.rpartition(".")
     for node in _source(module).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if any(isinstance(target, ast.Name) and target.id == own for target in targets):
             return ast.literal_eval(node.value)  # type: ignore[attr-defined]
-    msg = f"scquery_ae.{module} has no constant {own} that is written out"
+    msg = f"scquery_ae.{module} defines no constant {own} as a literal"
     raise LookupError(msg)

@@ -1,4 +1,4 @@
-"""Work on the blocks of a Dask matrix where Dask does it: in threads of this process, or on a cluster."""
+"""Functions applied to the blocks of a Dask matrix, in threads of this process or on a cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class _Work:
-    """What all blocks have in common: sent once, and not with each of them."""
+    """What all blocks share. It is sent once, not with each block."""
 
     function: Callable[..., Arrays]
     shared: Any
@@ -30,38 +30,38 @@ class _Work:
 def map_blocks(
     function: Callable[..., Arrays], cells: GeneColumns, shared: Any, values: np.ndarray | None = None
 ) -> Arrays:
-    """Return what a function gives of all blocks of a Dask matrix, put together in the order of the cells.
+    """Apply a function to all blocks of a Dask matrix, and join its results in the order of the cells.
 
-    A block is read by the task that works on it, and only the task's result leaves it: no more blocks are in memory
-    than tasks run at once. Dask takes its threads, or the cluster of the current ``dask.distributed.Client``, where the
-    blocks of a worker that dies are done again by the others.
+    The task that works on a block reads it, and only its result leaves the task: memory holds one block per running
+    task. Dask uses its threads, or the cluster of the current ``dask.distributed.Client``. If a worker dies, others
+    repeat its blocks.
 
-    Checked first: ``dask.array.map_blocks``, which gives one array, not several, and ``dask.delayed`` on the blocks,
-    which reads them in tasks of their own, so that they may travel between workers.
+    Checked first: ``dask.array.map_blocks``, which returns one array, not several, and ``dask.delayed`` on the blocks,
+    which reads them in separate tasks, so that blocks may travel between workers.
 
     Parameters
     ----------
     function
         Called as ``function(shared, block)`` with a block of `cells` in memory, or as ``function(shared, block, part)``
-        with its part of `values`. Returns arrays with one row a cell, by name. It has to be importable on workers.
+        with the rows of `values`. Returns arrays with one row per cell, by name. Workers must be able to import it.
     cells
-        Over a Dask array with at least one cell.
+        Cells of a Dask array, at least one.
     shared
-        What every block needs, such as the encoder. It travels to a cluster once and from worker to worker.
+        An object that every block needs, such as the encoder. It is sent to a cluster once.
     values
-        What belongs to the cells, ``(n_obs, k)``: each block gets its rows.
+        Values of the cells, ``(n_obs, k)``. Each block gets its rows.
 
     Raises
     ------
     StorageError
         If a worker cannot read a block.
     ScqueryError
-        What `function` raises of this package's errors.
+        If `function` raises one.
     """
     import dask
     import dask.array as da
 
-    # Columns in several blocks are put side by side first.
+    # A block must have all columns.
     matrix = cells.matrix.rechunk({1: -1})
     rows = matrix.chunks[0]
     name = uuid.uuid4().hex
@@ -72,7 +72,7 @@ def map_blocks(
     if values is not None:
         arrays += [da.from_array(values, chunks=(rows, values.shape[1]), name=False), "ik"]
     index = "ij" if values is None else "ijk"
-    # Block by block, so that reading and working become one task; what a task returns is not looked at.
+    # `blockwise` fuses reading and working into one task. Dask does not look at what the task returns.
     blocks = da.blockwise(
         _on_block,
         index,
@@ -86,15 +86,15 @@ def map_blocks(
     )
     tasks = [task for task, n in zip(blocks.to_delayed().ravel(), rows, strict=True) if n]
     try:
-        # The encoder is large for a graph, and Dask would say so to users who cannot help it.
+        # Dask warns that the encoder is large for a graph, which users cannot change.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
             parts = list(dask.compute(*tasks))
     except ScqueryError:
         raise
     except OSError as error:
         msg = (
-            f"A block of the cells could not be read where Dask works on it: {error}. "
-            "On a cluster, the files of the cells must lie under the same path for every worker."
+            f"Dask could not read a block of the cells: {error}. "
+            "On a cluster, every worker must find the files of the cells under the same path."
         )
         raise StorageError(msg) from error
     return {key: joined([part.pop(key) for part in parts]) for key in list(parts[0])}
@@ -105,7 +105,7 @@ def _on_block(work: _Work, block: Any, *values: np.ndarray) -> Arrays:
 
 
 def joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Return arrays one after the other, letting go of each as it is copied."""
+    """Concatenate arrays, releasing each once it is copied."""
     whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
     end = len(whole)
     while parts:

@@ -13,23 +13,23 @@ from scipy import sparse
 
 from scquery_ae._errors import StorageError
 
-#: Pages of the file that reading leaves in memory are given back after so many bytes.
+#: Bytes read from the file after which its pages in memory are released.
 KEPT_BYTES = 128 << 20
 
 
-#: What Linux maps around a page that is asked for, if it is in its cache.
-BROUGHT = 64 << 10
+#: Bytes that Linux maps around a page that is read, if they are in its cache.
+READ_AROUND = 64 << 10
 
 
 class ScratchRows:
-    """A CSR matrix that is written once, chunk by chunk, and then read by rows, in any order.
+    """A CSR matrix that is written once, chunk by chunk, and then read by rows in any order.
 
-    Made for the model genes of cells that lie in files: a file of all genes is slow to read in the random order that
-    training needs, and this one has a tenth of its size. It has no name in the file system and is gone with the
-    process that made it, however that ends. Set ``TMPDIR`` to have it on another disk.
+    It holds the model genes of cells that are in files. A file of all genes is slow to read in the random order of
+    training, and ten times as large. The temporary file has no name in the file system and disappears with its process,
+    however that ends. Set ``TMPDIR`` to put it on another disk.
 
-    Checked first: Zarr and HDF5, which read whole chunks for each of the scattered rows of a batch, and a memory-mapped
-    ``scipy.sparse.csr_matrix``, whose two index arrays must be of one type: twice the bytes.
+    Checked first: Zarr and HDF5, which read a whole chunk for each row of a random batch, and a memory-mapped
+    ``scipy.sparse.csr_matrix``, whose two index arrays must have one type and so take twice the bytes.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ class ScratchRows:
                 columns.flush()
                 self._maps = [_mapped(file.fileno()) for file in (values, columns)]
         except OSError as error:
-            if reading:  # which is about the cells' own file
+            if reading:  # the error is about the file of the cells
                 raise
             msg = (
                 f"The cells could not be written to a temporary file in {tempfile.gettempdir()}: {error}. Training on "
-                "cells in files needs about 6 bytes for each value above zero in the model genes; set `TMPDIR` to a "
-                "folder with room."
+                "cells in files needs about 6 bytes per nonzero value of the model genes; set `TMPDIR` to a folder "
+                "with enough space."
             )
             raise StorageError(msg) from error
         self.indptr = np.cumsum(np.concatenate(lengths))
@@ -76,15 +76,15 @@ class ScratchRows:
         return int(self.indptr[-1])
 
     def __getitem__(self, rows: Any) -> sparse.csr_matrix:
-        """Return the rows of a slice or at some positions, CSR float32."""
+        """Return the rows of a slice or an array of positions, CSR float32."""
         rows = np.arange(self.shape[0])[rows]
         starts, lengths = self.indptr[rows], self.indptr[rows + 1] - self.indptr[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         positions = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
         values = self._array(0, np.dtype(np.float32))[positions]
         columns = self._array(1, self._index_type)[positions].astype(np.int32)
-        # Each row of each of the two files brings its neighborhood with it.
-        self._touched += max(2 * len(rows) * BROUGHT, 6 * len(positions))
+        # Each row maps the pages around it, in both files.
+        self._touched += max(2 * len(rows) * READ_AROUND, 6 * len(positions))
         if self._touched > KEPT_BYTES:
             self._release()
         return sparse.csr_matrix((values, columns, indptr), shape=(len(rows), self.shape[1]))
@@ -94,7 +94,7 @@ class ScratchRows:
         return np.zeros(0, dtype) if mapped is None else np.frombuffer(mapped, dtype)
 
     def _release(self) -> None:
-        """Let go of the pages that were read; what the system still holds of them is not lost."""
+        """Release the pages that were read; the system may keep them in its cache."""
         self._touched = 0
         for mapped in self._maps:
             if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -102,5 +102,5 @@ class ScratchRows:
 
 
 def _mapped(file: int) -> mmap.mmap | None:
-    """Return a file in memory, None where it is empty, which cannot be mapped."""
+    """Map a file into memory; None for an empty file, which cannot be mapped."""
     return mmap.mmap(file, 0, access=mmap.ACCESS_READ) if os.fstat(file).st_size else None

@@ -1,4 +1,4 @@
-"""Preprocessing: normalisation, gene alignment and the look before a query."""
+"""Preprocessing: normalisation, gene alignment, and the check before a query."""
 
 from scquery_ae.pp._report import CheckReport
 from scquery_ae.pp.align_genes import align_genes

@@ -12,32 +12,32 @@ from scquery_ae.reference import ExpectedAccuracy
 
 @dataclass(frozen=True, repr=False)
 class CheckReport:
-    """What :func:`scquery_ae.pp.check` found; print it to read it, or show it in a notebook.
+    """The result of :func:`scquery_ae.pp.check`. Print it, or show it in a notebook.
 
     Attributes
     ----------
     n_obs
-        Query cells.
+        Number of query cells.
     genes
         Gene report: ``n_genes``, ``n_found``, ``key``, ``guessed``, ``missing``, ``ambiguous``.
     important_missing
         Missing genes with the largest weights in the encoder.
     source, input_state, reason
-        Which matrix would be read, what it holds, and why.
+        Slot of the matrix that a query reads, the kind of its values, and the reason for it.
     counts, reference_counts
-        Median over cells of the counts in the model genes, here and in the reference. For a query that is not counts
-        the figure is not comparable.
+        Median over cells of the counts in the model genes, of the query and of the reference. They are comparable if
+        the query holds counts.
     detected, reference_detected
-        Median over cells of the model genes detected.
+        Median over cells of the number of detected model genes, of the query and of the reference.
     species, reference_species
-        ``"human"``, ``"mouse"`` or ``""``, told from how genes are written.
+        ``"human"``, ``"mouse"`` or ``""`` (undecided), detected from the gene names.
     empty
-        Names of cells without any value in the model genes.
+        Names of cells without counts in the model genes.
     expected_accuracy
-        How well the reference names its own held-out cells through the query's genes and depth; None if it was not
-        asked for, or there are no such cells.
+        Accuracy on the reference's held-out cells with the genes and depth of the query. None if it was not requested,
+        or the reference has no such cells.
     problems
-        What to look at before querying, in words; empty if all is well.
+        What to look at before a query, in words. Empty if there is nothing.
     """
 
     n_obs: int
@@ -57,31 +57,33 @@ class CheckReport:
     problems: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
+        """Return the report as a dictionary of plain values."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def lines(self) -> list[tuple[str, str]]:
-        """Return the report as pairs of a word and what it says."""
+        """Return the report as pairs of a name and a value, both text."""
         found, total = self.genes["n_found"], self.genes["n_genes"]
-        key = self.genes["key"] + (" (the best fit)" if self.genes["guessed"] else "")
+        key = self.genes["key"] + (" (the best match)" if self.genes["guessed"] else "")
         lines = [
             ("cells", f"{self.n_obs}, read from {self.source}"),
             ("values", f"{self.input_state}: {self.reason}"),
             ("genes", f"{found} of {total} model genes ({found / total:.0%}), matched by {key}"),
         ]
         if self.important_missing:
-            lines.append(("missing", f"{total - found}; those that matter most: {shown(self.important_missing)}"))
+            lines.append(
+                ("missing", f"{total - found} model genes, the most important: {shown(self.important_missing)}")
+            )
         lines += [
-            ("depth", f"{self.counts:.4g} in the model genes of a median cell; reference {self.reference_counts:.4g}"),
-            ("detected", f"{self.detected:.4g} model genes in a median cell; reference {self.reference_detected:.4g}"),
+            ("depth", f"{self.counts:.4g} counts in the model genes (median); reference {self.reference_counts:.4g}"),
+            ("detected", f"{self.detected:.4g} model genes per cell (median); reference {self.reference_detected:.4g}"),
         ]
         if self.expected_accuracy is not None:
             result = self.expected_accuracy
             lines.append(
                 (
-                    "expected_accuracy",
-                    f"macro-F1 {result.macro_f1:.2f}, accuracy {result.accuracy:.2f} on the reference's own held-out "
-                    "cells seen through these genes and this depth",
+                    "expected",
+                    f"accuracy {result.accuracy:.2f}, macro-F1 {result.macro_f1:.2f}, on held-out cells of the "
+                    "reference with the genes and depth of the query",
                 )
             )
             weak = sorted((value, kind) for kind, value in result.f1.items() if value < 0.8)
@@ -91,24 +93,22 @@ class CheckReport:
         return lines
 
     def __str__(self) -> str:
-        width = max(len(word) for word, _ in self.lines())
-        lines = [f"{word:{width}}  {text}" for word, text in self.lines()]
-        lines += [f"{'look at':{width}}  {problem}" for problem in self.problems] or [
-            "nothing stands in the way of a query"
-        ]
+        width = max(len(name) for name, _ in self.lines())
+        lines = [f"{name:{width}}  {text}" for name, text in self.lines()]
+        lines += [f"{'problem':{width}}  {problem}" for problem in self.problems] or ["no problems found"]
         return "\n".join(lines)
 
-    # A notebook without HTML shows the last value of a cell by its repr.
+    # Consoles and notebooks without HTML show a value by its repr.
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = [(word, text, "") for word, text in self.lines()]
-        rows += [("look at", problem, "background:#fff3cd;color:#000") for problem in self.problems]
+        rows = [(name, text, "") for name, text in self.lines()]
+        rows += [("problem", problem, "background:#fff3cd;color:#000") for problem in self.problems]
         if not self.problems:
-            rows.append(("", "nothing stands in the way of a query", ""))
+            rows.append(("", "no problems found", ""))
         cells = "".join(
-            f'<tr style="{style}"><th style="text-align:left;vertical-align:top">{escape(word)}</th>'
+            f'<tr style="{style}"><th style="text-align:left;vertical-align:top">{escape(name)}</th>'
             f'<td style="text-align:left">{escape(text)}</td></tr>'
-            for word, text, style in rows
+            for name, text, style in rows
         )
         return f"<table>{cells}</table>"

@@ -1,4 +1,4 @@
-"""``pp.align_genes``: a query on the model genes of a reference."""
+"""``pp.align_genes``: cells with the model genes of a reference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scquery_ae._caller import running
 from scquery_ae._checks import check_adata, check_layer, check_number
+from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@shared_parameters
 def align_genes(
     adata: AnnData,
     reference: Reference | Encoder,
@@ -27,35 +30,33 @@ def align_genes(
     gene_key: str | None = None,
     min_gene_overlap: float = 0.1,
 ) -> AnnData:
-    """Return the cells over the model genes of a reference, in its order.
+    """Return the cells with the model genes of a reference, in the order of the reference.
 
-    :func:`scquery_ae.tl.query` and :func:`scquery_ae.tl.embed` do this by themselves; this is for looking at the
-    values, or for methods of your own.
+    :func:`scquery_ae.tl.query` and :func:`scquery_ae.tl.embed` align genes themselves. Use this to look at the values,
+    or for other methods.
 
     Parameters
     ----------
     adata
-        Cells, ``(n_obs, n_vars)``; left as it is.
+        Cells, ``(n_obs, n_vars)``. They are not changed.
     reference
-        Whose model genes to take.
+        Reference or encoder with the model genes.
     layer
-        Layer to read; None for ``X``.
-    gene_key
-        ``"var_names"`` or a column of ``var`` with the gene names; None for whichever fits best.
-    min_gene_overlap
-        Least share of the model genes that must be there, 0 to 1.
+        Layer to read. None reads ``X``.
+    %(gene_key)s
+    %(min_gene_overlap)s
 
     Returns
     -------
-    New AnnData ``(n_obs, n_genes)`` with CSR float32 ``X``, zeros where a gene is missing, the ``obs`` of `adata`, and
+    A new AnnData ``(n_obs, n_genes)`` with CSR float32 ``X`` (zero for missing genes), the ``obs`` of `adata`, and
 
     ``var["present"]`` : bool
-        Whether the query has the gene.
+        Whether `adata` has the gene.
 
     Raises
     ------
     GeneOverlapError
-        If fewer than `min_gene_overlap` of the model genes are there.
+        If the cells have a smaller fraction of the model genes than `min_gene_overlap`.
     InputStateError
         If values are NaN, infinite or not numbers.
     """
@@ -64,7 +65,7 @@ def align_genes(
 
     check_adata(adata, "pp.align_genes")
     if not isinstance(reference, Reference | Encoder):
-        msg = f"`pp.align_genes` needs a reference or an encoder. Received {type(reference).__name__}."
+        msg = f"{running('pp.align_genes')} needs a reference or an encoder. Received {type(reference).__name__}."
         raise ArgumentError(msg)
     check_number("min_gene_overlap", min_gene_overlap, 0, 1)
     genes = reference.genes if isinstance(reference, Encoder) else reference.encoder.genes
@@ -78,7 +79,7 @@ def align_genes(
     obs.index = obs.index.astype(str)
     aligned = anndata.AnnData(cells.load(), obs=obs, var=var)
     logger.info(
-        "aligned %d cells: %s; returned another AnnData with X and var['present'], and wrote nothing into the AnnData "
+        "aligned %d cells: %s; returned a new AnnData with X and var['present'], and wrote nothing into the AnnData "
         "that was given",
         adata.n_obs,
         match,

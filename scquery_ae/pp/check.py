@@ -1,4 +1,4 @@
-"""``pp.check``: what a query will meet, before it does."""
+"""``pp.check``: what to expect of a query."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scquery_ae._caller import argument, current
 from scquery_ae._checks import check_flag, check_integer, shown
+from scquery_ae._docs import shared_parameters
 from scquery_ae._logging import logger
 from scquery_ae.genes import GeneMatch, likely_species
 from scquery_ae.loaders import OpenedCells, open_cells
@@ -18,10 +20,11 @@ from scquery_ae.reference import Reference, open_reference, simulate_query
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Missing genes that are named, those first whose weights in the encoder are largest.
+#: Missing genes that the report names, those with the largest weights in the encoder first.
 NAMED_MISSING = 20
 
 
+@shared_parameters
 def check(
     adata: AnnData,
     reference: Reference | str | PathLike[str],
@@ -34,37 +37,41 @@ def check(
     simulate: bool = True,
     random_state: int = 0,
 ) -> CheckReport:
-    """Look at a query the way :func:`scquery_ae.tl.query` will, and report what it would meet.
+    """Report what to expect of a query, without running it.
 
-    Nothing is changed. Too few genes are reported, not refused. The expected_accuracy shows the reference's own held-out cells
-    through the query's genes, and at its depth, and says how well their types are then told apart. What else sets the
-    query apart (its laboratory, protocol, species) is not in it: take it for the best that can be hoped for.
+    The report covers genes, values and sequencing depth, and estimates the accuracy: it labels the reference's held-out
+    cells with the genes and the depth of the query. This simulates missing genes and sequencing depth only. Other
+    differences, such as laboratory, protocol or species, are not simulated, so the estimate is an upper bound.
+
+    Nothing is changed, and a query with too few genes is reported rather than refused.
 
     Parameters
     ----------
     adata
         Query cells, ``(n_obs, n_vars)``.
-    reference
-        A reference, or the path of a saved one.
-    layer, gene_key, input_state, ignore_case, orthologs
-        As for :func:`scquery_ae.tl.query`.
+    %(reference)s
+    %(layer)s
+    %(gene_key)s
+    %(input_state)s
+    %(ignore_case)s
+    %(orthologs)s
     simulate
-        Whether to simulate.
+        Estimate the accuracy with a simulated query.
     random_state
-        Seed of the thinning in the expected_accuracy.
+        Random seed of the simulation.
 
     Returns
     -------
-    A report, to be printed, shown in a notebook, or read field by field.
+    A report. Print it, show it in a notebook, or read its attributes.
 
     Raises
     ------
     InputStateError
-        If values are scaled, NaN, infinite or of no kind that can be told.
+        If values are scaled, NaN, infinite, or of a kind that cannot be detected.
     BundleError
         If the saved reference cannot be read.
     ArgumentError
-        If an argument is out of its range.
+        If an argument is invalid.
     """
     check_flag("simulate", simulate)
     check_integer("random_state", random_state, 0)
@@ -84,17 +91,17 @@ def check(
     seen = total > 0
     counts = float(np.median(total[seen])) if seen.any() else 0.0
     present = opened.cells.present
-    # What the reference's cells have in the genes that are there.
-    share = 1.0 if present is None else float(loaded.encoder.transform.fraction[present].sum())
-    expected = loaded.depth["counts"] * share
+    # Reference cells have this fraction of their counts in the genes that are present.
+    fraction = 1.0 if present is None else float(loaded.encoder.transform.fraction[present].sum())
+    expected = loaded.depth["counts"] * fraction
     result = None
     if simulate and opened.match.n_found and seen.any():
         depth = counts if opened.state.kind == "counts" else None
         result = simulate_query(loaded, present=present, depth=depth, random_state=random_state)
     empty = tuple(str(name) for name in adata.obs_names[~seen])
     species = likely_species(opened.match.sample), likely_species(loaded.encoder.genes)
-    # Who translates the names knows of it.
-    told = ("", "") if ignore_case or orthologs is not None else species
+    # Users who translate names know that the species differ.
+    compared = ("", "") if ignore_case or orthologs is not None else species
     report = CheckReport(
         n_obs=adata.n_obs,
         genes=opened.match.to_dict(),
@@ -110,10 +117,10 @@ def check(
         reference_species=species[1],
         empty=empty,
         expected_accuracy=result,
-        problems=tuple(_problems(adata, opened, counts, expected, empty, told)),
+        problems=tuple(_problems(adata, opened, counts, expected, empty, compared)),
     )
     logger.info(
-        "checked %d cells from %s (%s, %s): %d problems; returned a report, and wrote nothing into the AnnData",
+        "checked %d cells from %s (%s, %s): %d problems; returned a report and wrote nothing into the AnnData",
         adata.n_obs,
         opened.source,
         opened.state.kind,
@@ -140,20 +147,21 @@ def _problems(
 ) -> list[str]:
     match, problems = opened.match, []
     if match.fraction < 0.5:
-        missing = f"{len(match.missing)} model genes are missing ({shown(match.missing)}); names here look like"
-        fix = "if the query has no more genes, build a reference on those that both share"
-        problems.append(f"{missing} {shown(match.examples)}; {fix}")
+        problems.append(
+            f"{len(match.missing)} model genes are missing ({shown(match.missing)}); the cells name genes as "
+            f"{shown(match.examples)}. If the cells have no more genes, {current().share_genes()}"
+        )
     if all(species) and species[0] != species[1]:
         problems.append(
-            f"genes are written as those of {species[0]}, and the reference's as those of {species[1]}; "
-            "pass `ignore_case=True` or a table as `orthologs=`"
+            f"the gene names look like {species[0]} genes, and the reference has {species[1]} genes; pass "
+            f"{argument('ignore_case', True)}, or a table as {argument('orthologs')}"
         )
     if match.ambiguous:
-        problems.append(f"{len(match.ambiguous)} genes are named more than once: {shown(match.ambiguous)}")
+        problems.append(f"{len(match.ambiguous)} model gene(s) occur more than once: {shown(match.ambiguous)}")
     if empty:
-        problems.append(f"{len(empty)} cells have nothing in the model genes: {shown(empty)}")
+        problems.append(f"{len(empty)} cell(s) have no counts in the model genes: {shown(empty)}")
     if opened.state.kind == "counts" and 0 < counts < expected / 4:
-        problems.append(f"cells are {expected / counts:.1f} times shallower than the reference's")
+        problems.append(f"the cells have {expected / counts:.1f} times fewer counts than those of the reference")
     if not adata.obs_names.is_unique:
-        problems.append("cell names repeat; call `adata.obs_names_make_unique()`")
+        problems.append(f"cell names repeat; {current().make_unique('obs')}")
     return problems

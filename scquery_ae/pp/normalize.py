@@ -1,4 +1,4 @@
-"""Library-size normalisation, log1p and variable genes, with the fitted transform kept."""
+"""``pp.normalize``: library-size normalisation, log1p and variable genes, with the fitted transform stored."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from scquery_ae._caller import argument, current, running, slot
 from scquery_ae._checks import (
     check_adata,
     check_choice,
@@ -43,57 +44,58 @@ def normalize(
     drop_empty: bool = False,
     copy: bool = False,
 ) -> AnnData | None:
-    """Normalise counts, choose variable genes, and fit the transform that an encoder will carry.
+    """Normalise counts, choose variable genes, and fit the transform of an encoder.
 
-    ``X`` becomes what ``sc.pp.normalize_total``, ``sc.pp.log1p`` give, over all genes, for use with scanpy. Where the
-    counts are not in memory (backed, Dask, :func:`scquery_ae.read_lazy`), they are read block by block, and ``X`` and
-    the files stay as they are.
-    The encoder is trained on the counts of the variable genes, which it normalises by itself (see
-    :class:`scquery_ae.transform.Transform`), so that a query with other genes gets the same treatment.
+    ``X`` becomes the result of ``sc.pp.normalize_total`` and ``sc.pp.log1p`` on all genes, for use with scanpy. Counts
+    that are not in memory (backed, or :func:`scquery_ae.read` with ``lazy=True``) are read block by block, and ``X``
+    and the files stay as they are.
+
+    The encoder is trained on the counts of the variable genes, and normalises them itself (see
+    :class:`scquery_ae.transform.Transform`), so a query with other genes is normalised the same way.
 
     Parameters
     ----------
     adata
-        Cells with counts, ``(n_obs, n_vars)``, dense, CSR or CSC, of any number type, in memory, backed or Dask.
+        Cells with counts, ``(n_obs, n_vars)``: dense, CSR or CSC, of any number type, in memory, backed or Dask.
     n_top_genes
-        Variable genes to choose; all genes where there are no more than this.
+        Number of variable genes. All genes are chosen if there are no more.
     batch_key
-        Column of ``obs``: genes are chosen by how many batches they vary in.
+        Column of ``obs`` with the batches. Genes that vary in most batches are chosen.
     layer
-        Layer with the counts; None for ``X``.
+        Layer with the counts. None reads ``X``.
     target_sum
-        Counts per cell in ``X`` after scaling; None for the median over cells.
+        Total counts per cell in ``X`` after scaling. None takes the median over cells.
     input_state
-        ``"auto"`` decides from the values whether they are counts; ``"counts"`` says that they are (or that they are
-        on a linear scale such as TPM, and may be treated so).
+        ``"auto"`` detects from the values whether they are counts. ``"counts"`` treats them as counts, which also suits
+        other linear scales such as TPM.
     drop_empty
-        Drop cells without a single count instead of raising. For cells in memory.
+        Drop cells without a count instead of raising an error. For cells in memory.
     copy
-        Return a changed copy and leave `adata` as it is. For cells in memory.
+        Change and return a copy, and leave `adata` as it is. For cells in memory.
 
     Returns
     -------
     None, or the changed copy. Writes
 
     ``X`` : float32, as dense or sparse as before
-        Log-normalised values, of cells in memory.
+        Log-normalised values, for cells in memory.
     ``layers["counts"]``
-        The counts, not copied, of cells in memory.
+        The counts, not copied, for cells in memory.
     ``var["highly_variable"]`` : bool
         The model genes.
     ``uns["scquery_transform"]`` : dict
         The fitted transform.
     ``uns["log1p"]`` : dict
-        As scanpy leaves it, of cells in memory.
+        As scanpy writes it, for cells in memory.
 
     Raises
     ------
     InputStateError
-        If values are negative, NaN, infinite, already normalised, logged or scaled, or cells are without counts.
+        If values are negative, NaN, infinite, already normalised, logged or scaled, or a cell has no counts.
     ArgumentError
         If there are no cells or genes, or gene names repeat.
     MissingKeyError
-        If `batch_key` or `layer` is not there, or a cell's batch is missing.
+        If `batch_key` or `layer` is missing, or a cell has no batch.
 
     Notes
     -----
@@ -116,17 +118,17 @@ def normalize(
     if target_sum is not None:
         check_number("target_sum", target_sum, 0, np.inf, closed="neither")
     counts = check_layer(adata, layer)
-    check_unique(adata.var_names, "`adata.var_names`", "call `adata.var_names_make_unique()`.")
+    check_unique(adata.var_names, slot("var_names"), f"{current().make_unique('var')}.")
     if batch_key is not None:
         _check_batches(check_obs_key(adata, batch_key, "batch_key"), batch_key)
-    # Layers of a backed AnnData are in memory, but its X is the file's.
+    # Layers of a backed AnnData are in memory, but its X is in the file.
     held = in_memory(counts) and not adata.isbacked
     check_writable(adata, "pp.normalize")
     if not held and (copy or drop_empty):
         asked, kind = "copy" if copy else "drop_empty", "a backed AnnData" if adata.isbacked else "a Dask array"
         msg = (
-            f"`{asked}=True` is for cells in memory. Received {kind}, whose X stays as it is; "
-            f"leave `{asked}` out, or call it on `adata.to_memory()`."
+            f"{argument(asked, True)} is for cells in memory. Received {kind}, whose X stays as it is; leave out "
+            f"{argument(asked, True)}, or load the cells into memory."
         )
         raise ArgumentError(msg)
     lowest, _ = check_expression(counts, adata.var_names, "pp.normalize")
@@ -135,13 +137,13 @@ def normalize(
     empty = totals == 0
     if empty.all() or (empty.any() and not drop_empty):
         msg = (
-            f"`pp.normalize` needs at least one count in every cell. Received {int(empty.sum())} of {len(empty)} cells "
-            f"without any, such as {shown(adata.obs_names[empty])}; pass `drop_empty=True` to drop them, or filter "
-            "with `sc.pp.filter_cells(adata, min_counts=1)`."
+            f"{running('pp.normalize')} needs at least one count in every cell. Received {int(empty.sum())} of "
+            f"{len(empty)} cells without any, such as {shown(adata.obs_names[empty])}; pass "
+            f"{argument('drop_empty', True)} to drop them."
         )
         raise InputStateError(msg)
 
-    # All that can fail comes first, on a thin AnnData of its own; the user's is changed at the end.
+    # Everything that can fail runs on another AnnData first; `adata` is changed at the end.
     keep = ~empty
     counts_kept = counts[keep] if empty.any() else counts
     batches = None if batch_key is None else adata.obs[batch_key].to_numpy()[keep]
@@ -160,7 +162,7 @@ def normalize(
             adata.var[name] = variable[name].to_numpy()
         adata.uns[Slots().transform] = {**transform.to_dict(), "layer": layer or ""}
         logger.info(
-            "read %d cells, and left X as it is: %d model genes; wrote var['highly_variable'], uns[%r]",
+            "read %d cells and left X as it is: %d model genes; wrote var['highly_variable'], uns[%r]",
             adata.n_obs,
             transform.n_genes,
             Slots().transform,
@@ -193,35 +195,36 @@ def normalize(
 def _check_counts(matrix: Any, lowest: float, input_state: str, *, logged: bool) -> None:
     if lowest < 0:
         msg = (
-            f"`pp.normalize` needs counts, which are never negative. Received values down to {lowest:.3g}: the "
-            "matrix looks scaled or corrected; use the raw counts, often in `adata.raw.X` or a layer."
+            f"{running('pp.normalize')} needs counts, which are never negative. Received values down to {lowest:.3g}: "
+            f"the matrix looks scaled or corrected; use the raw counts, often in {current().raw()} or a layer."
         )
         raise InputStateError(msg)
     if input_state == "counts":
         return
     state = detect_state(matrix)
     if logged and state.kind == "counts":
+        place = slot('uns["log1p"]')
         msg = (
-            '`pp.normalize` needs counts. `adata.uns["log1p"]` says that X is logged already; '
-            'name the layer with the counts (`layer="counts"`), or pass `input_state="counts"` if X holds counts.'
+            f"{running('pp.normalize')} needs counts. {place} says that X is already logged; name the layer with the "
+            f"counts with {argument('layer')}, or pass {argument('input_state', 'counts')} if X holds counts."
         )
         raise InputStateError(msg)
     if state.kind != "counts":
         fix = _UNDO.get(state.kind, "")
         msg = (
-            f"`pp.normalize` needs counts. Received a matrix that looks {_WORDS[state.kind]}: {state.reason}. Use "
-            f"the raw counts, often in `adata.raw.X` or a layer (`layer=`); or, if none exist, {fix}pass "
-            '`input_state="counts"`.'
+            f"{running('pp.normalize')} needs counts. Received a matrix that looks {_WORDS[state.kind]}: "
+            f"{state.reason}. Use the raw counts, often in {current().raw()} or a layer ({argument('layer')}). If "
+            f"there are none, {fix}pass {argument('input_state', 'counts')}."
         )
         raise InputStateError(msg)
 
 
 _WORDS = {
-    "normalized": "normalised already",
-    "log1p": "log-normalised already",
-    "log2p1": "logged to base 2 already",
-    "scaled": "scaled already",
-    "unknown": "like neither whole counts nor anything that was made of them",
+    "normalized": "already normalised",
+    "log1p": "already log-normalised",
+    "log2p1": "already logged to base 2",
+    "scaled": "already scaled",
+    "unknown": "neither like counts nor like normalised counts",
 }
 _UNDO = {
     "log1p": "take `np.expm1` of the values and ",
@@ -233,21 +236,22 @@ def _check_batches(batches: Any, batch_key: str) -> None:
     missing = batches.isna()
     if missing.any():
         msg = (
-            f"`batch_key={batch_key!r}` must give a batch for every cell. Received {int(missing.sum())} missing "
-            f"value(s), in cells such as {shown(batches.index[missing])}; fill them, for example with `'unknown'`."
+            f"{argument('batch_key', batch_key)} must give a batch for every cell. Received {int(missing.sum())} "
+            f"missing value(s), in cells such as {shown(batches.index[missing])}; fill them, for example with "
+            "'unknown'."
         )
         raise MissingKeyError(msg)
 
 
 def _log_normalized(counts: Any, genes: pd.Index, target_sum: float | None) -> AnnData:
-    """Return a bare AnnData with log-normalised X; `counts` is not touched."""
+    """Return an AnnData with log-normalised X and nothing else. `counts` is not changed."""
     import anndata
     import pandas as pd
     import scanpy as sc
 
-    if isinstance(counts, sparse.sparray):  # which scanpy does not take everywhere
+    if isinstance(counts, sparse.sparray):  # scanpy does not take sparse arrays everywhere
         counts = sparse.csr_matrix(counts) if counts.format == "csr" else sparse.csc_matrix(counts)
-    # astype copies, also where the type is float32 already: scanpy works in place.
+    # scanpy works in place, and astype copies even if the type is float32 already.
     work = anndata.AnnData(counts.astype(np.float32), var=pd.DataFrame(index=genes))
     sc.pp.normalize_total(work, target_sum=target_sum)
     sc.pp.log1p(work)

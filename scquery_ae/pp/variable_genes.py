@@ -1,4 +1,4 @@
-"""Which genes vary: scanpy's choice, also for cells that are read block by block."""
+"""Choice of variable genes as in scanpy, also for cells that are read block by block."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from scquery_ae._caller import argument, running
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.input_state import row_blocks
@@ -22,19 +23,19 @@ N_BINS = 20
 
 
 def choose_genes(work: AnnData, n_top_genes: int, batches: np.ndarray | None) -> pd.DataFrame:
-    """Return columns for ``var``, ``highly_variable`` among them, of log-normalised cells in memory."""
+    """Return columns for ``var``, including ``highly_variable``, for log-normalised cells in memory."""
     import pandas as pd
     import scanpy as sc
 
     if n_top_genes >= work.n_vars:
         return _all_genes(work.var_names)
-    codes = _batches_with_a_say(batches, work.n_obs, work.n_vars)
+    codes = _usable_batches(batches, work.n_obs, work.n_vars)
     if (codes < 0).any():
         work = work[codes >= 0].copy()
     work.obs["batch"] = pd.Categorical(codes[codes >= 0])
     try:
         sc.pp.highly_variable_genes(work, n_top_genes=n_top_genes, batch_key="batch" if codes.max() else None)
-    except IndexError as error:  # of an empty list of dispersions
+    except IndexError as error:  # scanpy indexes an empty list of dispersions
         raise _nothing_varies(work.n_vars) from error
     variable: pd.DataFrame = work.var
     return variable
@@ -48,10 +49,10 @@ def choose_genes_on_disk(
     n_top_genes: int,
     batches: np.ndarray | None,
 ) -> pd.DataFrame:
-    """Return the same of counts, ``(n_obs, n_vars)``, that are read block by block; `totals` are the cells' sums."""
+    """Return the same columns for counts, ``(n_obs, n_vars)``, read block by block; `totals` are the sums of cells."""
     if n_top_genes >= len(genes):
         return _all_genes(genes)
-    codes = _batches_with_a_say(batches, len(totals), len(genes))
+    codes = _usable_batches(batches, len(totals), len(genes))
     factors = (np.median(totals) if target_sum is None else target_sum) / totals
 
     def scaled() -> Iterator[sparse.csr_matrix]:
@@ -72,22 +73,22 @@ def variable_genes(
 ) -> pd.DataFrame:
     """Choose variable genes as ``sc.pp.highly_variable_genes`` does, in one pass over blocks of cells.
 
-    Checked first: scanpy's own, which takes a matrix in memory, or a Dask array that it reads once a batch.
+    Checked first: the function of scanpy, which takes a matrix in memory, or a Dask array that it reads once per batch.
 
     Parameters
     ----------
     blocks
-        Cells scaled to one sum, not logged, CSR ``(n, n_genes)`` each.
+        Cells scaled to the same sum, not logged, CSR ``(n, n_genes)`` each.
     n_top_genes
-        Genes to choose, at most as many as there are.
+        Number of genes to choose, at most the number of genes.
     batches
-        Batch of each cell, int ``(n_obs,)``; negative for cells that have no say.
+        Batch of each cell, int ``(n_obs,)``; negative for cells to ignore.
     genes
         Names of the genes.
 
     Returns
     -------
-    Columns for ``var``, ``highly_variable`` among them, all False where no gene varies.
+    Columns for ``var``, including ``highly_variable``, which is all False if no gene varies.
 
     References
     ----------
@@ -109,7 +110,7 @@ def variable_genes(
         sums += (members @ values).toarray()
         values.data **= 2
         squares += (members @ values).toarray()
-    # A gene that a batch has no count of counts there with zeros; of one batch, it is compared with the others.
+    # With several batches, a gene without counts in a batch has dispersion zero there; with one, it is ranked too.
     only = len(sizes) == 1
     seen = sums > (-1 if only else 0)
     tables = [_dispersions(*moments, n_top_genes) for moments in zip(sizes, sums, squares, seen, strict=True)]
@@ -123,7 +124,7 @@ def variable_genes(
     counted = np.sum([table["highly_variable"].to_numpy() for table in tables], axis=0)
     table["highly_variable_nbatches"] = counted
     table["highly_variable_intersection"] = counted == len(sizes)
-    # Of equals, the first by name.
+    # Ties are broken by name.
     by_name = np.argsort(np.argsort(genes.to_numpy(dtype=str), kind="stable"))
     order = np.lexsort((by_name, -table["dispersions_norm"].fillna(-np.inf), -counted))
     table["highly_variable"] = np.isin(np.arange(len(genes)), order[:n_top_genes]) & (counted.sum() > 0)
@@ -131,7 +132,7 @@ def variable_genes(
 
 
 def _dispersions(n: int, sums: np.ndarray, squares: np.ndarray, seen: np.ndarray, n_top_genes: int) -> pd.DataFrame:
-    """Return the dispersion of each gene within one batch, in units of its spread among genes of like expression."""
+    """Return the dispersion of each gene in one batch, standardised among genes of similar mean expression."""
     import pandas as pd
 
     mean = sums / n
@@ -140,7 +141,7 @@ def _dispersions(n: int, sums: np.ndarray, squares: np.ndarray, seen: np.ndarray
         dispersion = np.where(variance > 0, np.log(variance / mean), np.nan)
     table = pd.DataFrame({"means": np.log1p(mean), "dispersions": dispersion})
     inside = table[seen]
-    # In a bin of one gene there is no spread, and its dispersion counts as one.
+    # A bin of one gene has no spread; the normalised dispersion of that gene is one, as in scanpy.
     bins = inside.groupby(pd.cut(inside["means"], N_BINS), observed=True)["dispersions"]
     average, spread = bins.transform("mean"), bins.transform("std")
     alone = spread.isna()
@@ -158,19 +159,19 @@ def _dispersions(n: int, sums: np.ndarray, squares: np.ndarray, seen: np.ndarray
 def _all_genes(genes: pd.Index) -> pd.DataFrame:
     import pandas as pd
 
-    logger.debug("there are %d genes, no more than n_top_genes: all are model genes", len(genes))
+    logger.debug("all %d genes are model genes: there are no more than n_top_genes", len(genes))
     return pd.DataFrame({"highly_variable": np.ones(len(genes), dtype=bool)}, index=genes)
 
 
-def _batches_with_a_say(batches: np.ndarray | None, n_obs: int, n_vars: int) -> np.ndarray:
-    """Return the batch of each cell as a number, -1 for a batch of one cell: there is no variance to choose genes by.
+def _usable_batches(batches: np.ndarray | None, n_obs: int, n_vars: int) -> np.ndarray:
+    """Return the batch code of each cell, -1 for a batch of one cell, which has no variance.
 
-    With batches of one cell alone, and without batches, all cells are of one.
+    All cells form one batch if no batches are given, or each batch has one cell.
     """
     if n_obs < 2:
         msg = (
-            "`pp.normalize` needs at least two cells to choose variable genes. Received one; "
-            f"`n_top_genes={n_vars}` takes all genes."
+            f"{running('pp.normalize')} needs at least two cells to choose variable genes. Received one; "
+            f"{argument('n_top_genes', n_vars)} takes all genes."
         )
         raise ArgumentError(msg)
     if batches is None:
@@ -180,13 +181,13 @@ def _batches_with_a_say(batches: np.ndarray | None, n_obs: int, n_vars: int) -> 
     if not several.any():
         return np.zeros(n_obs, dtype=int)
     if not several.all():
-        logger.debug("%d batch(es) of one cell have no say in the choice of genes", int((~several).sum()))
+        logger.debug("%d batch(es) of one cell are ignored in the choice of genes", int((~several).sum()))
     return np.where(several, np.cumsum(several) - 1, -1)[codes]
 
 
 def _nothing_varies(n_vars: int) -> ArgumentError:
     msg = (
-        "`pp.normalize` cannot choose variable genes: no gene varies between the cells once they are normalised. "
-        f"`n_top_genes={n_vars}` takes all genes; check that the matrix holds counts."
+        f"{running('pp.normalize')} cannot choose variable genes: no gene varies between the normalised cells. "
+        f"{argument('n_top_genes', n_vars)} takes all genes; check that the matrix holds counts."
     )
     return ArgumentError(msg)

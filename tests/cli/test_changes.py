@@ -51,7 +51,7 @@ def test_added_cells_are_those_of_the_method(run, own, more, tmp_path):
     assert row.split() == ["type", "new", "8", "8", "added", "later"]
 
     shown = run(*asked, "--in-place").out
-    assert "added 20 cells; the reference has 260 of 4 types" in shown
+    assert "added 20 cells; the reference has 260 cells of 4 types" in shown
     assert any(line.split() == ["type", "new", "(new)", "0", "8"] for line in shown.splitlines())
     np.testing.assert_array_equal(scq.Reference.load(own).embedding, expected.embedding)
     run(*asked, "--in-place").is_one_line(1, r"20 cells have names that are in the reference already, such as 'new0'")
@@ -71,7 +71,7 @@ def test_removed_cells_are_those_of_the_method(run, own, tmp_path):
     found = scq.Reference.load(tmp_path / "less.scq")
     assert found.obs.index.tolist() == expected.obs.index.tolist()
     np.testing.assert_array_equal(found.embedding, expected.embedding)
-    assert f"removed {240 - expected.n_obs} cells; the reference has {expected.n_obs} of 3 types" in done.out
+    assert f"removed {240 - expected.n_obs} cells; the reference has {expected.n_obs} cells of 3 types" in done.out
 
 
 def test_cells_by_name_from_options_a_file_and_standard_input(run, own, tmp_path):
@@ -87,7 +87,7 @@ def test_a_dry_run_writes_nothing(run, own):
     before = {p.name: p.stat().st_mtime_ns for p in own.iterdir()}
     done = run("remove", own, "--where", "batch=batch 0", "--dry-run")
     assert done.code == 0
-    assert "removed 120 cells; the reference has 120 of 3 types" in done.out
+    assert "removed 120 cells; the reference has 120 cells of 3 types" in done.out
     assert "nothing was written (--dry-run)" in done.out
     assert {p.name: p.stat().st_mtime_ns for p in own.iterdir()} == before
     assert run("remove", own, "--where", "batch=batch 0", "--dry-run", "--json").json["output"] is None
@@ -98,18 +98,18 @@ def test_wrong_use(run, own, more, tmp_path):
     run("remove", own, "--name", "cell0").is_wrong_use(either)
     run("remove", own, "--name", "cell0", "--in-place", "-o", tmp_path / "x.scq").is_wrong_use(either)
     run("add", tmp_path / "more.h5ad", own).is_wrong_use(either)
-    run("remove", own, "--in-place").is_wrong_use(r"Say which cells to remove: --where COLUMN=VALUE, --name CELL")
+    run("remove", own, "--in-place").is_wrong_use(r"Choose the cells to remove: --where COLUMN=VALUE, --name CELL")
 
 
 def test_what_cannot_be_removed(run, own, tmp_path):
     asked = ("remove", own, "--in-place")
     run(*asked, "--name", "nobody").is_one_line(1, r"The reference has no cells called 'nobody'")
-    run(*asked, "--where", "batch=nine").is_one_line(1, r"No cell of the reference is meant")
+    run(*asked, "--where", "batch=nine").is_one_line(1, r"No cell of the reference matches")
     run(*asked, "--where", "study=x").is_one_line(1, r"has no column 'study'")
     (tmp_path / "none.txt").write_text("\n")
     run(*asked, "--names-from", tmp_path / "none.txt").is_one_line(
-        1, r"none.txt names no cell. Expected one name a line"
+        1, r"none.txt holds no name. Expected one name per line"
     )
-    run(*asked, "--names-from", tmp_path / "no.txt").is_one_line(1, r"no.txt cannot be read as a list of names")
-    run("remove", own, "--name", "cell0", "-o", own).is_one_line(1, r"own.scq is what is read")
+    run(*asked, "--names-from", tmp_path / "no.txt").is_one_line(3, r"no.txt cannot be read: .*No such file")
+    run("remove", own, "--name", "cell0", "-o", own).is_one_line(1, r"own.scq is an input")
     assert scq.Reference.load(own).n_obs == 240

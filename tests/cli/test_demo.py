@@ -34,7 +34,7 @@ def test_demo_writes_its_files_and_beats_the_majority(tmp_path):
 def test_demo_into_a_file_is_one_helpful_line(tmp_path):
     blocked = tmp_path / "taken"
     blocked.write_text("")
-    with pytest.raises(scq.ScqueryError, match=r"cannot write to .*taken.*--output"):
+    with pytest.raises(scq.ScqueryError, match=r"cannot write to .*taken.*with `output`"):
         _demo.run_demo(blocked / "out", n_seeds=1, say=lambda _: None)
 
 

@@ -127,6 +127,6 @@ def test_what_cannot_be_exported(run, query_file, saved_reference, annotated, tm
     run("export", query_file, *out).is_one_line(1, r"mine.h5ad has no embedding obsm\['X_scquery'\].*--reference")
     run("export", annotated, *out, "--column", "x").is_one_line(1, r"`--column x` is not a column of `obs`")
     both = ("export", saved_reference, "--reference", saved_reference, *out)
-    run(*both).is_wrong_use(r"small.scq is a reference, with an embedding of its own")
+    run(*both).is_wrong_use(r"small.scq is a reference and has an embedding")
     run("export", annotated).is_wrong_use("Missing option '-o' / '--output'")
     assert not list(tmp_path.iterdir())

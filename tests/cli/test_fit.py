@@ -3,11 +3,10 @@
 import anndata
 import numpy as np
 import pytest
+from cell_files import write_mtx
 
 import scquery_ae as scq
 from scquery_ae.cli import fitting
-
-from .conftest import write_mtx
 
 SMALL = ("--layer-sizes", "8,4", "--n-top-genes", "40", "--epochs", "2")
 
@@ -37,7 +36,7 @@ def test_the_reference_is_that_of_the_calls(run, cells_file, tmp_path):
 
     assert list(done.json) == [
         *("command", "scquery_ae", "output", "n_obs", "n_unlabelled", "n_genes", "label_key", "types", "held_out"),
-        *("warnings", "seconds"),
+        *("seconds", "warnings"),
     ]
     assert done.json["n_obs"] == 90
     assert done.json["n_genes"] == 40
@@ -64,7 +63,7 @@ def test_several_files_with_their_names_as_batches(run, make_adata, tmp_path):
     assert done.code == 0, done.err
     reference = scq.Reference.load(tmp_path / "both.zip")
     assert reference.obs["study"].value_counts().to_dict() == {"one": 40, "two": 40}
-    assert "80, 0 of them without a label" in done.out
+    assert "80, 0 without a label" in done.out
     assert "3 in cell_type" in done.out
 
 
@@ -101,8 +100,8 @@ def test_cells_in_blocks_and_a_checkpoint_to_go_on_from(run, cells_file, tmp_pat
         (["--label-key", "type"], r"`--label-key type` is not a column of `obs`. Expected one of 'cell_type'"),
         (["--label-key", "one"], r"--label-key one must give at least two cell types. Received 1 \(90 of 90 cells"),
         (["--label-key", "cell_type", "--batch-key", "study"], r"`--batch-key study` is not a column"),
-        (["--label-key", "cell_type", "--calibration", "leave_one_batch_out"], r"need a --batch-key"),
-        (["--label-key", "cell_type", "--adversarial-weight", "0.3"], r"need a --batch-key: the column of the batches"),
+        (["--label-key", "cell_type", "--calibration", "leave_one_batch_out"], r"need --batch-key"),
+        (["--label-key", "cell_type", "--adversarial-weight", "0.3"], r"need --batch-key, the column of the batches"),
         (
             ["--label-key", "cell_type", "--batch-key", "one", "--calibration", "leave_one_batch_out"],
             r"need two batches of labelled cells. --batch-key one gives one",
@@ -124,22 +123,19 @@ def test_names_that_repeat_are_found_before_training(run, make_adata, tmp_path):
     adata.obs_names = ["a", "a", *adata.obs_names[2:]]
     adata.write_h5ad(tmp_path / "cells.h5ad")
     asked = ("fit", tmp_path / "cells.h5ad", "--label-key", "cell_type", "-o", tmp_path / "made.scq")
-    run(*asked).is_one_line(
-        1, r"Names of cells must be unique. Received 1 repeated .* pass --make-unique to number them"
-    )
+    run(*asked).is_one_line(1, r"Names of cells must be unique. Received 1 repeated .* pass `--make-unique`")
 
 
 @pytest.mark.usefixtures("no_training")
 def test_places_and_files_are_looked_at_first(run, cells_file, saved_reference, tmp_path):
     asked = ("fit", cells_file, "--label-key", "cell_type")
-    run(*asked, "-o", saved_reference).is_one_line(1, r"There is a reference at .* already. Pass --overwrite")
-    run(*asked, "-o", cells_file, "--overwrite").is_one_line(1, r"labelled.h5ad is what is read")
+    run(*asked, "-o", saved_reference).is_one_line(1, r"There is already a reference at .*Pass --overwrite")
+    run(*asked, "-o", cells_file, "--overwrite").is_one_line(1, r"labelled.h5ad is an input")
     two = ("fit", cells_file, tmp_path / "absent.h5ad", "--label-key", "cell_type", "-o", tmp_path / "made.scq")
-    run(*two).is_one_line(1, r"no file of cells at .*absent.h5ad")
-    run(*asked, cells_file, "--use-raw", "-o", tmp_path / "m.scq").is_one_line(1, r"--use-raw is for one file of cells")
-    which = r"Say with --label-key which column of obs has the cell types. There are: cell_type, batch, donor"
+    run(*two).is_one_line(3, r"no file of cells at .*absent.h5ad")
+    which = r"Give --label-key, the column of obs with the cell types\. Its columns: cell_type, batch, donor"
     run("fit", cells_file, "-o", tmp_path / "made.scq").is_wrong_use(which)
-    wrong = r"expected widths of layers such as 512,64, and received '{}'"
+    wrong = r"expected widths of layers, such as 512,64; received '{}'"
     for sizes in ("large", "8,0"):
         run(*asked, "--layer-sizes", sizes, "-o", tmp_path / "made.scq").is_wrong_use(wrong.format(sizes))
 
@@ -169,7 +165,9 @@ def test_values_that_are_no_counts(run, make_adata, tmp_path):
     adata.X = adata.X.log1p()
     adata.write_h5ad(tmp_path / "logged.h5ad")
     asked = ("fit", tmp_path / "logged.h5ad", "--label-key", "cell_type", "-o", tmp_path / "made.scq")
-    match = r"looks log-normalised already: .* `raw` \(`--use-raw`\) or a layer \(`--layer`\); .*`--input-state counts`"
+    match = (
+        r"looks already log-normalised: .* `raw` \(`--use-raw`\) or a layer \(`--layer`\)\. .*`--input-state counts`"
+    )
     run(*asked).is_one_line(1, match)
 
 
@@ -210,6 +208,6 @@ def test_names_that_repeat_across_files_are_numbered(run, make_adata, tmp_path):
     assert refused.err.splitlines()[-1].startswith("Error: Names of cells must be unique. Received 2 repeated")
     done = run(*asked, "--make-unique", "-o", tmp_path / "made.scq")
     assert done.code == 0, done.err
-    assert {"cell-one", "cell-one-1", "cell-two", "cell-two-1"} <= set(
+    assert {"cell-one", "cell-1-one", "cell-two", "cell-1-two"} <= set(
         scq.Reference.load(tmp_path / "made.scq").obs.index
     )

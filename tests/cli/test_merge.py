@@ -77,7 +77,7 @@ def test_in_place_it_is_the_first_that_grows(run, parts):
     first, second, third = parts
     n = {path: scq.Reference.load(path).n_obs for path in parts}
     shown = run("merge", first, third, "--in-place").out.splitlines()
-    assert shown[0] == f"merged in {n[third]} cells; the reference has {n[first] + n[third]} of 4 types"
+    assert shown[0] == f"merged in {n[third]} cells; the reference has {n[first] + n[third]} cells of 4 types"
     assert any(line.split()[:3] == ["other", "(new)", "0"] for line in shown)
     assert shown[-1] == f"wrote {first}"
     assert scq.Reference.load(first).n_obs == n[first] + n[third]
@@ -99,7 +99,7 @@ def test_a_dry_run_writes_nothing(run, parts):
     before = {p: p.stat().st_mtime_ns for part in parts for p in part.iterdir()}
     done = run("merge", first, second, third, "--dry-run")
     assert done.code == 0
-    assert "the reference has 240 of 4 types" in done.out
+    assert "the reference has 240 cells of 4 types" in done.out
     assert done.out.splitlines()[-1] == "nothing was written (--dry-run)"
     assert {p: p.stat().st_mtime_ns for part in parts for p in part.iterdir()} == before
     assert run("merge", first, second, "--dry-run", "--json").json["output"] is None
@@ -110,7 +110,7 @@ def test_a_reference_that_is_there_is_kept_unless_told(run, parts, tmp_path):
     shutil.copytree(third, tmp_path / "there.scq")
     n = scq.Reference.load(third).n_obs
     asked = ("merge", first, second, "-o", tmp_path / "there.scq")
-    run(*asked).is_one_line(1, r"There is a reference at .*there.scq already. Pass --overwrite")
+    run(*asked).is_one_line(1, r"There is already a reference at .*there.scq. Pass --overwrite")
     assert scq.Reference.load(tmp_path / "there.scq").n_obs == n
     assert run(*asked, "--overwrite").code == 0
     assert scq.Reference.load(tmp_path / "there.scq").n_obs == 240 - n
@@ -122,7 +122,7 @@ def test_wrong_use(run, parts, tmp_path):
     run("merge", first, second).is_wrong_use(either)
     run("merge", first, second, "--in-place", "-o", tmp_path / "x.scq").is_wrong_use(either)
     run("merge", first, "--in-place").is_wrong_use(r"Missing argument 'OTHER")
-    twice = r"first.scq is named twice, and its cells would be in the result twice. Name each reference once"
+    twice = r"first.scq is given twice, so its cells would be in the result twice. Give each reference once"
     run("merge", first, second, first, "--in-place").is_wrong_use(twice)
     run("merge", second, first, first.parent / "." / "first.scq", "--dry-run").is_wrong_use(twice)
 
@@ -140,8 +140,8 @@ def test_what_cannot_be_merged(run, parts, stranger, tmp_path):
     run(*asked, tmp_path / "again.scq", "--in-place").is_one_line(
         1, r"again.scq cannot be merged: \d+ cells are in both references, such as 'cell.*Remove them from one first"
     )
-    run(*asked, "-o", second).is_one_line(1, r"second.scq is what is read. Choose another place")
-    run(*asked, tmp_path / "no.scq", "--in-place").is_one_line(1, r"There is no reference at .*no.scq")
+    run(*asked, "-o", second).is_one_line(1, r"second.scq is an input. Choose another place")
+    run(*asked, tmp_path / "no.scq", "--in-place").is_one_line(3, r"There is no reference at .*no.scq")
     (third / "manifest.json").write_text("{}")
     run(*asked, third, "--in-place").is_one_line(3, r"manifest.json cannot be read as the manifest of a reference")
     # Nothing is written before all are in.

@@ -1,47 +1,18 @@
-"""Where results go: looked at first, and whole or not at all."""
+"""Places of outputs are checked before the work."""
 
 from pathlib import Path
 
 import click
 import pytest
 
-from scquery_ae.cli.failures import Problem
-from scquery_ae.cli.outputs import check_outputs, check_reference_output, write
+from scquery_ae.cli.exit_codes import CommandError
+from scquery_ae.cli.outputs import check_outputs, check_reference_output
 
 
-def test_a_file_is_put_in_place_whole(tmp_path):
-    path = tmp_path / "new" / "table.csv"
-
-    def save(draft):
-        assert draft.parent == path.parent
-        assert draft.suffix == ".csv"
-        assert not path.exists()
-        draft.write_text("done")
-
-    write(path, save)
-    assert path.read_text() == "done"
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("error", [OSError("disk is full"), RuntimeError("errno = 28")])
-def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path, error):
-    path = tmp_path / "table.csv"
-    path.write_text("old")
-
-    def save(draft):
-        draft.write_text("half")
-        raise error
-
-    with pytest.raises(Problem, match=r"table.csv could not be written: (disk is full|errno = 28). Nothing was left"):
-        write(path, save)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_is_there_is_kept_unless_asked(tmp_path):
+def test_existing_files_are_kept_by_default(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("")
-    with pytest.raises(Problem, match=r"a.csv is there already. Pass --overwrite to replace it"):
+    with pytest.raises(CommandError, match=r"a.csv already exists. Pass --overwrite to replace it"):
         check_outputs([path], [], overwrite=False)
     check_outputs([path], [], overwrite=True)
 
@@ -56,27 +27,36 @@ def test_the_input_is_never_the_output(tmp_path, how):
         path.symlink_to(source)
     if how == "hardlink":
         path.hardlink_to(source)
-    with pytest.raises(Problem, match=r"is what is read. Choose another place"):
+    with pytest.raises(CommandError, match=r"is an input. Choose another place"):
         check_outputs([path], [source], overwrite=True)
 
 
-def test_nothing_is_written_into_what_is_read(tmp_path):
+def test_nothing_is_written_into_an_input(tmp_path):
     source = tmp_path / "mine.zarr"
     source.mkdir()
     (source / "zarr.json").write_text("{}")
-    with pytest.raises(Problem, match=r"is inside .*mine.zarr, which is read"):
-        check_outputs([source / "sub" / "a.csv"], [source], overwrite=False)
-    # Beside a loose matrix there is room for results.
+    with pytest.raises(CommandError, match=r"is inside .*mine.zarr, which is an input"):
+        check_outputs([source / "a.csv"], [source], overwrite=False)
+    # Results may lie beside a 10x matrix.
     check_outputs([tmp_path / "a.csv"], [tmp_path], overwrite=False)
 
 
 def test_places_that_cannot_be_written_to(tmp_path):
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(Problem, match=r"folder.csv is a folder, and would have to be a file"):
+    with pytest.raises(CommandError, match=r"folder.csv is a folder. Expected the path of a file"):
         check_outputs([tmp_path / "folder.csv"], [], overwrite=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(Problem, match=r"a.csv cannot be written: Not a directory .*Choose another place with --output"):
+    with pytest.raises(CommandError, match=r"a.csv cannot be written: Not a directory .*Choose another place"):
         check_outputs([tmp_path / "file" / "a.csv"], [], overwrite=False)
+
+
+def test_a_missing_folder_is_an_error_and_not_made(tmp_path):
+    for path in (tmp_path / "new" / "a.csv", tmp_path / "new" / "deep" / "a.csv"):
+        with pytest.raises(CommandError, match=r"a.csv cannot be written: there is no folder .*new.*\. Make it first"):
+            check_outputs([path], [], overwrite=False)
+    with pytest.raises(CommandError, match=r"a.scq cannot be written: there is no folder .*new"):
+        check_reference_output(tmp_path / "new" / "a.scq", [], overwrite=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_refuses_files(tmp_path, monkeypatch):
@@ -84,25 +64,25 @@ def test_a_folder_that_refuses_files(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(Problem, match=r"a.csv cannot be written: Permission denied"):
-        check_outputs([tmp_path / "deep" / "a.csv"], [], overwrite=False)
-    with pytest.raises(Problem, match=r"a.scq cannot be written: Permission denied"):
+    with pytest.raises(CommandError, match=r"a.csv cannot be written: Permission denied"):
+        check_outputs([tmp_path / "a.csv"], [], overwrite=False)
+    with pytest.raises(CommandError, match=r"a.scq cannot be written: Permission denied"):
         check_reference_output(tmp_path / "a.scq", [], overwrite=False)
 
 
-def test_endings_and_repeats_are_wrong_use(tmp_path):
-    with pytest.raises(click.UsageError, match=r"a.txt ends in none of .csv, .h5ad, which say what to write"):
-        check_outputs([tmp_path / "a.txt"], [], overwrite=False, endings=(".csv", ".h5ad"))
-    with pytest.raises(click.UsageError, match=r"a.csv is named twice"):
+def test_unknown_suffixes_and_repeats_are_wrong_usage(tmp_path):
+    with pytest.raises(click.UsageError, match=r"The suffix of .*a.txt sets the format. Expected one of .csv, .h5ad"):
+        check_outputs([tmp_path / "a.txt"], [], overwrite=False, suffixes=(".csv", ".h5ad"))
+    with pytest.raises(click.UsageError, match=r"a.csv is given twice"):
         check_outputs([Path("a.csv"), Path("./a.csv")], [], overwrite=False)
 
 
 def test_a_reference_replaces_references_alone(tmp_path, saved_reference):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(Problem, match=r"mine is there already and is no reference"):
+    with pytest.raises(CommandError, match=r"mine already exists and is not a reference"):
         check_reference_output(tmp_path / "mine", [], overwrite=True)
-    with pytest.raises(Problem, match=r"There is a reference at .*small.scq already. Pass --overwrite"):
+    with pytest.raises(CommandError, match=r"There is already a reference at .*small.scq. Pass --overwrite"):
         check_reference_output(saved_reference, [], overwrite=False)
     check_reference_output(saved_reference, [], overwrite=True)
-    with pytest.raises(Problem, match=r"is what is read"):
+    with pytest.raises(CommandError, match=r"is an input"):
         check_reference_output(saved_reference, [saved_reference], overwrite=True)

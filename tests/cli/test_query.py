@@ -98,8 +98,8 @@ def test_without_outputs_files_are_named_after_the_cells(run, formats, saved_ref
 def test_the_summary_counts_the_cells(run, query_file, saved_reference, expected, tmp_path):
     out = run("query", query_file, saved_reference, "-o", tmp_path / "out.csv").out
     labels, unknown = expected.obs["scquery_label"], expected.obs["scquery_unknown"]
-    assert "30 cells, 100 of 100 model genes, by var_names; asked 240 cells of small.scq" in out
-    assert f"{int(unknown.sum())} ({unknown.mean():.1%}) are unknown" in out
+    assert "30 cells, 100 of 100 model genes matched by var_names; queried 240 cells of small.scq" in out
+    assert f"{int(unknown.sum())} of them ({unknown.mean():.1%}) unknown to the reference" in out
     for kind, n in labels.value_counts().items():
         confidence = expected.obs["scquery_confidence"][labels == kind].median()
         row = next(line for line in out.splitlines() if line.startswith(kind))
@@ -128,11 +128,12 @@ def test_json_is_one_object_with_the_documented_keys(run, query_file, saved_refe
     counts = expected.obs["scquery_label"].value_counts()
     assert {row["label"]: row["n_cells"] for row in found["types"]} == counts[counts > 0].to_dict()
     assert [row["n_cells"] for row in found["types"]] == sorted(counts[counts > 0], reverse=True)
-    assert sum(row["share"] for row in found["types"]) == pytest.approx(1)
+    assert sum(row["fraction"] for row in found["types"]) == pytest.approx(1)
 
 
 def test_a_page_about_the_query(run, query_file, saved_reference, tmp_path):
-    page = tmp_path / "new" / "page.html"
+    page = tmp_path / "pages" / "page.html"
+    page.parent.mkdir()
     asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv", "--key-added", "mine", "--report", page)
     done = run(*asked, "--batch-key", "batch", "--json")
     assert done.code == 0, done.err
@@ -144,17 +145,19 @@ def test_a_page_about_the_query(run, query_file, saved_reference, tmp_path):
     assert "Neighbors by batch" in text
     assert [found.name for found in page.parent.iterdir()] == ["page.html"]
 
-    run(*asked).is_one_line(1, r"out.csv is there already. Pass --overwrite")
+    run(*asked).is_one_line(1, r"out.csv already exists. Pass --overwrite")
     (tmp_path / "out.csv").unlink()
-    run(*asked).is_one_line(1, r"page.html is there already. Pass --overwrite")
+    run(*asked).is_one_line(1, r"page.html already exists. Pass --overwrite")
     assert run(*asked, "--overwrite").code == 0
     assert page.read_text(encoding="utf-8") != text
 
 
 def test_a_page_that_cannot_be_is_refused_before_the_query(run, query_file, saved_reference, tmp_path):
     asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv")
-    run(*asked, "--batch-key", "batch").is_wrong_use(r"--batch-key is for the page of --report. Give both or neither")
-    run(*asked, "--report", tmp_path / "page.pdf").is_wrong_use(r"page.pdf ends in none of .html, .htm")
+    run(*asked, "--batch-key", "batch").is_wrong_use(r"--batch-key is for --report. Give both or neither")
+    run(*asked, "--report", tmp_path / "page.pdf").is_wrong_use(
+        r"The suffix of .*page.pdf sets the format. Expected one of .html, .htm"
+    )
     asked += ("--report", tmp_path / "page.html")
     run(*asked, "--batch-key", "x").is_one_line(1, r"--batch-key x is not a column of the reference. Expected.*'batch'")
     assert not list(tmp_path.iterdir())
@@ -210,10 +213,10 @@ def test_a_table_of_orthologs(run, make_adata, saved_reference, expected, tmp_pa
         assert table["scquery_label"].tolist() == expected.obs["scquery_label"].tolist()
     (tmp_path / "one.csv").write_text("gene\nA\nB\n")
     asked = ("query", tmp_path / "mouse.h5ad", saved_reference, "-o", tmp_path / "new.csv", "--orthologs")
-    run(*asked, tmp_path / "one.csv").is_one_line(1, r"one.csv must have two columns and a heading: .* Received 1 col")
-    run(*asked, tmp_path / "none.csv").is_one_line(1, r"no table of gene names at .*none.csv")
+    run(*asked, tmp_path / "one.csv").is_one_line(1, r"one.csv holds no pairs of names\. .* Received 1 col")
+    run(*asked, tmp_path / "none.csv").is_one_line(3, r"no table of gene names at .*none.csv")
     (tmp_path / "blank.csv").write_text("")
-    run(*asked, tmp_path / "blank.csv").is_one_line(1, r"blank.csv cannot be read as a table")
+    run(*asked, tmp_path / "blank.csv").is_one_line(1, r"blank.csv holds no pairs of names")
 
 
 def test_cells_without_a_count_have_no_label(run, make_adata, saved_reference, tmp_path):
@@ -223,8 +226,8 @@ def test_cells_without_a_count_have_no_label(run, make_adata, saved_reference, t
     done = run("query", tmp_path / "cells.h5ad", saved_reference, "-o", tmp_path / "out.csv", "--json")
     assert done.code == 0
     assert done.json["n_unlabelled"] == 3
-    assert done.json["warnings"] == [done.err.strip().removeprefix("Warning: ")]
-    assert "3 cells have nothing in the model genes" in done.err
+    assert [f"Warning: {text}" for text in done.json["warnings"]] == done.err.splitlines()
+    assert "3 cells have no count in the model genes" in done.err
     shown = run("query", tmp_path / "cells.h5ad", saved_reference, "-o", tmp_path / "again.csv").out
     assert any(line.split() == ["(no", "label)", "3", "10.0%", "100.0%", "-"] for line in shown.splitlines())
 
@@ -234,8 +237,29 @@ def test_many_unknown_cells_are_explained(run, make_adata, saved_reference, tmp_
     rng = np.random.default_rng(0)
     adata.X = rng.poisson(3, adata.shape).astype(np.float32)
     adata.write_h5ad(tmp_path / "noise.h5ad")
-    out = run("query", tmp_path / "noise.h5ad", saved_reference, "-o", tmp_path / "out.csv").out
-    assert "more than the 5.0% that --alpha allows for cells like the reference's" in out
+    done = run("query", tmp_path / "noise.h5ad", saved_reference, "-o", tmp_path / "out.csv", "--json")
+    assert "of the cells are unknown to the reference, and `--alpha 0.05` allows that fraction" in done.err
+    assert f"Warning: {done.json['warnings'][0]}\n" == done.err
+
+
+def test_max_unknown_has_an_exit_code_and_writes_results(run, make_adata, saved_reference, tmp_path):
+    adata = make_adata(30, 120, seed=2)
+    noise = np.random.default_rng(0).poisson(3, (15, 120)).astype(np.float32)
+    adata.X = sparse.vstack([sparse.csr_matrix(noise), adata.X[15:]]).tocsr()
+    adata.write_h5ad(tmp_path / "noise.h5ad")
+    asked = ("query", tmp_path / "noise.h5ad", saved_reference, "--overwrite", "-o", tmp_path / "o.csv", "--json")
+    done = run(*asked, "--max-unknown", "0.01")
+    fraction = pd.read_csv(tmp_path / "o.csv")["scquery_unknown"].mean()
+    assert done.code == 6
+    assert done.json["n_unknown"] / 30 == fraction > 0.01
+    last = done.err.splitlines()[-1]
+    assert last == (
+        f"Error: {fraction:.1%} of the cells are unknown to the reference, and --max-unknown is 0.01. All results were "
+        "written."
+    )
+    # Equal is not above.
+    assert run(*asked, "--max-unknown", str(fraction)).code == 0
+    run(*asked, "--max-unknown", "2").is_wrong_use("2.0 is not in the range 0<=x<=1")
 
 
 @pytest.mark.parametrize(
@@ -258,8 +282,10 @@ def test_a_wrong_option_is_one_line(run, query_file, saved_reference, tmp_path, 
 def test_wrong_use(run, query_file, saved_reference, tmp_path):
     run("query", query_file).is_wrong_use("Missing argument 'REFERENCE'")
     asked = ("query", query_file, saved_reference)
-    run(*asked, "-o", tmp_path / "out.txt").is_wrong_use(r"out.txt ends in none of .h5ad, .csv, .csv.gz, .parquet")
-    run(*asked, "--where", "liver").is_wrong_use(r"expected COLUMN=VALUE, such as tissue=liver, and received 'liver'")
+    run(*asked, "-o", tmp_path / "out.txt").is_wrong_use(
+        r"suffix of .*out.txt sets the format. Expected one of .h5ad, .csv, .csv"
+    )
+    run(*asked, "--where", "liver").is_wrong_use(r"expected COLUMN=VALUE, such as tissue=liver; received 'liver'")
     run(*asked, "--input-state", "tpm").is_wrong_use(r"'tpm' is not one of")
     run(*asked, "--nonsense").is_wrong_use(r"No such option")
 
@@ -268,7 +294,7 @@ def test_too_few_genes(run, make_adata, saved_reference, tmp_path):
     adata = make_adata(10, 120, seed=2)[:, :5].copy()
     adata.write_h5ad(tmp_path / "few.h5ad")
     asked = ("query", tmp_path / "few.h5ad", saved_reference, "-o", tmp_path / "o.csv")
-    match = r"Only \d of the reference's 100 .*`--min-gene-overlap 0.1` is needed.*`--gene-key`; see `scquery-ae check`"
+    match = r"Only \d of the 100 model genes .*`--min-gene-overlap 0.1` is needed.*`--gene-key`; `scquery-ae check`"
     run(*asked).is_one_line(4, match)
     assert run(*asked, "--min-gene-overlap", "0.01").code == 0
 
@@ -300,7 +326,7 @@ def test_a_damaged_reference(run, query_file, saved_reference, tmp_path):
 def test_results_are_never_written_over_the_cells(run, query_file, saved_reference):
     before = query_file.read_bytes()
     asked = ("query", query_file, saved_reference, "-o", query_file, "--overwrite")
-    run(*asked).is_one_line(1, r"mine.h5ad is what is read. Choose another place")
+    run(*asked).is_one_line(1, r"mine.h5ad is an input. Choose another place")
     assert query_file.read_bytes() == before
 
 
@@ -312,7 +338,7 @@ def test_a_place_that_cannot_be_written_to_is_found_before_the_work(
     asked = ("query", query_file, saved_reference, "-o")
     run(*asked, tmp_path / "taken" / "o.csv").is_one_line(1, r"cannot be written: Not a directory")
     (tmp_path / "o.csv").write_text("kept")
-    run(*asked, tmp_path / "o.csv").is_one_line(1, r"o.csv is there already. Pass --overwrite")
+    run(*asked, tmp_path / "o.csv").is_one_line(1, r"o.csv already exists. Pass --overwrite")
     assert (tmp_path / "o.csv").read_text() == "kept"
 
 

@@ -63,7 +63,7 @@ def test_renamed_types_are_those_of_the_method(run, own, tmp_path):
 
 def test_types_that_get_one_name_become_one(run, own):
     shown = run("relabel", own, "--name", "type 0=type 2", "--in-place").out.splitlines()
-    assert shown[0] == "relabelled 72 cells; the reference has 240 of 2 types"
+    assert shown[0] == "relabelled 72 cells; the reference has 240 cells of 2 types"
     rows = [line.split() for line in shown]
     assert ["type", "2", "72", "144"] in rows
     assert ["type", "0", "(gone)", "72", "0"] in rows
@@ -110,7 +110,7 @@ def test_names_from_standard_input_and_options_together(run, own):
 
 def test_a_name_that_stays_is_no_change(run, own):
     done = run("relabel", own, "--name", "type 0=type 0", "--name", "type 1=x", "--dry-run")
-    assert done.out.splitlines()[0] == "relabelled 72 cells; the reference has 240 of 3 types"
+    assert done.out.splitlines()[0] == "relabelled 72 cells; the reference has 240 cells of 3 types"
     assert "type 0" not in done.out
 
 
@@ -128,7 +128,7 @@ def test_a_dry_run_writes_nothing(run, own):
 def test_a_reference_that_is_there_is_kept_unless_told(run, own, tmp_path):
     shutil.copytree(own, tmp_path / "there.scq")
     asked = ("relabel", own, "--name", "type 0=x", "-o", tmp_path / "there.scq")
-    run(*asked).is_one_line(1, r"There is a reference at .*there.scq already. Pass --overwrite")
+    run(*asked).is_one_line(1, r"There is already a reference at .*there.scq. Pass --overwrite")
     assert labels_of(tmp_path / "there.scq")[0][0] == "type 0"
     assert run(*asked, "--overwrite").code == 0
     assert labels_of(tmp_path / "there.scq")[0][0] == "x"
@@ -138,10 +138,10 @@ def test_wrong_use(run, own, tmp_path):
     either = r"either --output NEW.scq, or --in-place"
     run("relabel", own, "--name", "type 0=x").is_wrong_use(either)
     run("relabel", own, "--name", "type 0=x", "--in-place", "-o", tmp_path / "x.scq").is_wrong_use(either)
-    run("relabel", own, "--in-place").is_wrong_use(r"Say which types to rename: --name OLD=NEW or --names-from FILE")
+    run("relabel", own, "--in-place").is_wrong_use(r"Choose the types to rename: --name OLD=NEW or --names-from FILE")
     for wrong in ("type 0", "=x", "type 0="):
         run("relabel", own, "--in-place", "--name", wrong).is_wrong_use(
-            rf"expected OLD=NEW, such as beta='beta cell', and received '{wrong}'"
+            rf"expected OLD=NEW, such as beta='beta cell'; received '{wrong}'"
         )
 
 
@@ -154,42 +154,55 @@ def test_what_cannot_be_renamed(run, own):
         1, r"Renaming would leave the single type 'type 1'. Keep at least two"
     )
     run(*asked, "--name", "type 0=x", "--name", "type 0=y").is_one_line(
-        1, r"The type 'type 0' gets two names, 'x' and 'y'. Expected one for each type"
+        1, r"The type 'type 0' has two new names, 'x' and 'y'. Give one for each type"
     )
     assert labels_of(own)[0] == ("type 0", "type 1", "type 2")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "code", "said"),
     [
         (
             "",
+            1,
             r"names.csv has no columns old and new. Received the heading \(none\). Expected a CSV or TSV whose heading",
         ),
-        ("type 0,x\n", r"names.csv has no columns old and new. Received the heading type 0, x\. Expected"),
-        ("old,new\n\n", r"names.csv names no type. Expected a CSV or TSV whose heading has old and new, and one type"),
-        ("old,new\ntype 1,y\ntype 0,\n", r"names.csv lacks a name in line 3: type 0,\. Expected an old and a new one"),
-        ("old,new\n\ntype 0\n", r"names.csv lacks a name in line 3: type 0\. .* delete it to keep the type's name"),
-        ('old,new\n"type 0"x,y\n', r"names.csv cannot be read as a table: .* Expected a CSV or TSV whose heading"),
+        ("type 0,x\n", 1, r"names.csv has no columns old and new. Received the heading type 0, x\. Expected"),
+        (
+            "old,new\n\n",
+            1,
+            r"names.csv names no type. Expected a CSV or TSV whose heading has old and new",
+        ),
+        (
+            "old,new\ntype 1,y\ntype 0,\n",
+            1,
+            r"names.csv lacks a name in line 3: type 0, \. Expected an old and a new",
+        ),
+        (
+            "old,new\n\ntype 0\n",
+            1,
+            r"names.csv lacks a name in line 3: type 0\. .* delete it to keep the name",
+        ),
+        ('old,new\n"type 0"x,y\n', 3, r"names.csv cannot be read as a table: .* Expected a CSV or TSV whose heading"),
     ],
 )
-def test_what_is_no_table_of_names(run, own, tmp_path, content, said):
+def test_a_table_without_names(run, own, tmp_path, content, code, said):
     (tmp_path / "names.csv").write_text(content)
-    run("relabel", own, "--names-from", tmp_path / "names.csv", "--in-place").is_one_line(1, said)
+    run("relabel", own, "--names-from", tmp_path / "names.csv", "--in-place").is_one_line(code, said)
     assert labels_of(own)[0] == ("type 0", "type 1", "type 2")
 
 
 def test_what_is_no_file_of_names(run, own, tmp_path):
     asked = ("relabel", own, "--in-place", "--names-from")
-    run(*asked, tmp_path / "no.csv").is_one_line(1, r"no.csv cannot be read as a table: .*No such file")
+    run(*asked, tmp_path / "no.csv").is_one_line(3, r"no.csv cannot be read: .*No such file")
     (tmp_path / "latin.csv").write_bytes(b"old,new\ntype 0,caf\xe9\n")
-    run(*asked, tmp_path / "latin.csv").is_one_line(1, r"latin.csv cannot be read as a table: .*utf-8")
+    run(*asked, tmp_path / "latin.csv").is_one_line(3, r"latin.csv cannot be read: .*utf-8")
     assert run(*asked, "-", input="a,b\n").err.startswith("Error: Standard input has no columns old and new.")
 
 
 def test_a_reference_that_is_not_there(run, tmp_path):
     done = run("relabel", tmp_path / "no.scq", "--name", "a=b", "--dry-run")
-    done.is_one_line(1, r"There is no reference at .*no.scq")
+    done.is_one_line(3, r"There is no reference at .*no.scq")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``check``, ``info`` and ``demo``: what they say, as text and as JSON."""
+"""Results of ``check``, ``info`` and ``demo``, as text and as JSON."""
 
 import pandas as pd
 import pytest
@@ -35,7 +35,7 @@ def test_check_exits_with_4_where_a_query_would_be_refused(run, make_adata, save
     refused = run("check", tmp_path / "few.h5ad", saved_reference, "--json")
     assert refused.json["enough_genes"] is False
     assert len(refused.err.splitlines()) == 1
-    assert "--min-gene-overlap is 0.1: a query would be refused" in refused.err
+    assert "--min-gene-overlap is 0.1: a query would refuse these cells" in refused.err
 
 
 def test_strict_check_fails_if_there_is_anything_to_look_at(run, query_file, make_adata, saved_reference, tmp_path):
@@ -45,9 +45,9 @@ def test_strict_check_fails_if_there_is_anything_to_look_at(run, query_file, mak
     adata.write_h5ad(tmp_path / "repeats.h5ad")
     assert run("check", tmp_path / "repeats.h5ad", saved_reference).code == 0
     failed = run("check", tmp_path / "repeats.h5ad", saved_reference, "--strict")
-    assert failed.code == 1
+    assert failed.code == 5
     assert "cell names repeat; pass `--make-unique`" in failed.out
-    assert failed.err == "Error: There is something to look at (1), and --strict was asked for.\n"
+    assert failed.err == "Error: --strict: there is something to look at (1).\n"
     assert run("check", tmp_path / "repeats.h5ad", saved_reference, "--strict", "--make-unique").code == 0
 
 
@@ -55,7 +55,7 @@ def test_info_counts_what_the_reference_holds(run, saved_reference, reference):
     found = run("info", saved_reference, "--json").json
     assert list(found) == [
         *("command", "scquery_ae", "path", "sha256", "n_obs", "n_unlabelled", "label_key", "types", "genes", "layers"),
-        *("calibration", "depth", "index", "columns", "provenance", "training"),
+        *("calibration", "depth", "index", "columns", "provenance", "training", "warnings"),
     ]
     labels = reference.obs["cell_type"]
     assert found["n_obs"] == 240
@@ -77,7 +77,7 @@ def test_info_is_readable(run, saved_reference):
     shown = run("info", saved_reference)
     assert (shown.code, shown.err) == (0, "")
     assert "100 -> 16 -> 8" in shown.out
-    assert "240, 24 of them without a label" in shown.out
+    assert "240, 24 without a label" in shown.out
     assert any(line.split() == ["batch", "batch", "0,", "batch", "1"] for line in shown.out.splitlines())
 
 
@@ -99,4 +99,4 @@ def test_the_demo_prints_its_table_as_json_too(run, tmp_path, monkeypatch):
 
 def test_the_demo_into_a_file_is_one_line(run, tmp_path):
     (tmp_path / "taken").write_text("")
-    run("demo", "-o", tmp_path / "taken" / "out").is_one_line(1, r"cannot write to .*taken.*--output")
+    run("demo", "-o", tmp_path / "taken" / "out").is_one_line(1, r"cannot write to .*taken.*`--output`")

@@ -191,7 +191,7 @@ except StorageError as error:
     assert done.returncode == 1
     assert f"could not be written to a temporary file in {tmp_path}: [Errno 27]" in done.stderr
     assert (
-        "about 6 bytes for each value above zero in the model genes; set `TMPDIR` to a folder with room" in done.stderr
+        "about 6 bytes per nonzero value of the model genes; set `TMPDIR` to a folder with enough space" in done.stderr
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -62,7 +62,7 @@ def test_a_layer_and_a_column_of_names(make_adata, encoder):
     # The column is found unasked, too; asked for the wrong one, it is not.
     np.testing.assert_array_equal(scq.pp.align_genes(adata, encoder).X.toarray(), adata.X.toarray())
     with pytest.raises(
-        scq.GeneOverlapError, match=r"Only 0 of the reference's 25 genes.*'row0'.*\(var_names, the best fit\)"
+        scq.GeneOverlapError, match=r"Only 0 of the 25 model genes.*'row0'.*\(var_names, the best match\)"
     ):
         scq.pp.align_genes(adata, encoder, gene_key="var_names")
     with pytest.raises(
@@ -97,7 +97,7 @@ def test_too_few_genes_are_refused(make_adata, encoder):
     adata = make_adata(8, 25)
     adata.var = pd.DataFrame(index=[*adata.var_names[:2], *(f"x{i}" for i in range(23))])
     with pytest.raises(
-        scq.GeneOverlapError, match=re.escape("Only 2 of the reference's 25 genes are in the query (8.0%;")
+        scq.GeneOverlapError, match=re.escape("Only 2 of the 25 model genes are among the genes of the cells (8.0%;")
     ):
         scq.pp.align_genes(adata, encoder)
     assert scq.pp.align_genes(adata, encoder, min_gene_overlap=0.08).var["present"].sum() == 2

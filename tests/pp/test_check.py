@@ -34,14 +34,14 @@ def test_a_good_query(query_adata, reference):
     assert report.empty == ()
     assert report.problems == ()
     assert str(report).splitlines() == [
-        "cells      30, read from X",
-        f"values     counts: {report.reason}",
-        "genes      100 of 100 model genes (100%), matched by var_names (the best fit)",
-        f"depth      {report.counts:.4g} in the model genes of a median cell; reference {report.reference_counts:.4g}",
-        f"detected   {report.detected:.4g} model genes in a median cell; reference {report.reference_detected:.4g}",
-        f"expected_accuracy  macro-F1 {report.expected_accuracy.macro_f1:.2f}, accuracy {report.expected_accuracy.accuracy:.2f} on the "
-        "reference's own held-out cells seen through these genes and this depth",
-        "nothing stands in the way of a query",
+        "cells     30, read from X",
+        f"values    counts: {report.reason}",
+        "genes     100 of 100 model genes (100%), matched by var_names (the best match)",
+        f"depth     {report.counts:.4g} counts in the model genes (median); reference {report.reference_counts:.4g}",
+        f"detected  {report.detected:.4g} model genes per cell (median); reference {report.reference_detected:.4g}",
+        f"expected  accuracy {report.expected_accuracy.accuracy:.2f}, macro-F1 {report.expected_accuracy.macro_f1:.2f}, on "
+        "held-out cells of the reference with the genes and depth of the query",
+        "no problems found",
     ]
     assert repr(report) == str(report)
 
@@ -75,13 +75,13 @@ def test_few_genes_are_reported_not_refused(query_adata, reference):
     query_adata.var_names = [f"x{i}" for i in range(120)]
     report = scq.pp.check(query_adata, reference)
     assert report.genes["n_found"] == 0
-    # That cells without any value are shallow goes without saying.
+    # Cells without counts are not reported as shallow too.
     (problem, empty) = report.problems
     first = reference.encoder.genes[0]
     assert problem.startswith(f"100 model genes are missing ('{first}', ")
-    assert "names here look like 'x0', 'x1', 'x2', 'x3', 'x4'; if the query has no more genes" in problem
-    assert empty.startswith("30 cells have nothing in the model genes: 'cell0'")
-    assert "look at   100 model genes are missing" in str(report)
+    assert "the cells name genes as 'x0', 'x1', 'x2', 'x3', 'x4'. If the cells have no more genes" in problem
+    assert empty.startswith("30 cell(s) have no counts in the model genes: 'cell0'")
+    assert "problem   100 model genes are missing" in str(report)
 
 
 def test_half_of_the_genes_are_no_problem_and_fewer_are(query_adata, reference):
@@ -97,7 +97,7 @@ def test_repeated_names_of_genes_and_cells(query_adata, reference):
     report = scq.pp.check(query_adata, reference)
     assert report.genes["ambiguous"] == [first]
     assert report.problems == (
-        f"1 genes are named more than once: '{first}'",
+        f"1 model gene(s) occur more than once: '{first}'",
         "cell names repeat; call `adata.obs_names_make_unique()`",
     )
 
@@ -108,7 +108,7 @@ def test_cells_without_model_genes_are_named(query_adata, reference):
     query_adata.X[[3, 5]] = ~query_adata.var_names.isin(reference.encoder.genes)
     report = scq.pp.check(query_adata, reference)
     assert report.empty == ("cell3", "cell5")
-    assert report.problems == ("2 cells have nothing in the model genes: 'cell3', 'cell5'",)
+    assert report.problems == ("2 cell(s) have no counts in the model genes: 'cell3', 'cell5'",)
 
 
 def test_shallow_cells_are_noticed(query_adata, reference):
@@ -117,7 +117,7 @@ def test_shallow_cells_are_noticed(query_adata, reference):
     report = scq.pp.check(query_adata, reference)
     ratio = report.reference_counts / report.counts
     assert 5 < ratio < 20
-    assert report.problems == (f"cells are {ratio:.1f} times shallower than the reference's",)
+    assert report.problems == (f"the cells have {ratio:.1f} times fewer counts than those of the reference",)
 
 
 def test_deep_cells_are_shown_and_no_problem(query_adata, reference):
@@ -127,7 +127,7 @@ def test_deep_cells_are_shown_and_no_problem(query_adata, reference):
     ratio = report.counts / report.reference_counts
     assert 4 < ratio < 9
     assert report.problems == ()
-    assert f"depth      {report.counts:.4g} in the model genes" in str(report)
+    assert f"depth     {report.counts:.4g} counts in the model genes" in str(report)
 
 
 @pytest.mark.parametrize("layer", [None, "counts", "log"])
@@ -162,7 +162,7 @@ def test_scaled_values_are_refused(query_adata, reference):
     with pytest.raises(
         scq.InputStateError,
         match=r"`pp\.check` needs counts or log-normalised values\. Received a matrix that looks scaled: there are "
-        r"negative values \(least -3\).*adata\.raw\.to_adata",
+        r"negative values \(smallest -3\).*adata\.raw\.to_adata",
     ):
         scq.pp.check(query_adata, reference)
 
@@ -277,7 +277,7 @@ def test_the_missing_genes_that_matter_most_come_first(query_adata, reference):
     expected = sorted(missing, key=lambda gene: -length[list(genes).index(gene)])[:20]
     assert list(report.important_missing) == expected
     shown = ", ".join(f"'{gene}'" for gene in expected[:5])
-    assert f"missing    50; those that matter most: {shown}, ..." in str(report)
+    assert f"missing   50 model genes, the most important: {shown}, ..." in str(report)
 
 
 def test_genes_written_as_those_of_another_species_are_a_problem(query_adata, reference):
@@ -287,10 +287,10 @@ def test_genes_written_as_those_of_another_species_are_a_problem(query_adata, re
     report = scq.pp.check(query_adata, reference, gene_key="var_names")
     assert (report.species, report.reference_species) == ("mouse", "human")
     assert report.problems[1] == (
-        "genes are written as those of mouse, and the reference's as those of human; pass `ignore_case=True` or a "
-        "table as `orthologs=`"
+        "the gene names look like mouse genes, and the reference has human genes; pass `ignore_case=True`, or a table as "
+        "`orthologs`"
     )
-    # Who does so is told no more.
+    # With either argument, the species is no problem.
     report = scq.pp.check(query_adata, reference, gene_key="var_names", ignore_case=True)
     assert report.genes["n_found"] == 100
     assert report.problems == ()
@@ -329,9 +329,9 @@ def read(report):
 
 def test_html_says_what_the_text_says(query_adata, reference):
     report = scq.pp.check(query_adata, reference)
-    assert read(report) == [*report.lines(), ("", "nothing stands in the way of a query")]
+    assert read(report) == [*report.lines(), ("", "no problems found")]
     few = scq.pp.check(query_adata[:, reference.encoder.genes[:20]].copy(), reference)
-    assert read(few) == [*few.lines(), *(("look at", problem) for problem in few.problems)]
+    assert read(few) == [*few.lines(), *(("problem", problem) for problem in few.problems)]
     assert len(few.problems) == 1
 
 

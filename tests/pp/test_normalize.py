@@ -230,8 +230,8 @@ def test_log_normalised_values_are_refused(make_adata):
     refused(
         adata,
         scq.InputStateError,
-        r"needs counts\. Received a matrix that looks log-normalised already: values are fractions up to .*"
-        r"`layer=`\); or, if none exist, take `np\.expm1` of the values and pass `input_state=\"counts\"`",
+        r"needs counts\. Received a matrix that looks already log-normalised: values are fractions up to .*"
+        r"`layer`\)\. If there are none, take `np\.expm1` of the values and pass `input_state='counts'`",
     )
 
 
@@ -243,7 +243,7 @@ def test_logarithms_to_base_2_are_refused(make_adata):
     refused(
         adata,
         scq.InputStateError,
-        r"looks logged to base 2 already: .*; or, if none exist, take `np\.exp2` of the values less one and pass",
+        r"looks already logged to base 2: .*\. If there are none, take `np\.exp2` of the values less one and pass",
     )
 
 
@@ -255,7 +255,7 @@ def test_values_of_no_kind_are_refused(make_adata):
     refused(
         adata,
         scq.InputStateError,
-        r"looks like neither whole counts nor anything that was made of them: .*if none exist, pass `input_state",
+        r"looks neither like counts nor like normalised counts: .*If there are none, pass `input_state",
     )
     scq.pp.normalize(adata, input_state="counts")
 
@@ -263,7 +263,7 @@ def test_values_of_no_kind_are_refused(make_adata):
 def test_being_called_twice_is_refused(make_adata):
     adata = make_adata()
     scq.pp.normalize(adata)
-    refused(adata, scq.InputStateError, "looks log-normalised already")
+    refused(adata, scq.InputStateError, "looks already log-normalised")
 
 
 def test_a_note_of_log1p_is_believed_even_where_values_are_whole(make_adata):
@@ -273,7 +273,7 @@ def test_a_note_of_log1p_is_believed_even_where_values_are_whole(make_adata):
         adata,
         scq.InputStateError,
         re.escape(
-            '`adata.uns["log1p"]` says that X is logged already; name the layer with the counts (`layer="counts"`)'
+            '`adata.uns["log1p"]` says that X is already logged; name the layer with the counts with `layer`'
         ),
     )
     # The note is about X, not about a layer.
@@ -289,7 +289,7 @@ def test_normalised_values_are_refused(make_adata, target, shown):
         adata,
         scq.InputStateError,
         re.escape(
-            f"looks normalised already: values are fractions and every cell sums to about {shown}. Use the raw counts"
+            f"looks already normalised: values are fractions and every cell sums to about {shown}. Use the raw counts"
         ),
     )
 

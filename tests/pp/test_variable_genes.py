@@ -155,7 +155,7 @@ def test_counts_on_disk_and_in_memory_choose_the_same(make_adata, tmp_path, fmt,
     }[batches]
     adata.write_h5ad(tmp_path / "a.h5ad")
     settings = {"n_top_genes": 30, "batch_key": None if batches is None else "study", "target_sum": target_sum}
-    backed, lazy = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r"), scq.read_lazy(tmp_path / "a.h5ad", rows=16)
+    backed, lazy = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r"), scq.read(tmp_path / "a.h5ad", rows=16, lazy=True)
     scq.pp.normalize(adata, **settings)
     for other in (backed, lazy):
         scq.pp.normalize(other, **settings)

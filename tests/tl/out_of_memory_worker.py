@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -58,12 +59,12 @@ def main(path: str, how: str) -> None:
     start = megabytes("VmRSS")
     forget()
     opened = {
-        "lazy": scq.read_lazy,
+        "lazy": partial(scq.read, lazy=True),
         "backed": lambda path: anndata.read_h5ad(path, backed="r"),
         "memory": anndata.read_h5ad,
     }[how](path)
     peaks = {}
-    for name in steps(opened, scq.read_lazy(path)[:5000].copy(), 500):
+    for name in steps(opened, scq.read(path, lazy=True)[:5000].copy(), 500):
         peaks[name] = megabytes("VmHWM") - start
         forget()
     sys.stdout.write(json.dumps(peaks))

@@ -186,7 +186,7 @@ def test_a_cluster_gives_the_results_of_cells_in_memory(client, make_adata, save
         whole[rows].copy().write_h5ad(tmp_path / f"{name}.h5ad")
     with dask.config.set(scheduler="threads"):
         scq.tl.query(whole, saved_reference, **arguments)
-    adata = scq.read_lazy([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], rows=5)
+    adata = scq.read([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], rows=5, lazy=True)
     scq.tl.query(adata, saved_reference, **arguments)
     assert_equal_results(adata, whole)
     assert list(adata.obs_names) == list(whole.obs_names)

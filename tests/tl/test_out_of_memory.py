@@ -115,12 +115,12 @@ def as_backed(adata, folder, rows=4096):
 
 def as_lazy_h5ad(adata, folder, rows=4096):
     adata.write_h5ad(folder / "a.h5ad")
-    return scq.read_lazy(folder / "a.h5ad", rows=rows)
+    return scq.read(folder / "a.h5ad", rows=rows, lazy=True)
 
 
 def as_lazy_zarr(adata, folder, rows=4096):
     adata.write_zarr(folder / "a.zarr")
-    return scq.read_lazy(folder / "a.zarr", rows=rows)
+    return scq.read(folder / "a.zarr", rows=rows, lazy=True)
 
 
 def as_dask(adata, folder, rows=4096):
@@ -141,7 +141,7 @@ def as_lazy_files(adata, folder, rows=4096):
     for i, part in enumerate(parts):
         order = np.arange(N_GENES) if i == 0 else np.random.default_rng(i).permutation(N_GENES)
         part[:, order].copy().write_h5ad(folder / f"{i}.h5ad")
-    return scq.read_lazy([folder / f"{i}.h5ad" for i in range(3)], rows=rows)
+    return scq.read([folder / f"{i}.h5ad" for i in range(3)], rows=rows, lazy=True)
 
 
 WAYS = {
@@ -260,8 +260,8 @@ def test_a_query_in_files(make_adata, query, tmp_path, trained):
     adata = make_adata(30, 120, seed=4)
     adata.write_h5ad(tmp_path / "a.h5ad")
     for opened in (
-        scq.read_lazy(tmp_path / "a.h5ad"),
-        scq.read_lazy(tmp_path / "a.h5ad", rows=7),
+        scq.read(tmp_path / "a.h5ad", lazy=True),
+        scq.read(tmp_path / "a.h5ad", rows=7, lazy=True),
         anndata.read_h5ad(tmp_path / "a.h5ad", backed="r"),
     ):
         scq.tl.query(opened, trained.reference)
@@ -281,7 +281,7 @@ def test_normalised_cells_can_be_written_and_trained_on_later(make_adata, tmp_pa
     assert list(written.var["highly_variable"]) == list(opened.var["highly_variable"])
     settings = {"layer_sizes": (4,), "epochs": 1, "progress": False}
     expected = scq.tl.pretrain(opened, **settings).layers[0].kernel
-    for again in (written, scq.read_lazy(tmp_path / "out.h5ad"), opened.to_memory()):
+    for again in (written, scq.read(tmp_path / "out.h5ad", lazy=True), opened.to_memory()):
         np.testing.assert_array_equal(scq.tl.pretrain(again, **settings).layers[0].kernel, expected)
 
 

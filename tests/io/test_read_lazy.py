@@ -50,7 +50,7 @@ def test_one_file_is_what_anndata_reads(make_adata, tmp_path, name, fmt):
     adata.uns["colours"] = {"a": np.array(["red", "blue"], dtype=object)}
     adata.obsm["X_pca"] = np.zeros((60, 2))
     path = write(adata, tmp_path / name)
-    lazy = scq.read_lazy(str(path) if fmt == "csr" else path, rows=25)
+    lazy = scq.read(str(path) if fmt == "csr" else path, rows=25, lazy=True)
     pd.testing.assert_frame_equal(lazy.obs, adata.obs)
     pd.testing.assert_frame_equal(lazy.var, adata.var)
     assert list(lazy.uns["colours"]["a"]) == ["red", "blue"]
@@ -64,14 +64,14 @@ def test_one_file_is_what_anndata_reads(make_adata, tmp_path, name, fmt):
 
 def test_a_matrix_can_be_sent_to_other_processes(make_adata, tmp_path):
     adata = make_adata()
-    lazy = scq.read_lazy(write(adata, tmp_path / "a.h5ad"))
+    lazy = scq.read(write(adata, tmp_path / "a.h5ad"), lazy=True)
     assert (dense(pickle.loads(pickle.dumps(lazy.X))) == dense(adata.X)).all()
 
 
 def test_nothing_is_read_until_it_is_asked_for(make_adata, tmp_path):
     """The values are gone from the file before they are computed."""
     path = write(make_adata(), tmp_path / "a.zarr")
-    lazy = scq.read_lazy(path)
+    lazy = scq.read(path, lazy=True)
     group = zarr.open_group(path, mode="r+")
     group["X/data"][:] = 7
     assert set(np.unique(dense(lazy.X))) == {0, 7}
@@ -83,7 +83,7 @@ def test_several_files_are_put_one_after_the_other(make_adata, others, tmp_path,
     adata = make_adata(fmt=formats[0])
     others.X = dense(others.X) if formats[1] == "dense" else others.X
     paths = [write(adata, tmp_path / "lung.v2.h5ad"), write(others, tmp_path / "liver.zarr")]
-    lazy = scq.read_lazy(paths, join=join, file_key="study", rows=16)
+    lazy = scq.read(paths, join=join, file_key="study", rows=16, lazy=True)
     assert lazy.n_vars == (32 if join == "inner" else 48)
     assert list(lazy.obs_names) == [*adata.obs_names, *others.obs_names]
     assert list(lazy.obs["study"]) == ["lung.v2"] * 60 + ["liver"] * 30
@@ -101,7 +101,7 @@ def test_layers_that_all_have(make_adata, others, tmp_path):
     for each in (adata, others):
         each.layers["counts"] = each.X * 2
     adata.layers["own"] = adata.X * 3
-    lazy = scq.read_lazy([write(adata, tmp_path / "a.h5ad"), write(others, tmp_path / "b.h5ad")])
+    lazy = scq.read([write(adata, tmp_path / "a.h5ad"), write(others, tmp_path / "b.h5ad")], lazy=True)
     assert [name for name in lazy.layers if name] == ["counts"]
     np.testing.assert_array_equal(dense(lazy.layers["counts"]), dense(lazy.X) * 2)
 
@@ -111,13 +111,15 @@ def test_files_without_x_but_with_layers(make_adata, others, tmp_path):
     for each in (adata, others):
         each.layers["counts"], each.X = each.X, None
     paths = [write(adata, tmp_path / "a.h5ad"), write(others, tmp_path / "b.h5ad")]
-    lazy = scq.read_lazy(paths)
+    lazy = scq.read(paths, lazy=True)
     assert lazy.X is None
     assert lazy.layers["counts"].shape == (90, 32)
     others.X = others.layers["counts"]
     write(others, paths[1])
-    with pytest.raises(scq.ArgumentError, match=r"a\.h5ad has no X, and others have\. Expected .*leave the file out"):
-        scq.read_lazy(paths)
+    with pytest.raises(
+        scq.ReadError, match=r"a\.h5ad has no X, and other files have one\. Expected .*leave the file out"
+    ):
+        scq.read(paths, lazy=True)
 
 
 def test_names_of_files_that_do_not_tell_them_apart(make_adata, tmp_path):
@@ -126,7 +128,7 @@ def test_names_of_files_that_do_not_tell_them_apart(make_adata, tmp_path):
     for i, path in enumerate(paths):
         adata.obs_names = [f"{i} {j}" for j in range(9)]
         write(adata, path)
-    lazy = scq.read_lazy(paths, file_key="study")
+    lazy = scq.read(paths, file_key="study", lazy=True)
     assert list(lazy.obs["study"].cat.categories) == ["a_2", "a_3", "a_1", "a_4"]
     assert list(lazy.obs["study"])[::9] == ["a_2", "a_3", "a_1", "a_4"]
 
@@ -138,7 +140,7 @@ def test_names_of_cells_that_repeat(make_adata, others, tmp_path):
     with pytest.warns(
         scq.ScqueryWarning, match=r"different files have the same name, such as 'cell0', .* its file"
     ) as seen:
-        lazy = scq.read_lazy(paths)
+        lazy = scq.read(paths, lazy=True)
     assert seen[0].filename == __file__
     assert list(lazy.obs_names) == [f"cell{i}-a" for i in range(60)] + [f"cell{i}-b" for i in range(30)]
 
@@ -146,15 +148,15 @@ def test_names_of_cells_that_repeat(make_adata, others, tmp_path):
 def test_files_without_cells(make_adata, tmp_path):
     adata = make_adata()
     paths = [write(adata[:0].copy(), tmp_path / "none.h5ad"), write(adata, tmp_path / "some.h5ad")]
-    assert scq.read_lazy(paths[0]).shape == (0, 40)
-    lazy = scq.read_lazy([*paths, paths[0]], file_key="study")
+    assert scq.read(paths[0], lazy=True).shape == (0, 40)
+    lazy = scq.read([*paths, paths[0]], file_key="study", lazy=True)
     assert list(lazy.obs["study"].unique()) == ["some"]
     np.testing.assert_array_equal(dense(lazy.X), dense(adata.X))
     scq.pp.normalize(adata, n_top_genes=20)
     scq.pp.normalize(lazy, n_top_genes=20)
     assert list(lazy.var["highly_variable"]) == list(adata.var["highly_variable"])
     with pytest.raises(scq.ArgumentError, match="at least one cell"):
-        scq.pp.normalize(scq.read_lazy(paths[0]))
+        scq.pp.normalize(scq.read(paths[0], lazy=True))
 
 
 # What is refused.
@@ -164,20 +166,20 @@ def test_files_that_are_not_there(make_adata, tmp_path):
     path = write(make_adata(), tmp_path / "a.h5ad")
     for paths in (tmp_path / "no.h5ad", [path, tmp_path / "no.h5ad"]):
         with pytest.raises(
-            scq.MissingKeyError, match=r"no file at .*no\.h5ad\. Expected an \.h5ad file or a \.zarr folder"
+            scq.ReadError, match=r"no file of cells at .*no\.h5ad\. Expected an \.h5ad file, a \.zarr folder"
         ):
-            scq.read_lazy(paths)
+            scq.read(paths, lazy=True)
 
 
 @pytest.mark.parametrize("paths", [3, None, [3], "a\0b", [None, "a.h5ad"]])
 def test_what_is_no_path(paths):
     with pytest.raises(scq.ArgumentError, match=r"`paths` must be a path: text or a `pathlib\.Path`"):
-        scq.read_lazy(paths)
+        scq.read(paths, lazy=True)
 
 
 def test_no_file():
     with pytest.raises(scq.ArgumentError, match=r"`paths` must name at least one file\. Received none"):
-        scq.read_lazy([])
+        scq.read([], lazy=True)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_no_file():
 def test_bad_settings(make_adata, tmp_path, settings, message):
     path = write(make_adata(9, 5), tmp_path / "a.h5ad")
     with pytest.raises(scq.ArgumentError, match=message):
-        scq.read_lazy(path, **settings)
+        scq.read(path, **settings, lazy=True)
 
 
 def text(path):
@@ -226,21 +228,19 @@ def other_zarr(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (text, "signature"),
-        (truncated, "truncated"),
-        (other_hdf5, "it has no `obs` and `var`"),
-        (arrays_for_tables, r"its `obs` and `var` are no tables .*since 0\.7"),
-        (folder, r"No group found|group"),
-        (other_zarr, "it has no `obs` and `var`"),
+        (text, r"is not a file of cells: it is not HDF5"),
+        (truncated, r"cannot be read: .*truncated"),
+        (other_hdf5, r"cannot be read as an AnnData: it has no `obs` and `var`\. Expected an \.h5ad file"),
+        (arrays_for_tables, r"cannot be read as an AnnData: its `obs` and `var` are not tables .*since 0\.7"),
+        (folder, r"is a folder without cells"),
+        (other_zarr, r"cannot be read as an AnnData: it has no `obs` and `var`"),
     ],
 )
 def test_files_that_are_no_anndata(make_adata, tmp_path, damage, message):
     path = write(make_adata(9, 5), tmp_path / "a.h5ad")
     damage(path)
-    with pytest.raises(
-        scq.ArgumentError, match=rf"a\.h5ad cannot be read as an AnnData: .*({message}).*Expected an \.h5ad file"
-    ):
-        scq.read_lazy(path)
+    with pytest.raises(scq.ReadError, match=rf"a\.h5ad {message}"):
+        scq.read(path, lazy=True)
 
 
 @pytest.mark.parametrize("name", ["a.h5ad", "a.zarr"])
@@ -250,27 +250,28 @@ def test_matrices_by_columns(make_adata, tmp_path, name, where):
     if where != "X":
         adata.layers["counts"], adata.X = adata.X, adata.X.tocsr()
     path = write(adata, tmp_path / name)
-    with pytest.raises(scq.ArgumentError, match=rf"holds '{where}' by columns \(CSC\).*Write it again as CSR: .*tocsr"):
-        scq.read_lazy(path)
+    with pytest.raises(scq.ReadError, match=rf"holds '{where}' by columns \(CSC\).*Write it again as CSR: .*tocsr"):
+        scq.read(path, lazy=True)
 
 
 def test_no_gene_in_common(make_adata, others, tmp_path):
     others.var_names = [f"other{i}" for i in range(40)]
     paths = [write(make_adata(), tmp_path / "a.h5ad"), write(others, tmp_path / "b.h5ad")]
-    with pytest.raises(scq.ArgumentError, match=r"The files have no gene name in common\. Expected names of one kind"):
-        scq.read_lazy(paths)
-    assert scq.read_lazy(paths, join="outer").n_vars == 80
+    with pytest.raises(scq.ReadError, match=r"The files have no gene name in common\. Expected names of one kind"):
+        scq.read(paths, lazy=True)
+    assert scq.read(paths, join="outer", lazy=True).n_vars == 80
 
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique")
 def test_genes_named_more_than_once(make_adata, others, tmp_path):
     others.var_names = ["same"] * 40
     paths = [write(make_adata(), tmp_path / "a.h5ad"), write(others, tmp_path / "b.h5ad")]
-    with pytest.raises(scq.ArgumentError, match=r"b\.h5ad names genes more than once.*Rename them first"):
-        scq.read_lazy(paths)
-    # One file is opened as it is; who needs unique names says so.
+    with pytest.raises(scq.ReadError, match=r"b\.h5ad names genes more than once.*or pass `make_unique=True`"):
+        scq.read(paths, lazy=True)
+    assert scq.read(paths, join="outer", make_unique=True, lazy=True).n_vars == 80
+    # One file is opened as it is; calls that need unique names raise.
     with pytest.raises(scq.ArgumentError, match=r"`adata\.var_names` must be unique"):
-        scq.pp.normalize(scq.read_lazy(paths[1]))
+        scq.pp.normalize(scq.read(paths[1], lazy=True))
 
 
 @pytest.mark.parametrize("module", ["dask.array", "anndata.experimental"])
@@ -279,15 +280,15 @@ def test_without_dask(make_adata, tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(
         scq.ArgumentError,
-        match=r"`read_lazy` needs Dask and anndata 0\.12 \(.*\)\. Run `pip install 'scquery-ae\[scale\]'`",
+        match=r"`lazy=True` needs Dask and anndata 0\.12 \(.*\)\. Run `pip install 'scquery-ae\[scale\]'`",
     ):
-        scq.read_lazy(path)
+        scq.read(path, lazy=True)
 
 
 def test_a_file_that_goes_away(make_adata, tmp_path):
     """The error is that of the file, and not of the temporary one that its cells were being written to."""
     path = write(make_adata(), tmp_path / "a.h5ad")
-    lazy = scq.read_lazy(path)
+    lazy = scq.read(path, lazy=True)
     scq.pp.normalize(lazy, n_top_genes=20)
     path.unlink()
     with pytest.raises(OSError, match=r"a\.h5ad") as raised:
