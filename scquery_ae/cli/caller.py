@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import click
@@ -52,6 +53,9 @@ class CommandCaller(Caller):
             return f"`{flag}`"
         if value is False and option.secondary_opts:
             return f"`{option.secondary_opts[0]}`"
+        if option.multiple:
+            items = _pairs(value) if isinstance(value, Mapping) else list(value)
+            return f"`{' '.join(f'{flag} {item}' for item in items)}`"
         text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
         return f"`{flag} {text}`"
 
@@ -78,3 +82,10 @@ class CommandCaller(Caller):
     def share_genes(self) -> str:
         """Return how to get a reference that needs no more genes than the cells have."""
         return "fit a reference with `--genes-of` these cells"
+
+
+def _pairs(values: Mapping[str, Any]) -> list[str]:
+    """Return a mapping as ``key=value``, once for each of several values."""
+    return [
+        f"{key}={item}" for key, value in values.items() for item in (value if isinstance(value, list) else [value])
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scquery_ae._caller import argument
 from scquery_ae._checks import check_choice, check_neighbors
 from scquery_ae._errors import ArgumentError
 from scquery_ae.index.base import Neighbors, check_among, check_queries, check_vectors
@@ -79,7 +80,8 @@ class ApproximateIndex:
         n, width = vectors.shape
         if n < KINDS[kind].min_vectors:
             msg = (
-                f'`index={kind!r}` needs at least {KINDS[kind].min_vectors} vectors. Received {n}; use `index="exact"`.'
+                f"{argument('index', kind)} needs at least {KINDS[kind].min_vectors} vectors. Received {n}; use "
+                f"{argument('index', 'exact')}."
             )
             raise ArgumentError(msg)
         # faiss warns if it has fewer than 39 training vectors per list.

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
+from scquery_ae._caller import argument
 from scquery_ae._errors import BundleError
 from scquery_ae.reference import archive, serialize
 from scquery_ae.reference.contents import ReferenceContents
@@ -234,7 +235,10 @@ def _check_file(target: Path, *, overwrite: bool) -> bool:
 
 def _may_replace(target: Path, *, overwrite: bool) -> bool:
     if not overwrite:
-        msg = f"There is a reference at {target} already. Pass `overwrite=True` to replace it, or choose another name."
+        msg = (
+            f"There is a reference at {target} already. Pass {argument('overwrite', True)} to replace it, or choose "
+            "another name."
+        )
         raise BundleError(msg)
     return True
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scquery_ae._caller import argument, call, running
 from scquery_ae._checks import check_unique, is_several, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae.encoder import Encoder
@@ -64,8 +65,9 @@ def merge_references(contents: ReferenceContents, other: ReferenceContents) -> E
     """Append all cells of a reference with the same encoder."""
     if not _same_encoder(contents.encoder, other.encoder):
         msg = (
-            "`Reference.merge` needs two references made with one encoder: embeddings of different encoders cannot be "
-            "compared. Received another encoder; add the other's cells from their counts with `reference.add(adata)`."
+            f"{running('Reference.merge')} needs two references made with one encoder: embeddings of different "
+            "encoders cannot be compared. Received another encoder; add the cells of the other reference from their "
+            f"counts with {call('Reference.add')}."
         )
         raise ArgumentError(msg)
     known = other.cells.obs.index.intersection(contents.cells.obs.index)
@@ -94,7 +96,10 @@ def remove_cells(contents: ReferenceContents, names: Iterable[str] | None, where
     for key, value in (where or {}).items():
         removed &= with_values(obs, key, value)
     if not removed.any():
-        msg = f"No cell of the reference matches names={names!r} and where={where!r}. Nothing was removed."
+        asked = " and ".join(
+            argument(key, value) for key, value in (("names", names), ("where", where)) if value is not None
+        )
+        msg = f"No cell of the reference matches {asked}. Nothing was removed."
         raise ArgumentError(msg)
     if len(label_types(obs.loc[~removed, contents.label_key])) < 2:
         msg = f"Removing {int(removed.sum())} of {len(obs)} cells would leave fewer than two types. Keep some."
@@ -173,12 +178,12 @@ def _append(
 
 def _named(index: pd.Index, names: Iterable[str]) -> np.ndarray:
     if not isinstance(names, str) and not is_several(names):
-        msg = f"`names` must be names of cells. Received {names!r}."
+        msg = f"{argument('names')} must be names of cells. Received {names!r}."
         raise ArgumentError(msg)
     wanted = pd.Index([names] if isinstance(names, str) else list(names)).astype(str)
     unknown = wanted.difference(index)
     if len(unknown):
-        msg = f"The reference has no cells called {shown(unknown)}. Expected names of `reference.obs`."
+        msg = f"The reference has no cells called {shown(unknown)}. Expected names of its `obs`."
         raise MissingKeyError(msg)
     return np.asarray(index.isin(wanted))
 

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from threading import Lock
 
+from scquery_ae._caller import running
 from scquery_ae._errors import ArgumentError, BundleError
 from scquery_ae.reference import bundle
 from scquery_ae.reference.reference import Reference
@@ -19,7 +20,7 @@ def open_reference(reference: Reference | str | PathLike[str], function: str) ->
     if isinstance(reference, Reference):
         return reference, {"name": "", "sha256": ""}
     if not isinstance(reference, str | PathLike):
-        msg = f"`{function}` needs a reference or the path of a saved one. Received {type(reference).__name__}."
+        msg = f"{running(function)} needs a reference or the path of a saved one. Received {type(reference).__name__}."
         raise ArgumentError(msg)
     loaded = Reference.load(reference)
     # The name alone: the full path would tell others about the user's machine.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scquery_ae._caller import argument
 from scquery_ae._checks import check_neighbors, is_several, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae.index import NeighborIndex, Neighbors
@@ -118,8 +119,8 @@ def _diversified(
     among = None if allowed.all() else np.flatnonzero(allowed)
     if among is not None and len(among) < n_neighbors:
         msg = (
-            f"`n_neighbors={n_neighbors}` is more than the {len(among)} reference cells that the filter leaves. "
-            "Ask for fewer, or filter less."
+            f"{argument('n_neighbors', n_neighbors)} is more than the {len(among)} reference cells that the filter "
+            "leaves. Ask for fewer, or filter less."
         )
         raise ArgumentError(msg)
     if key is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scquery_ae._caller import argument, current, slot
 from scquery_ae._checks import check_choice, check_flag, check_slots, check_unique
 from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
@@ -96,17 +97,20 @@ def build_reference(
         msg = f"`tl.build_reference` needs at least two cells. Received {adata.n_obs}; pass the cells of the training."
         raise ArgumentError(msg)
     if usable_index(adata.n_obs, index) != choose_index(adata.n_obs, index):
-        msg = f'`index={index!r}` must be trained on more than the {adata.n_obs} cells received. Use "exact" or "auto".'
+        msg = (
+            f"{argument('index', index)} must be trained on more than the {adata.n_obs} cells received. Use 'exact' or "
+            "'auto'."
+        )
         raise ArgumentError(msg)
     codes = known_label_codes(adata, label_key, types)
     held_out, label_issue = read_split(adata, slots.split)
     codes[label_issue] = -1
-    check_unique(adata.obs_names, "`adata.obs_names`", "call `adata.obs_names_make_unique()`.")
+    check_unique(adata.obs_names, slot("obs_names"), f"{current().make_unique('obs')}.")
     folds, batches = _folds(adata, codes, batch_key, calibration)
     if folds is not None and batches is None and encoder.parameters.get("finetune", {}).get("adversarial_weight"):
         msg = (
-            f'The encoder was fine-tuned with `adversarial_weight`, and `calibration="{calibration}"` fine-tunes '
-            "again. Pass the same `batch_key`."
+            f"The encoder was fine-tuned with {argument('adversarial_weight')}, and "
+            f"{argument('calibration', calibration)} fine-tunes again. Pass the same {argument('batch_key')}."
         )
         raise ArgumentError(msg)
     rows = CellRows.read(cells, encoder.transform)
@@ -161,9 +165,9 @@ def _folds(
     n_batches = 0 if batches is None else len(np.unique(batches[codes >= 0]))
     if n_batches < 2:
         msg = (
-            '`calibration="leave_one_batch_out"` needs a `batch_key` with at least two labelled batches. '
+            f"{argument('calibration', calibration)} needs {argument('batch_key')} with at least two labelled batches. "
             f"Received {batch_key!r}{' with one' if n_batches else ''}; "
-            'name the column of the batches, or use `calibration="cross_validated"`.'
+            f"name the column of the batches, or use {argument('calibration', 'cross_validated')}."
         )
         raise ArgumentError(msg)
     return make_folds(codes, batches, min(n_batches, 10), 0), batches

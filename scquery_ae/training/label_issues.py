@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scquery_ae._caller import argument, call
 from scquery_ae._errors import warn
 from scquery_ae.encoder import Encoder
 from scquery_ae.loaders import CellRows
@@ -172,8 +173,9 @@ def labels_to_drop(
         warn(
             f"Many labels seem to be wrong: {int(found.is_label_issue.sum())} of {int((labels >= 0).sum())} are label "
             f"issues, and {found.n_contradicted} are much less probable than their type is on average. Cells with a "
-            'label issue count as unlabelled. Inspect them with `scq.tl.audit`; pass `label_issues="keep"` to train on '
-            'all labels, or "drop" to drop label issues without this warning.'
+            f"label issue count as unlabelled. Inspect them with {call('tl.audit')}; pass "
+            f"{argument('label_issues', 'keep')} to train on all labels, or 'drop' to drop label issues without this "
+            "warning."
         )
     return found.is_label_issue
 

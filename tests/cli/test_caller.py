@@ -53,6 +53,12 @@ def test_a_seed_and_sizes_have_their_options():
     assert fit.argument("layer_sizes", (8, 4)) == "`--layer-sizes 8,4`"
 
 
+def test_options_that_are_repeated():
+    remove = CommandCaller(main.get_command(click.Context(main), "remove"))
+    assert remove.argument("names", ["a", "b"]) == "`--name a --name b`"
+    assert remove.argument("where", {"x": ["1", "2"], "y": "3"}) == "`--where x=1 --where x=2 --where y=3`"
+
+
 def test_a_command_without_the_option_names_the_python_call():
     info = CommandCaller(main.get_command(click.Context(main), "info"))
     assert info.make_unique("var") == "call `adata.var_names_make_unique()`"

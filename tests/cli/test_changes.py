@@ -104,7 +104,7 @@ def test_wrong_use(run, own, more, tmp_path):
 def test_what_cannot_be_removed(run, own, tmp_path):
     asked = ("remove", own, "--in-place")
     run(*asked, "--name", "nobody").is_one_line(1, r"The reference has no cells called 'nobody'")
-    run(*asked, "--where", "batch=nine").is_one_line(1, r"No cell of the reference matches")
+    run(*asked, "--where", "batch=nine").is_one_line(1, r"No cell of the reference matches `--where batch=nine`")
     run(*asked, "--where", "study=x").is_one_line(1, r"has no column 'study'")
     (tmp_path / "none.txt").write_text("\n")
     run(*asked, "--names-from", tmp_path / "none.txt").is_one_line(

@@ -134,8 +134,8 @@ def test_what_cannot_be_merged(run, parts, stranger, tmp_path):
     asked = ("merge", first, second)
     run(*asked, stranger, "--in-place").is_one_line(
         1,
-        r"stranger.scq cannot be merged: References can be merged if one encoder made both: .*"
-        r"add the other's cells from their counts with `scquery-ae add`\.",
+        r"stranger.scq cannot be merged: `scquery-ae merge` needs two references made with one encoder: .*"
+        r"add the cells of the other reference from their counts with `scquery-ae add`\.",
     )
     run(*asked, tmp_path / "again.scq", "--in-place").is_one_line(
         1, r"again.scq cannot be merged: \d+ cells are in both references, such as 'cell.*Remove them from one first"

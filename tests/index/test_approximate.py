@@ -163,7 +163,7 @@ def test_few_vectors_of_odd_widths(kind, n, width):
 def test_too_few_vectors_are_refused(kind, least):
     with pytest.raises(
         ArgumentError,
-        match=rf"`index='{kind}'` needs at least {least} vectors\. Received {least - 1}; use `index=\"exact\"`",
+        match=rf"`index='{kind}'` needs at least {least} vectors\. Received {least - 1}; use `index='exact'`",
     ):
         build_index(clustered(least - 1, 0, 2), kind)
 

@@ -294,7 +294,7 @@ def test_missing_labels_and_too_few_genes_are_refused(edited, more, reference):
     few = more[:, list(reference.encoder.genes[:30])].copy()
     # Enough for a query, but not for reference cells.
     with pytest.raises(
-        scq.GeneOverlapError, match=r"Only 30 of the reference's 100 genes .*`min_gene_overlap=0\.5` is needed"
+        scq.GeneOverlapError, match=r"Only 30 of the 100 model genes .*`min_gene_overlap=0\.5` is needed"
     ):
         edited.add(few)
     with pytest.warns(scq.ScqueryWarning, match=r"Only 30 of 100 model genes"):
@@ -392,7 +392,7 @@ def test_simulation_counts_of_removed_cells_are_removed(edited, reference, more)
         ),
         (None, {"organ": "x"}, scq.MissingKeyError, r"The reference's `obs` has no column 'organ'\. Expected one of"),
         (None, {"batch": "batch 9"}, scq.ArgumentError, r"No cell of the reference matches .*Nothing was removed"),
-        ([], None, scq.ArgumentError, r"No cell of the reference matches names=\[\] and where=None"),
+        ([], None, scq.ArgumentError, r"No cell of the reference matches `names=\[\]`"),
         (None, {"cell_type": ["type 0", "type 1"]}, scq.ArgumentError, r"Removing 144 of 240 .* fewer than two types"),
     ],
 )

@@ -427,7 +427,7 @@ def test_leave_one_batch_out_needs_two_batches(tuned, batch_key):
     adata, encoder = tuned
     adata = adata.copy()
     adata.obs["batch"] = "one"
-    match = r'`calibration="leave_one_batch_out"` needs a `batch_key` with at least two labelled batches\. Received '
+    match = r"`calibration='leave_one_batch_out'` needs `batch_key` with at least two labelled batches\. Received "
     with pytest.raises(scq.ArgumentError, match=match + ("None;" if batch_key is None else "'batch' with one;")):
         scq.tl.build_reference(
             adata, encoder, label_key="cell_type", batch_key=batch_key, calibration="leave_one_batch_out"

@@ -304,7 +304,7 @@ def test_errors_of_workers_are_raised_as_our_own(request, query_adata, reference
     with_reads(query_adata, tmp_path / "reads", act)
     with pytest.raises(
         scq.StorageError,
-        match=r"A block of the cells could not be read where Dask works on it: no such file: lung\.h5ad\. On a cluster",
+        match=r"Dask could not read a block of the cells: no such file: lung\.h5ad\. On a cluster",
     ):
         scq.tl.query(query_adata, reference, input_state="counts")
     assert list(query_adata.obs) == ["cell_type", "batch"]

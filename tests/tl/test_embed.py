@@ -162,7 +162,7 @@ def test_repeated_gene_names_give_a_warning_and_the_first_is_used(make_adata, en
     twice = anndata.AnnData(counts, obs=adata.obs, var=pd.DataFrame(index=[*adata.var_names, "again"]))
     twice.var_names = [*adata.var_names, "GENE3"]
     with pytest.warns(
-        scq.ScqueryWarning, match=r"named more than once in the query; the first column was taken: 'GENE3'"
+        scq.ScqueryWarning, match=r"occur more than once among the cells; the first column is used: 'GENE3'"
     ):
         latent = embedded(twice, encoder)
     np.testing.assert_allclose(latent, expected, atol=1e-5)
@@ -171,7 +171,9 @@ def test_repeated_gene_names_give_a_warning_and_the_first_is_used(make_adata, en
 def test_too_few_genes_are_refused(make_adata, encoder):
     adata = make_adata(20, 25, seed=5)[:, :2].copy()
     adata.X = adata.X.toarray() + 1
-    with pytest.raises(scq.GeneOverlapError, match=r"Only 2 of the reference's 25 genes are in the query \(8\.0%"):
+    with pytest.raises(
+        scq.GeneOverlapError, match=r"Only 2 of the 25 model genes are among the genes of the cells \(8\.0%"
+    ):
         scq.tl.embed(adata, encoder)
     assert len(adata.obsm) == 0
 
@@ -246,7 +248,7 @@ def test_counts_and_their_logarithm_to_base_2_agree(make_adata, encoder, expecte
 def test_gene_names_in_lower_case(make_adata, encoder, expected):
     adata = make_adata(20, 25, seed=5)
     adata.var_names = adata.var_names.str.lower()
-    with pytest.raises(scq.GeneOverlapError, match="Only 0 of the reference's 25 genes"):
+    with pytest.raises(scq.GeneOverlapError, match="Only 0 of the 25 model genes"):
         scq.tl.embed(adata, encoder)
     np.testing.assert_allclose(embedded(adata, encoder, ignore_case=True), expected, atol=1e-5)
     table = {f"gene{i}": f"GENE{i}" for i in range(25)}

@@ -277,13 +277,18 @@ def test_wrong_arguments_are_refused(cells, encoder, arguments, error, match):
 def test_counts_are_needed(cells, encoder):
     del cells.layers["counts"]
     refused(
-        cells, encoder, scq.NotFittedError, r'`tl\.finetune` trains on `adata\.layers\["counts"\]`, which is not there'
+        cells, encoder, scq.NotFittedError, r'`tl\.finetune` trains on `adata\.layers\["counts"\]`, which is missing'
     )
 
 
 def test_the_encoders_genes_are_needed(cells, encoder):
     fewer = cells[:, cells.var_names != encoder.genes[3]].copy()
-    refused(fewer, encoder, scq.NotFittedError, r"`tl\.finetune` needs all 20 model genes\. 1 that")
+    refused(
+        fewer,
+        encoder,
+        scq.NotFittedError,
+        r"`tl\.finetune` needs all 20 model genes that `scq\.pp\.normalize` chose\. 1 are missing",
+    )
 
 
 def test_an_encoder_is_needed(cells):

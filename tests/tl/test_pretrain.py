@@ -142,7 +142,7 @@ def test_numpy_scalars_are_recorded_as_plain_values(normalized):
 def test_cells_have_to_be_normalised_first(make_adata):
     with pytest.raises(
         scq.NotFittedError,
-        match=r"`tl\.pretrain` needs the normalisation that `scq\.pp\.normalize` fits.*Call `scq\.pp\.normalize\(adata",
+        match=r"`tl\.pretrain` needs the transform that `scq\.pp\.normalize` fits.*Call `scq\.pp\.normalize",
     ):
         scq.tl.pretrain(make_adata(), **QUICK)
 
@@ -152,7 +152,7 @@ def test_the_counts_have_to_be_there(normalized):
     del other.layers["counts"]
     with pytest.raises(
         scq.NotFittedError,
-        match=r'`tl\.pretrain` trains on `adata\.layers\["counts"\]`, which is not there\. Call `scq\.pp\.norm',
+        match=r'`tl\.pretrain` trains on `adata\.layers\["counts"\]`, which is missing\. Call `scq\.pp\.norm',
     ):
         scq.tl.pretrain(other, **QUICK)
 
@@ -160,7 +160,8 @@ def test_the_counts_have_to_be_there(normalized):
 def test_all_model_genes_have_to_be_there(normalized):
     other = normalized[:, normalized.var_names != normalized.uns["scquery_transform"]["genes"][0]].copy()
     with pytest.raises(
-        scq.NotFittedError, match=r"`tl\.pretrain` needs all 20 model genes\. 1 that `scq\.pp\.normalize` chose"
+        scq.NotFittedError,
+        match=r"`tl\.pretrain` needs all 20 model genes that `scq\.pp\.normalize` chose\. 1 are missing",
     ):
         scq.tl.pretrain(other, **QUICK)
 

@@ -317,7 +317,7 @@ def test_nine_matched_genes_are_refused(query_adata, reference):
     adata = query_adata[:, [*genes[:9], *others]].copy()
     with pytest.raises(
         scq.GeneOverlapError,
-        match=r"Only 9 of the reference's 100 genes are in the query \(9\.0%; `min_gene_overlap=0\.1` is needed\)",
+        match=r"Only 9 of the 100 model genes are among the genes of the cells \(9\.0%; `min_gene_overlap=0\.1` is needed\)",
     ):
         scq.tl.query(adata, reference)
     assert list(adata.obs) == ["cell_type", "batch"]
@@ -335,7 +335,7 @@ def test_without_genes_there_are_no_labels(query_adata, reference):
     with pytest.warns(scq.ScqueryWarning) as caught:
         scq.tl.query(query_adata, reference, min_gene_overlap=0)
     messages = [str(warning.message) for warning in caught]
-    assert messages[0].startswith("Only 0 of 100 model genes (0%) are in the query")
+    assert messages[0].startswith("The cells have only 0 of the 100 model genes (0%)")
     assert messages[1].startswith(
         "30 cells have no count in the model genes and get no label, such as 'cell0', 'cell1'"
     )
@@ -784,7 +784,7 @@ def test_genes_of_another_species(make_adata, query_adata, reference):
     expected = queried(query_adata, reference)
     mouse = make_adata(30, 120, seed=2)
     mouse.var_names = [name.capitalize() for name in mouse.var_names]
-    with pytest.raises(scq.GeneOverlapError, match="Only 0 of the reference's 100 genes"):
+    with pytest.raises(scq.GeneOverlapError, match="Only 0 of the 100 model genes"):
         scq.tl.query(mouse, reference, gene_key="var_names")
     assert_same_answers(queried(mouse.copy(), reference, gene_key="var_names", ignore_case=True), expected)
     mouse.var_names = [f"Orth{i}" for i in range(120)]
