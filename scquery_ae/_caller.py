@@ -45,7 +45,7 @@ class Caller:
         """Name the raw matrix of the cells."""
         return "`adata.raw.to_adata()`"
 
-    def share_genes(self) -> str:
+    def common_genes(self) -> str:
         """Return how to get a reference that needs no more genes than the cells have."""
         return "build a reference on the genes that both have"
 

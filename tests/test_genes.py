@@ -195,7 +195,8 @@ def test_too_small_an_overlap_is_refused_with_both_kinds_of_names():
     with pytest.raises(
         GeneOverlapError,
         match=(
-            r"Only 1 of the 20 model genes are among the genes of the cells \(5\.0%; `min_gene_overlap=0\.1` is needed\)\. "
+            r"Only 1 of the 20 model genes are among the genes of the cells \(5\.0%; `min_gene_overlap=0\.1` is "
+            r"needed\)\. "
             r"Received names such as 'ENSG00000000001', 'G4' \(var_names, the best match\); "
             r"expected gene symbols such as 'G0'.*name it with `gene_key`; `scq\.pp\.check` shows what matches"
         ),

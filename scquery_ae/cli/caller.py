@@ -79,7 +79,7 @@ class CommandCaller(Caller):
         """Name the raw matrix of a file of cells."""
         return "`raw` (`--use-raw`)" if "use_raw" in self._options else "`raw`"
 
-    def share_genes(self) -> str:
+    def common_genes(self) -> str:
         """Return how to get a reference that needs no more genes than the cells have."""
         return "fit a reference with `--genes-of` these cells"
 

@@ -99,7 +99,7 @@ def open_cells(
     if warn_overlap and match.fraction < WARN_OVERLAP:
         warn(
             f"The cells have only {match.n_found} of the {len(match.genes)} model genes ({match.fraction:.0%}), so "
-            f"results are less certain. If the cells have no more genes, {current().share_genes()}."
+            f"results are less certain. If the cells have no more genes, {current().common_genes()}."
         )
     if warn_overlap and match.ambiguous:
         warn(f"Genes that occur more than once among the cells; the first column is used: {shown(match.ambiguous)}.")

@@ -149,7 +149,7 @@ def _problems(
     if match.fraction < 0.5:
         problems.append(
             f"{len(match.missing)} model genes are missing ({shown(match.missing)}); the cells name genes as "
-            f"{shown(match.examples)}. If the cells have no more genes, {current().share_genes()}"
+            f"{shown(match.examples)}. If the cells have no more genes, {current().common_genes()}"
         )
     if all(species) and species[0] != species[1]:
         problems.append(

@@ -272,9 +272,7 @@ def test_a_note_of_log1p_is_believed_even_where_values_are_whole(make_adata):
     refused(
         adata,
         scq.InputStateError,
-        re.escape(
-            '`adata.uns["log1p"]` says that X is already logged; name the layer with the counts with `layer`'
-        ),
+        re.escape('`adata.uns["log1p"]` says that X is already logged; name the layer with the counts with `layer`'),
     )
     # The note is about X, not about a layer.
     adata.layers["raw"] = adata.X.copy()

@@ -297,7 +297,7 @@ def test_missing_labels_and_too_few_genes_are_refused(edited, more, reference):
         scq.GeneOverlapError, match=r"Only 30 of the 100 model genes .*`min_gene_overlap=0\.5` is needed"
     ):
         edited.add(few)
-    with pytest.warns(scq.ScqueryWarning, match=r"Only 30 of 100 model genes"):
+    with pytest.warns(scq.ScqueryWarning, match=r"only 30 of the 100 model genes"):
         dataclasses.replace(edited).add(few, min_gene_overlap=0.3)
     assert edited.n_obs == 240
 
@@ -580,7 +580,7 @@ def test_another_encoder_is_refused(reference, part):
     assert first.encoder.layers[0].activation != "sigmoid"
     second.encoder = other_encoders(reference.encoder)[part]
     before = first.embedding
-    match = r"needs two references made with one encoder: .*Received another encoder; add the other's"
+    match = r"needs two references made with one encoder: .*Received another encoder; add the cells of the other"
     with pytest.raises(scq.ArgumentError, match=match):
         first.merge(second)
     assert first.embedding is before

@@ -151,7 +151,7 @@ def test_missing_genes_are_tolerated(make_adata, encoder):
 def test_more_than_half_of_the_genes_missing_gives_a_warning(make_adata, encoder):
     adata = make_adata(20, 25, seed=5)[:, :10].copy()
     with pytest.warns(
-        scq.ScqueryWarning, match=r"Only 10 of 25 model genes \(40%\) are in the query: labels will be less certain"
+        scq.ScqueryWarning, match=r"The cells have only 10 of the 25 model genes \(40%\), so results are less certain"
     ):
         scq.tl.embed(adata, encoder)
 

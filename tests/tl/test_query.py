@@ -305,7 +305,7 @@ def test_missing_genes_are_tolerated_with_a_warning(query_adata, reference):
     genes = reference.encoder.genes
     queried(query_adata[:, genes[:50]].copy(), reference)  # half of them: no warning, which would be an error here
     few = query_adata[:, genes[:49]].copy()
-    with pytest.warns(scq.ScqueryWarning, match=r"Only 49 of 100 model genes \(49%\) are in the query"):
+    with pytest.warns(scq.ScqueryWarning, match=r"The cells have only 49 of the 100 model genes \(49%\)"):
         queried(few, reference)
     assert few.uns["scquery"]["genes"]["n_found"] == 49
     assert np.isfinite(few.obsm["X_scquery"]).all()
@@ -317,15 +317,15 @@ def test_nine_matched_genes_are_refused(query_adata, reference):
     adata = query_adata[:, [*genes[:9], *others]].copy()
     with pytest.raises(
         scq.GeneOverlapError,
-        match=r"Only 9 of the 100 model genes are among the genes of the cells \(9\.0%; `min_gene_overlap=0\.1` is needed\)",
+        match=r"Only 9 of the 100 model genes are among the genes of the cells \(9\.0%; `min_gene_overlap=0\.1` is",
     ):
         scq.tl.query(adata, reference)
     assert list(adata.obs) == ["cell_type", "batch"]
     assert len(adata.obsm) == len(adata.uns) == 0
     # Ten are enough, and nine where the user says so; both with a warning.
-    with pytest.warns(scq.ScqueryWarning, match="Only 10 of 100"):
+    with pytest.warns(scq.ScqueryWarning, match="only 10 of the 100"):
         scq.tl.query(query_adata[:, [*genes[:10], *others]].copy(), reference)
-    with pytest.warns(scq.ScqueryWarning, match="Only 9 of 100"):
+    with pytest.warns(scq.ScqueryWarning, match="only 9 of the 100 model genes"):
         scq.tl.query(adata, reference, min_gene_overlap=0.09)
 
 
@@ -417,9 +417,9 @@ def test_classifier_and_neighbors_are_weighted_by_the_fraction_of_genes(
 def test_a_query_with_fewer_genes_weights_by_their_fraction(query_adata, reference):
     made = with_other_discriminant(reference)
     few = query_adata[:, reference.encoder.genes[:25]].copy()
-    with pytest.warns(scq.ScqueryWarning, match="Only 25 of 100"):
+    with pytest.warns(scq.ScqueryWarning, match="only 25 of the 100"):
         queried(few, made)
-    with pytest.warns(scq.ScqueryWarning, match="Only 25 of 100"):
+    with pytest.warns(scq.ScqueryWarning, match="only 25 of the 100"):
         cells = embedded(few, made)
     expected = made.annotate(cells, gene_fraction=0.25).probabilities.max(axis=1)
     np.testing.assert_allclose(few.obs["scquery_confidence"], expected, rtol=1e-6)
@@ -757,7 +757,7 @@ def test_all_filters_can_be_combined(query_adata, reference):
         (
             {"orthologs": ["Ins1", "INS"]},
             scq.ArgumentError,
-            r"`orthologs` must map the query's gene names to the reference's: a dictionary, .*\. Received list",
+            r"`orthologs` must map gene names of the cells to gene names of the reference: a dictionary, .*\. Received list",
         ),
     ],
 )
