@@ -39,8 +39,8 @@ def test_a_good_query(query_adata, reference):
         "genes     100 of 100 model genes (100%), matched by var_names (the best match)",
         f"depth     {report.counts:.4g} counts in the model genes (median); reference {report.reference_counts:.4g}",
         f"detected  {report.detected:.4g} model genes per cell (median); reference {report.reference_detected:.4g}",
-        f"expected  accuracy {report.expected_accuracy.accuracy:.2f}, macro-F1 {report.expected_accuracy.macro_f1:.2f}, on "
-        "held-out cells of the reference with the genes and depth of the query",
+        f"expected  accuracy {report.expected_accuracy.accuracy:.2f}, macro-F1 "
+        f"{report.expected_accuracy.macro_f1:.2f}, on held-out cells of the reference with the genes and depth of the query",
         "no problems found",
     ]
     assert repr(report) == str(report)
@@ -287,8 +287,8 @@ def test_genes_written_as_those_of_another_species_are_a_problem(query_adata, re
     report = scq.pp.check(query_adata, reference, gene_key="var_names")
     assert (report.species, report.reference_species) == ("mouse", "human")
     assert report.problems[1] == (
-        "the gene names look like mouse genes, and the reference has human genes; pass `ignore_case=True`, or a table as "
-        "`orthologs`"
+        "the gene names look like mouse genes, and the reference has human genes; pass `ignore_case=True`, or a table "
+        "as `orthologs`"
     )
     # With either argument, the species is no problem.
     report = scq.pp.check(query_adata, reference, gene_key="var_names", ignore_case=True)
