@@ -1,4 +1,9 @@
-"""Colours of categories that are distinct with normal and with colour-blind vision."""
+"""Colours of categories that are distinct with normal and with colour-blind vision.
+
+Checked: glasbey 0.4, which optimises for one kind of colour blindness. Of 40 colours by it, the closest two are less
+distinct with normal vision, protanopia and deuteranopia than those of :func:`palette`, at every severity tried (50 and
+100).
+"""
 
 from __future__ import annotations
 
