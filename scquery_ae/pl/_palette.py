@@ -1,8 +1,7 @@
 """Colours of categories that are distinct with normal and with colour-blind vision.
 
-Checked: glasbey 0.4, which optimises for one kind of colour blindness. Of 40 colours by it, the closest two are less
-distinct with normal vision, protanopia and deuteranopia than those of :func:`palette`, at every severity tried (50 and
-100).
+Checked: glasbey 0.4, which optimises for one kind of colour blindness. Of its 40 colours, the closest two are less
+distinct with deuteranopia than those of :func:`palette`, with `cvd_severity` at 50 and at 100.
 """
 
 from __future__ import annotations
