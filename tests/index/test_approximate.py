@@ -144,7 +144,7 @@ def test_a_file_that_is_not_an_index_is_refused(tmp_path):
         ApproximateIndex.read(tmp_path / "i.faiss", "ivf", (3, 2))
     with pytest.raises(ArgumentError, match=r"i\.faiss is not a faiss index: "):
         ApproximateIndex.read(tmp_path / "i.faiss", "hnsw", (3, 2))
-    with pytest.raises(ArgumentError, match=r"`index` must be one of 'hnsw', 'ivf', 'int8', 'pq'\. Received 'lsh'"):
+    with pytest.raises(ArgumentError, match=r"`index` must be one of 'hnsw', .*Received 'lsh'"):
         ApproximateIndex.read(tmp_path / "i.faiss", "lsh", (3, 2))
 
 
