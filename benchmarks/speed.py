@@ -88,7 +88,7 @@ def main() -> None:
         "filled": round(rows.logged.nnz / np.prod(rows.shape), 3),
         "backend": keras.backend.backend(),
         "precision": arguments.precision,
-        "kernels": ", ".join(sorted({library["architecture"] for library in blas()})),
+        "kernels": kernels(),
     }
     table = pd.DataFrame([{**facts, **row} for row in measured])
     csv = RESULTS / "speed.csv"
@@ -101,9 +101,10 @@ def main() -> None:
     print(markdown(table))
 
 
-def blas() -> list[dict]:
-    """Return the loaded OpenBLAS libraries."""
-    return [library for library in threadpool_info() if library["internal_api"] == "openblas"]
+def kernels() -> str:
+    """Return the processor for which NumPy's OpenBLAS has chosen its kernels, such as ``"SkylakeX"``."""
+    found = (library for library in threadpool_info() if "numpy" in library["filepath"])
+    return next((library.get("architecture", "unknown") for library in found), "unknown")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -232,8 +233,8 @@ def markdown(table: pd.DataFrame) -> str:
     lines = []
     for (n, genes, filled), rows in table.groupby(["cells", "genes", "filled"], sort=False):
         lines += [f"## {n:,} cells, {genes:,} genes", ""]
-        kernels = ", ".join(rows["kernels"].unique())
-        lines += [f"{filled:.1%} of the values are not zero; {os.cpu_count()} cores; OpenBLAS kernels: {kernels}.", ""]
+        names = ", ".join(rows["kernels"].unique())
+        lines += [f"{filled:.1%} of the values are not zero; {os.cpu_count()} cores; OpenBLAS kernels: {names}.", ""]
         lines += ["| | Keras on | cells/s | seconds | fraction of the limit | limit |", "|---|---|---|---|---|---|"]
         for row in rows.itertuples():
             rate = "" if pd.isna(row.rate) else f"{row.rate:,.0f}"
