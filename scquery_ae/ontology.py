@@ -88,8 +88,8 @@ class CellOntology:
     def closest_common_ancestor(self, terms: Sequence[str]) -> str | None:
         """Return the id of the most specific common ancestor of `terms`, or None if they have none.
 
-        The most specific ancestor is the one with the fewest descendants; of equals, the first by id. A term counts as an
-        ancestor of itself.
+        The most specific ancestor is the one with the fewest descendants; of equals, the first by id. A term counts as
+        an ancestor of itself.
         """
         import networkx as nx
 
@@ -181,7 +181,10 @@ class CellOntology:
             raise ArgumentError(msg)
         distances = np.array([[self.distance(terms[a], terms[b]) for b in types] for a in types], dtype=float)
         if not distances.any():
-            msg = "All types in `terms` have the same term, so the distance between them is 0. Map at least one to another term."
+            msg = (
+                "All types in `terms` have the same term, so the distance between them is 0. Map at least one to "
+                "another term."
+            )
             raise ArgumentError(msg)
         return pd.DataFrame(margin * distances / distances.max(), index=types, columns=types)
 

@@ -204,3 +204,23 @@ def test_a_difference_between_the_two_wheels_is_named(dev, files, tmp_path):
     assert dev.faults(changed, archive(tmp_path / "b.whl", files)) == [
         "scquery_ae/__init__.py differs between the wheel from the sdist and that from this folder"
     ]
+
+
+# Contributing
+
+
+def test_the_recipes_name_files_and_tests_that_exist():
+    page = ROOT / "CONTRIBUTING.md"
+    if not page.is_file():
+        pytest.skip("CONTRIBUTING.md is not in the source distribution")
+    named = re.findall(r"`([^`\s]+)`", page.read_text(encoding="utf-8"))
+    paths = [name for name in named if re.fullmatch(r"[\w./]+\.(py|md|toml)|[\w]+/", name)]
+    assert len(paths) > 30
+    beside = [ROOT, ROOT / "scquery_ae", ROOT / "scquery_ae" / "pl", ROOT / "tests" / "tl", ROOT / "tests" / "cli"]
+    assert [path for path in paths if not any((folder / path).exists() for folder in beside)] == []
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    assert [
+        name
+        for name in named
+        if name.startswith("test_") and f"def {name.removesuffix('.py')}" not in sources and not name.endswith(".py")
+    ] == []
