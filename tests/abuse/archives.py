@@ -11,7 +11,7 @@ from abuse.paths import flipped
 from abuse.world import Draft
 
 
-def spoil_archive(draft: Draft, path: Path) -> str:
+def mutate_archive(draft: Draft, path: Path) -> str:
     """Damage the archive of a saved reference."""
     rng = draft.rng
     data = path.read_bytes()
@@ -62,8 +62,8 @@ def spoil_archive(draft: Draft, path: Path) -> str:
         "a member with NUL": lambda: written({"obs.0123456789abcdef.parquet\0": b"evil"}),
         "a directory member": lambda: written({"sub/": b""}),
         "an empty name": lambda: written({"": b"evil"}),
-        "a stranger": lambda: written({"readme.txt": b"hello"}),
-        "a stranger of its kind": lambda: written({"obs.0123456789abcdef.parquet": b"hello"}),
+        "another file": lambda: written({"readme.txt": b"hello"}),
+        "another part": lambda: written({"obs.0123456789abcdef.parquet": b"hello"}),
         "a bomb": lambda: written({"obs.0123456789abcdef.parquet": b"\0" * 20_000_000}, zipfile.ZIP_DEFLATED),
         "compressed": lambda: written(compression=zipfile.ZIP_DEFLATED),
         "compressed by LZMA": lambda: written(compression=zipfile.ZIP_LZMA),

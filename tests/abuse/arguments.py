@@ -1,4 +1,4 @@
-"""Bad arguments: values of another kind, in dictionaries too, and damaged encoders."""
+"""Bad arguments: values of another type, also in dictionaries, and damaged encoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scipy import sparse
 import scquery_ae as scq
 from abuse.world import Draft
 
-#: Values that hardly any argument takes, by name.
+#: Values that hardly any argument accepts, by name.
 BAD: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
     "empty text": lambda: "",
@@ -90,8 +90,8 @@ BAD: dict[str, Callable[[], Any]] = {
 }
 
 
-def spoil_argument(draft: Draft) -> str:
-    """Give an argument a value of another kind."""
+def mutate_argument(draft: Draft) -> str:
+    """Replace an argument by a value of another type."""
     names = [
         name
         for name, parameter in inspect.signature(draft.function).parameters.items()
@@ -102,7 +102,7 @@ def spoil_argument(draft: Draft) -> str:
     return f"{name}={kind}"
 
 
-def spoil_mapping(draft: Draft) -> str:
+def mutate_mapping(draft: Draft) -> str:
     """Change a key or a value of a dictionary among the arguments."""
     name = draft.pick(draft.named(dict))
     mapping = dict(draft.arguments[name])
@@ -126,8 +126,8 @@ def _hashable(value: Any) -> bool:
     return True
 
 
-def spoil_owner(draft: Draft) -> str:
-    """Damage the encoder or the reference that goes in, as a user may who sets its fields."""
+def mutate_owner(draft: Draft) -> str:
+    """Change a field of an encoder or a reference among the arguments, as a user could."""
     name = draft.pick(draft.named(scq.Encoder))
     encoder = copy.deepcopy(draft.arguments[name])
     kinds: dict[str, Callable[[], object]] = {

@@ -1,4 +1,4 @@
-"""Bad contents of a saved reference's parts, under the checksums that they then should have."""
+"""Bad contents of the parts of a saved reference, with correct checksums."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from abuse.world import Draft
 
 
 def reseal(draft: Draft, root: Path, manifest: dict[str, Any], part: str) -> str:
-    """Change what a part holds, and give it the name and the checksum that it then should have."""
+    """Change the content of a part, and update its name and checksum."""
     file = root / manifest["parts"][part]["file"]
     done = {".json": _edit_json, ".safetensors": _edit_tensors, ".npy": _edit_array, ".parquet": _edit_table}[
         file.suffix
@@ -127,7 +127,7 @@ def _edit_table(draft: Draft, file: Path) -> str:
         "no labels": lambda: table.drop(columns="cell_type"),
         "labels of numbers": lambda: table.assign(cell_type=np.arange(len(table)) % 3),
         "missing labels": lambda: table.assign(cell_type=np.nan),
-        "strange labels": lambda: table.assign(cell_type="stranger"),
+        "other labels": lambda: table.assign(cell_type="other"),
         "lists for labels": lambda: table.assign(cell_type=[[1]] * len(table)),
         "names twice": lambda: table.set_index(pd.Index(["same"] * len(table))),
         "numbers for names": lambda: table.reset_index(drop=True),

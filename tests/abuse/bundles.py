@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from abuse.archives import spoil_archive
+from abuse.archives import mutate_archive
 from abuse.bundle_parts import reseal
 from abuse.paths import flipped
 from abuse.world import Draft
@@ -20,25 +20,25 @@ def bundle_names(draft: Draft) -> list[str]:
     return [name for name in draft.named(Path) if draft.arguments[name] in known]
 
 
-def spoil_bundle(draft: Draft) -> str:
+def mutate_bundle(draft: Draft) -> str:
     """Damage a saved reference."""
     path = draft.arguments[draft.pick(bundle_names(draft))]
     if path.suffix == ".zip" and path.is_file() and draft.rng.random() < 0.6:
-        return spoil_archive(draft, path)
+        return mutate_archive(draft, path)
     if path.suffix == ".zip" and path.is_file():
         inside = draft.folder / "unpacked"
         with zipfile.ZipFile(path) as archive:
             archive.extractall(inside)
-        done = _spoil_directory(draft, inside)
+        done = _mutate_directory(draft, inside)
         with zipfile.ZipFile(path, "w") as archive:
             for file in sorted(inside.rglob("*")):
                 archive.write(file, str(file.relative_to(inside)))
         shutil.rmtree(inside)
         return f"zipped: {done}"
-    return _spoil_directory(draft, path)
+    return _mutate_directory(draft, path)
 
 
-def _spoil_directory(draft: Draft, root: Path) -> str:
+def _mutate_directory(draft: Draft, root: Path) -> str:
     rng = draft.rng
     manifest = json.loads((root / "manifest.json").read_text())
     part = draft.pick(manifest["parts"])
@@ -48,7 +48,7 @@ def _spoil_directory(draft: Draft, root: Path) -> str:
     if draw < 0.3:
         return reseal(draft, root, manifest, part)
     if draw < 0.65:
-        return _spoil_manifest(draft, root, manifest, part)
+        return _mutate_manifest(draft, root, manifest, part)
 
     def replaced(make: Callable[[], object]) -> Callable[[], object]:
         def act() -> object:
@@ -67,8 +67,8 @@ def _spoil_directory(draft: Draft, root: Path) -> str:
         "a link to nothing": replaced(lambda: file.symlink_to("nowhere")),
         "a link to itself": replaced(lambda: file.symlink_to(file.name)),
         "a link to a copy": replaced(lambda: _linked(draft, file, part)),
-        "and a stranger": lambda: (root / "stranger.txt").write_text("hello"),
-        "and a stranger of its kind": lambda: (root / "obs.0123456789abcdef.parquet").write_text("hello"),
+        "and another file": lambda: (root / "other.txt").write_text("hello"),
+        "and another part": lambda: (root / "obs.0123456789abcdef.parquet").write_text("hello"),
         "and no other": lambda: [other.unlink() for other in root.iterdir() if other != file],
     }
     kind = draft.pick(kinds)
@@ -82,7 +82,7 @@ def _linked(draft: Draft, file: Path, part: str) -> None:
     file.symlink_to(outside)
 
 
-def _spoil_manifest(draft: Draft, root: Path, manifest: dict[str, Any], part: str) -> str:
+def _mutate_manifest(draft: Draft, root: Path, manifest: dict[str, Any], part: str) -> str:
     rng = draft.rng
     file = root / "manifest.json"
     entry = manifest["parts"][part]

@@ -62,7 +62,7 @@ def _search(draft: Draft) -> None:
     draft.arguments = {"queries": vectors[:3], "n_neighbors": 4, "among": np.arange(20)}
 
 
-#: Calls of what takes arrays, and how often each is drawn.
+#: Calls that take arrays, with their relative frequencies.
 ARRAYS: dict[Callable[[Draft], None], float] = {
     _pretrain_stack: 2,
     _stats: 9,

@@ -101,7 +101,7 @@ def _coarsen(draft: Draft) -> None:
     }
 
 
-#: Calls of ``pp`` and ``tl``, and how often each is drawn.
+#: Calls of ``pp`` and ``tl``, with their relative frequencies.
 STEPS: dict[Callable[[Draft], None], float] = {
     _normalize: 9,
     _align_genes: 4,
@@ -149,7 +149,7 @@ def _save_figure(draft: Draft) -> None:
         draft.arguments["save"] = draft.folder / "figure.png"
 
 
-#: Calls of ``pl``, and how often each is drawn.
+#: Calls of ``pl``, with their relative frequencies.
 PLOTS: dict[Callable[[Draft], None], float] = {
     _history: 1.5,
     _plot_embedding: 3,

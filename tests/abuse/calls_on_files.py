@@ -1,4 +1,4 @@
-"""Valid calls of references, ontologies and gene sets: of what is kept in files."""
+"""Valid calls that read or write files: of references, ontologies and gene sets."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _own(draft: Draft, method: str) -> None:
     draft.function = getattr(draft.owner, method)
 
 
-#: Calls of a reference's methods, and how often each is drawn.
+#: Calls of a reference's methods, with their relative frequencies.
 REFERENCES: dict[Callable[[Draft], None], float] = {
     _save: 5,
     _load: 14,
@@ -99,7 +99,7 @@ def _gene_set_mask(draft: Draft) -> None:
     draft.arguments = {"sets": {"one": list(names[:5]), "two": list(names[3:9])}, "genes": names, "min_genes": 3}
 
 
-#: Calls of ontologies and gene sets, and how often each is drawn.
+#: Calls of ontologies and gene sets, with their relative frequencies.
 FILES: dict[Callable[[Draft], None], float] = {
     _read_ontology: 3,
     _use_ontology: 3,

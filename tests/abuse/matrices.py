@@ -27,7 +27,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 
 def _noncanonical(x: np.ndarray, *, duplicates: bool) -> Any:
-    """Return CSR with every value in two halves at one place, or with columns in falling order."""
+    """Return CSR with each value stored as two halves, or with column indices in descending order."""
     csr = sparse.csr_matrix(x)
     if duplicates:
         pointers = csr.indptr * 2
@@ -123,7 +123,7 @@ MATRICES: dict[str, Callable[[np.ndarray, Path], Any]] = {
 }
 
 
-def spoil_array(draft: Draft) -> str:
+def mutate_array(draft: Draft) -> str:
     """Damage an array among the arguments."""
     name = draft.pick(draft.named(np.ndarray) or draft.named(sparse.csr_matrix))
     value = draft.arguments[name]
@@ -161,8 +161,8 @@ def spoil_array(draft: Draft) -> str:
     return f"{name} {kind}"
 
 
-def spoil_matrix(draft: Draft) -> str:
-    """Put other values, or another container, in the place of ``X`` or ``layers["counts"]``."""
+def mutate_matrix(draft: Draft) -> str:
+    """Replace ``X`` or ``layers["counts"]`` by other values or another container."""
     name = draft.pick(draft.named(anndata.AnnData))
     adata = draft.arguments[name]
     kind = draft.pick(MATRICES)
@@ -183,8 +183,8 @@ def spoil_matrix(draft: Draft) -> str:
     return f"{where}: {kind}"
 
 
-def spoil_shape(draft: Draft) -> str:
-    """Leave few or no cells or genes, or no ``X``; or hand over a view, or a backed AnnData."""
+def mutate_shape(draft: Draft) -> str:
+    """Keep few or no cells or genes, or no ``X``; or pass a view or a backed AnnData."""
     name = draft.pick(draft.named(anndata.AnnData))
     adata = draft.arguments[name]
     kinds: dict[str, Callable[[], anndata.AnnData]] = {

@@ -72,7 +72,7 @@ COLUMNS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def spoil_names(draft: Draft) -> str:
+def mutate_names(draft: Draft) -> str:
     """Give cells, genes or a column of ``var`` other names."""
     adata = draft.arguments[draft.pick(draft.named(anndata.AnnData))]
     kind, axis = draft.pick(NAMES), draft.pick(["obs", "var", "ensembl"])
@@ -83,8 +83,8 @@ def spoil_names(draft: Draft) -> str:
     return f"{axis} names: {kind}"
 
 
-def spoil_column(draft: Draft) -> str:
-    """Put something else into a column of ``obs``, or take it out."""
+def mutate_column(draft: Draft) -> str:
+    """Replace or delete a column of ``obs``."""
     adata = draft.arguments[draft.pick(draft.named(anndata.AnnData))]
     keys = [key for key in adata.obs if not str(key).startswith("scquery") or draft.rng.random() < 0.5]
     key = draft.pick(keys or list(adata.obs))
@@ -106,8 +106,8 @@ def spoil_column(draft: Draft) -> str:
     return f"obs[{key!r}]: {kind}"
 
 
-def spoil_slot(draft: Draft) -> str:
-    """Damage what earlier calls left in ``uns``, ``obsm`` or ``layers``."""
+def mutate_slot(draft: Draft) -> str:
+    """Damage results of earlier calls in ``uns``, ``obsm`` or ``layers``."""
     adata = draft.arguments[draft.pick(draft.named(anndata.AnnData))]
     slot = draft.pick(["uns", "uns", "uns", "obsm", "layers"])
     kind = draft.pick(BAD)

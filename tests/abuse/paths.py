@@ -10,8 +10,8 @@ import numpy as np
 from abuse.world import Draft
 
 
-def spoil_path(draft: Draft) -> str:
-    """Move a file or directory among the arguments, or put something in its way."""
+def mutate_path(draft: Draft) -> str:
+    """Move or replace a file or directory among the arguments."""
     name = draft.pick(draft.named(Path))
     path = draft.arguments[name]
     kind = draft.pick(["as text", "long name", "NUL", "below a file", "below itself", "a link", "a loop", "nothing"])
@@ -36,7 +36,7 @@ def spoil_path(draft: Draft) -> str:
     return f"{name}: {kind}"
 
 
-def spoil_file(draft: Draft) -> str:
+def mutate_file(draft: Draft) -> str:
     """Damage a text file among the arguments."""
     path = draft.arguments[draft.pick(text_file_names(draft))]
     text = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What was there before a call: the state of values and of files."""
+"""The state of values and files, to compare them before and after a call."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from scipy import sparse
 
 
 def state(value: Any) -> Any:
-    """Return all that a value holds as something that can be compared with ``==``, down to types and dtypes."""
+    """Return the content of a value, with types and dtypes, in a form that ``==`` compares."""
     if isinstance(value, anndata.AnnData):
-        # What is backed is a file, which is looked at with the others.
+        # A backed X is compared with the other files.
         slots = (*(() if value.isbacked else ("X",)), "obs", "var", "obsm", "varm", "obsp", "uns")
         # anndata 0.13 lists X among the layers, under None.
         layers = {key: state(layer) for key, layer in value.layers.items() if key is not None}
@@ -50,7 +50,7 @@ def state(value: Any) -> Any:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Return the kind and the content's hash of everything under a folder, by relative path."""
+    """Return the type and hash of each file and directory in a folder, by relative path."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))

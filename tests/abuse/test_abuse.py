@@ -1,10 +1,10 @@
-"""Bad inputs of all kinds: every public call works or raises one of our own errors, and then leaves all as it was.
+"""Fuzzing of the public calls: with bad input, a call works, or raises an error of this package and changes nothing.
 
-500 cases by default. The long run takes the number from the environment:
+500 cases are run by default. The environment sets another number:
 
     SCQUERY_AE_ABUSE_CASES=10000 pytest tests/abuse
 
-A failure names its seeds; ``SCQUERY_AE_ABUSE_SEED=1234`` runs that seed alone, and shows the traceback.
+A failure names its seeds. ``SCQUERY_AE_ABUSE_SEED=1234`` runs that seed alone and shows the traceback.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ BLOCK = 50
 SEEDS = [int(ONE_SEED)] if ONE_SEED else list(range(N_CASES))
 BLOCKS = [SEEDS[start : start + BLOCK] for start in range(0, len(SEEDS), BLOCK)]
 
-#: A message shorter than this says nothing of what to do.
+#: A message shorter than this cannot explain what to do.
 SHORTEST_MESSAGE = 20
 
-#: What other packages say about what they were given, which we neither cause nor can prevent.
+#: Warnings of other packages about their input, which this package cannot prevent.
 NOISE = (
     "(?s).*Glyph .* missing from",
     "(?s).*names are not unique",
-    # scanpy, of genes that do not vary.
+    # scanpy, for genes without variance.
     ".*number of normalized dispersions",
 )
 
@@ -48,7 +48,7 @@ def world(trained, tmp_path_factory) -> World:
     from conftest import build_adata
 
     encoder = copy.deepcopy(trained.encoder)
-    # Judging out of fold trains as often as there are folds.
+    # Out-of-fold predictions train once per fold.
     encoder.parameters["finetune"].update(epochs=1, batch_size=32)
     cells = trained.adata[:48].copy()
     query = build_adata(30, 120, seed=2)
@@ -62,34 +62,34 @@ def world(trained, tmp_path_factory) -> World:
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch) -> Path:
-    """A directory for cases, and for what is written beside a relative path or to temporary files."""
+    """Working directory for the files of the cases, for relative paths and for temporary files."""
     work = tmp_path / "one" / "two"
     work.mkdir(parents=True)
     monkeypatch.chdir(work)
     return work
 
 
-def broken(seed: int, world: World, work: Path) -> str | None:
-    """Run one case and return what is wrong with how it ends, or None."""
+def run_case(seed: int, world: World, work: Path) -> str | None:
+    """Run one case, and return a description of its fault or None."""
     folder = _made(work / str(seed))
     temporary = work / "temporary"
     temporary.mkdir(exist_ok=True)
     drawn = case(seed, world, folder)
     top = work.parent.parent
-    before = [state(value) for value in drawn.untouched], files(top)
+    before = [state(value) for value in drawn.unchanged], files(top)
     previous, tempfile.tempdir = tempfile.tempdir, str(temporary)
     try:
-        wrong = _judged(drawn, before, top)
+        fault = _fault(drawn, before, top)
     finally:
         tempfile.tempdir = previous
         _close()
     _clear(top, work.parent)
     _clear(work.parent, work)
     _clear(work)
-    return None if wrong is None else f"seed {seed}: {drawn.name}\n    {wrong}"
+    return None if fault is None else f"seed {seed}: {drawn.name}\n    {fault}"
 
 
-def _judged(drawn: Case, before: tuple[object, object], top: Path) -> str | None:
+def _fault(drawn: Case, before: tuple[object, object], top: Path) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -100,8 +100,8 @@ def _judged(drawn: Case, before: tuple[object, object], top: Path) -> str | None
             drawn.run()
     except scq.ScqueryError as error:
         if len(str(error)) <= SHORTEST_MESSAGE:
-            return f"a message that says nothing: {error!r}"
-    except BaseException as error:  # noqa: BLE001 (anything that is not ours is what this looks for)
+            return f"the message is too short: {error!r}"
+    except BaseException as error:  # noqa: BLE001 (any other error is a fault)
         if ONE_SEED:
             traceback.print_exc()
         where = traceback.extract_tb(error.__traceback__)
@@ -109,10 +109,10 @@ def _judged(drawn: Case, before: tuple[object, object], top: Path) -> str | None
         return f"{type(error).__name__}: {str(error)[:200]!r} by {' '.join(ours[-4:])}"
     else:
         return None
-    if [state(value) for value in drawn.untouched] != before[0]:
-        return "raised, and changed what went in"
+    if [state(value) for value in drawn.unchanged] != before[0]:
+        return "raised an error, and changed an argument"
     if files(top) != before[1]:
-        return f"raised, and changed files: {sorted(set(files(top).items()) ^ set(before[1].items()))}"
+        return f"raised an error, and changed files: {sorted(set(files(top).items()) ^ set(before[1].items()))}"
     return None
 
 
@@ -138,12 +138,12 @@ def _close() -> None:
 
 
 @pytest.mark.parametrize("seeds", BLOCKS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
-def test_a_bad_call_works_or_raises_our_own_error_and_leaves_all_as_it_was(seeds, world, workplace, eager):
-    found = [wrong for seed in seeds if (wrong := broken(seed, world, workplace))]
+def test_a_bad_call_works_or_raises_an_error_of_the_package_and_changes_nothing(seeds, world, workplace, eager):
+    found = [fault for seed in seeds if (fault := run_case(seed, world, workplace))]
     assert not found, f"{len(found)} of {len(seeds)} cases:\n" + "\n".join(found)
 
 
-def test_the_default_run_draws_every_call_and_a_seed_gives_one_case(world, workplace):
+def test_the_default_run_draws_every_call_and_cases_are_reproducible(world, workplace):
     assert {drawn_call(np.random.default_rng(seed)) for seed in range(500)} == set(CALLS)
     names = []
     for attempt in range(2):
@@ -153,7 +153,7 @@ def test_the_default_run_draws_every_call_and_a_seed_gives_one_case(world, workp
     assert names[0] == names[1]
 
 
-def test_the_judge_sees_a_foreign_error_a_changed_cell_and_a_file_left_behind(world, workplace):
+def test_faults_are_detected(world, workplace):
     adata = world.query.copy()
     good, bad = "a message that is long enough", "no"
 
@@ -176,13 +176,13 @@ def test_the_judge_sees_a_foreign_error_a_changed_cell_and_a_file_left_behind(wo
 
     expected = {
         foreign: "KeyError",
-        changing: "what went in",
+        changing: "changed an argument",
         writing: "changed files",
-        silent: "says nothing",
+        silent: "too short",
         warning: "RuntimeWarning",
     }
     for run, words in expected.items():
         drawn = Case("made up", run, (adata,), workplace)
-        wrong = _judged(drawn, ([state(adata)], files(workplace)), workplace)
-        assert wrong is not None, words
-        assert words in wrong
+        fault = _fault(drawn, ([state(adata)], files(workplace)), workplace)
+        assert fault is not None, words
+        assert words in fault

@@ -1,4 +1,4 @@
-"""What cases are made of: what valid calls share, the call that is being spoilt, and the finished case."""
+"""Data for valid calls, the draft of a bad call, and the finished case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import scquery_ae as scq
 
 @dataclass(frozen=True)
 class World:
-    """What valid calls are made of.
+    """Data for valid calls.
 
     Attributes
     ----------
@@ -27,9 +27,9 @@ class World:
     queried
         The query after ``tl.query``.
     encoder
-        Fine-tuned, with settings under which fine-tuning again takes one epoch.
+        Fine-tuned encoder, with settings under which fine-tuning again takes one epoch.
     reference
-        Of the encoder.
+        Reference made with the encoder.
     bundle, archive
         The reference on disk, as a directory and zipped.
     """
@@ -45,29 +45,29 @@ class World:
 
 @dataclass(frozen=True)
 class Case:
-    """One call, and what it must leave as it is when it fails.
+    """One call, and what it must not change if it fails.
 
     Attributes
     ----------
     name
-        The call, and what was done to it.
+        The call, and the mutations of it.
     run
         Makes the call.
-    untouched
-        AnnData, references and encoders that went in.
+    unchanged
+        Arguments that must not change: AnnData, references and encoders.
     folder
-        Directory whose files must be as they were.
+        Directory whose files must not change.
     """
 
     name: str
     run: Callable[[], object]
-    untouched: tuple[Any, ...]
+    unchanged: tuple[Any, ...]
     folder: Path
 
 
 @dataclass
 class Draft:
-    """A call that is being spoilt."""
+    """A call that is being mutated."""
 
     function: Callable[..., object]
     arguments: dict[str, Any]
@@ -75,7 +75,7 @@ class Draft:
     folder: Path
     rng: np.random.Generator
     owner: Any = None
-    #: Arguments that must not be drawn anew: they would take hours, not fail.
+    #: Arguments that are not mutated, because other values take hours instead of failing.
     fixed: tuple[str, ...] = ()
     done: list[str] = field(default_factory=list)
 
