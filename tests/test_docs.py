@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from matplotlib import pyplot as plt
 
@@ -183,6 +184,17 @@ def test_api_pages_list_only_names_that_exist() -> None:
                 found: object = importlib.import_module(module)
                 for part in line.split()[0].split("."):
                     found = getattr(found, part)
+
+
+def test_the_page_on_the_command_line_lists_all_commands_and_exit_codes() -> None:
+    from scquery_ae.cli import main
+    from scquery_ae.cli.exit_codes import EXIT_CODES
+
+    page = (DOCS / "command_line.md").read_text(encoding="utf-8")
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)] == list(EXIT_CODES)
+    rows = re.findall(r"^\| `.* \|", page, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`([a-z]+)", row.split("|")[1])}
+    assert listed == set(main.list_commands(click.Context(main)))
 
 
 def architecture(number: int) -> str:
