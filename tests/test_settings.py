@@ -245,7 +245,7 @@ def test_the_command_line_says_the_same(capsys, make_adata, reference, tmp_path)
     asked = ["-v", "relabel", "-v", "--name", "type 0=x", "--in-place", str(tmp_path / "own.scq")]
     done = CliRunner().invoke(main, asked, catch_exceptions=False)
     first, second = done.stderr.splitlines()
-    assert first.startswith("gave 1 types other names; wrote obs, types")
+    assert first.startswith("renamed 1 types; wrote obs, types")
     assert second.endswith(f"; wrote {tmp_path / 'own.scq'}")
     assert (logger.level, logger.handlers) == (logging.NOTSET, [])
 
@@ -346,12 +346,12 @@ def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, c
     listen(scq.pp.align_genes, query, reference, did="aligned 20 cells: 30 of 30 model genes", wrote=slots)
     slots = ["a table", NOTHING]
     table = listen(
-        scq.tl.explain, query, reference, "cell3", did="explained cell 'cell3' by its neighbor '", wrote=slots
+        scq.tl.explain, query, reference, "cell3", did="explained cell 'cell3' and its neighbor '", wrote=slots
     )
-    assert f"'{table.attrs['hit']}' ({table.attrs['label']}) over 30 genes" in listen.lines["tl.explain"]
+    assert f"'{table.attrs['neighbor']}' ({table.attrs['label']}) by 30 genes" in listen.lines["tl.explain"]
     arguments = {"label_key": "cell_type", "n_folds": 2, "progress": False}
     table = listen(scq.tl.audit, adata, encoder, **arguments, did="audited 90 cells: ", wrote=slots)
-    assert f": {table['label_issue'].sum()} labels are label_issue; " in listen.lines["tl.audit"]
+    assert f": {table['is_label_issue'].sum()} label issues; " in listen.lines["tl.audit"]
 
     slots = ["obs, types, embedding, calibration and provenance['steps'] of the reference, now 110 cells of 4 types"]
     query.obs_names = [f"new{i}" for i in range(20)]
@@ -364,7 +364,7 @@ def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, c
     slots = [slots[0].replace("200", "110")]
     listen(reference.remove, other.obs.index, did="removed 90 cells", wrote=slots)
     slots = [slots[0].replace("4 types", "3 types")]
-    listen(reference.relabel, {"new": "type 1"}, did="gave 1 types other names", wrote=slots)
+    listen(reference.relabel, {"new": "type 1"}, did="renamed 1 types", wrote=slots)
     every = {f"{room}.{name}" for room in ("pp", "tl") for name in getattr(scq, room).__all__ if name.islower()}
     every |= {f"Reference.{name}" for name in ("add", "merge", "relabel", "remove", "save")}
     assert set(listen.lines) == every
