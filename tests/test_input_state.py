@@ -272,8 +272,8 @@ def test_an_unknown_kind_is_refused_unless_stated(make_adata, reference):
     for call in (scq.tl.query, scq.pp.check):
         with pytest.raises(
             InputStateError,
-            match=r"cannot detect the kind of the values: values are fractions and none is above 20; with the logarithm "
-            r"inverted, the sums of cells vary by \d+%\. .*Pass `input_state='counts'` \(for any linear scale\), 'log1p'",
+            match=r"cannot detect the kind of the values: values are fractions and none is above 20; with the "
+            r"logarithm inverted, the sums of cells vary by \d+%\. .*Pass `input_state='counts'` \(for any linear",
         ):
             call(query, reference)
     assert len(query.obsm) == 0
@@ -290,8 +290,8 @@ def test_a_guess_of_the_base_warns(make_adata, reference):
     assert not detect_state(query.X).certain
     with pytest.warns(
         scq.ScqueryWarning,
-        match=r"`tl\.query` guesses that the values are log-normalised: .*the base of the logarithm is uncertain\. Pass "
-        r"`input_state='counts'` \(for any linear scale\), 'log1p' or 'log2p1' if you know",
+        match=r"`tl\.query` guesses that the values are log-normalised: .*the base of the logarithm is uncertain\. "
+        r"Pass `input_state='counts'` \(for any linear scale\), 'log1p' or 'log2p1' if you know",
     ):
         scq.tl.query(query, reference)
     assert query.uns["scquery"]["parameters"]["input_state"] == "log1p"

@@ -1,4 +1,6 @@
-"""Each exit code, as commands give it; the help lists them all."""
+"""Exit codes of commands. The help and the documentation list all of them."""
+
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,14 @@ def test_the_help_lists_every_code(run):
     text = run("--help").out
     for code, meaning in EXIT_CODES.items():
         assert f"    {code:<4} {meaning[:60]}" in text
+
+
+def test_the_documentation_lists_every_code():
+    page = Path(__file__).parents[2] / "docs" / "command_line.md"
+    if not page.is_file():
+        pytest.skip("the source distribution has no pages")
+    rows = [line.strip("| ").split(" | ", 1) for line in page.read_text(encoding="utf-8").splitlines()]
+    assert [int(row[0]) for row in rows if row[0].isdigit()] == list(EXIT_CODES)
 
 
 def test_a_reference_in_the_place_of_cells(run, saved_reference, query_file):

@@ -40,7 +40,8 @@ def test_a_good_query(query_adata, reference):
         f"depth     {report.counts:.4g} counts in the model genes (median); reference {report.reference_counts:.4g}",
         f"detected  {report.detected:.4g} model genes per cell (median); reference {report.reference_detected:.4g}",
         f"expected  accuracy {report.expected_accuracy.accuracy:.2f}, macro-F1 "
-        f"{report.expected_accuracy.macro_f1:.2f}, on held-out cells of the reference with the genes and depth of the query",
+        f"{report.expected_accuracy.macro_f1:.2f}, on held-out cells of the reference with the genes and depth of the "
+        "query",
         "no problems found",
     ]
     assert repr(report) == str(report)

@@ -757,7 +757,7 @@ def test_all_filters_can_be_combined(query_adata, reference):
         (
             {"orthologs": ["Ins1", "INS"]},
             scq.ArgumentError,
-            r"`orthologs` must map gene names of the cells to gene names of the reference: a dictionary, .*\. Received list",
+            r"`orthologs` must map gene names of the cells to gene names of the reference: .*\. Received list",
         ),
     ],
 )
