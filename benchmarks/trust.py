@@ -249,7 +249,7 @@ def labels(folder: Path, job: str, seed: int) -> dict[str, float]:
         if name == "clean":
             measures["right labels dropped"] = float((trained.obs["scquery_split"] == "label_issue").mean())
     found = scq.tl.audit(trained, encoder, label_key="replaced", progress=False)
-    label_issue = found["label_issue"].reindex(trained.obs_names).to_numpy()
+    label_issue = found["is_label_issue"].reindex(trained.obs_names).to_numpy()
     measures["macro-F1 lost"] = measures["macro-F1, clean"] - measures["macro-F1, replaced"]
     for name in ("kept", "left out by an oracle"):
         measures[f"macro-F1 lost, {name}"] = measures["macro-F1, clean"] - measures[f"macro-F1, replaced, {name}"]

@@ -23,7 +23,7 @@ from scquery_ae.nn.corruption import (
 from scquery_ae.nn.dense_autoencoder import DenseLayerAutoencoder
 from scquery_ae.nn.fitting import fit
 from scquery_ae.nn.gradient_reversal import GradientReversal, StrengthRamp
-from scquery_ae.nn.greedy_settings import MODULES
+from scquery_ae.nn.layer_settings import MODULES
 from scquery_ae.nn.losses import (
     COUNT_LOSSES,
     RECONSTRUCTION_LOSSES,

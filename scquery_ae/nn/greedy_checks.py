@@ -10,7 +10,7 @@ import numpy as np
 
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae.nn.autoencoder import Autoencoder
-from scquery_ae.nn.greedy_settings import LayerSettings
+from scquery_ae.nn.layer_settings import LayerSettings
 from scquery_ae.nn.losses import COUNT_LOSSES, get_loss
 from scquery_ae.nn.rows import Rows, as_rows, chunks
 

@@ -11,7 +11,7 @@ from scquery_ae.nn.autoencoder import Autoencoder
 from scquery_ae.nn.batches import Batches
 from scquery_ae.nn.corruption import NoCorruption, get_corruption
 from scquery_ae.nn.fitting import fit
-from scquery_ae.nn.greedy_settings import UNTRAINED, LayerSettings
+from scquery_ae.nn.layer_settings import UNTRAINED, LayerSettings
 from scquery_ae.nn.losses import Dispersion, get_loss
 from scquery_ae.nn.principal import principal_weights
 from scquery_ae.nn.rows import Rows, chunks

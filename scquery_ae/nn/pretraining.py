@@ -15,9 +15,10 @@ from scquery_ae.nn.autoencoder import Autoencoder
 from scquery_ae.nn.checkpoint import ResumePoint, open_checkpoint
 from scquery_ae.nn.corruption import Corruption
 from scquery_ae.nn.greedy_checks import check_chain, check_counts, check_range
-from scquery_ae.nn.greedy_settings import check_layers, describe_entry, make_layer, settings_by_layer
+from scquery_ae.nn.layer_settings import settings_by_layer
 from scquery_ae.nn.layer_training import train_layer
 from scquery_ae.nn.losses import COUNT_LOSSES
+from scquery_ae.nn.modules import check_layers, describe_entry, make_layer
 from scquery_ae.nn.rows import Rows, as_rows, encoded_rows, pooled_std
 from scquery_ae.nn.stack import PretrainedStack
 

@@ -12,8 +12,8 @@ from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.annotate import combine, fit_members
 from scquery_ae.encoder import Encoder
+from scquery_ae.labels import batch_codes, known_label_codes
 from scquery_ae.loaders import CellRows, open_training
-from scquery_ae.tl._labels import batch_codes, known_label_codes
 from scquery_ae.training import is_label_issue, make_folds, out_of_fold, with_components
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from scquery_ae.annotate import Calibration, TypeDensities
 from scquery_ae.embedding import embed_rows
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import INDEXES, choose_index, usable_index
+from scquery_ae.labels import batch_codes, known_label_codes
 from scquery_ae.loaders import CellRows, open_training
 from scquery_ae.reference import Reference, ReferenceCells, SimulationCells, median_depth, to_storable
-from scquery_ae.tl._labels import batch_codes, known_label_codes, read_split
+from scquery_ae.tl._split import read_split
 from scquery_ae.training import make_folds, out_of_fold, with_components
 
 if TYPE_CHECKING:

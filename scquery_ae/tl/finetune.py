@@ -14,9 +14,9 @@ from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
 from scquery_ae._logging import logger
 from scquery_ae.encoder import Encoder
-from scquery_ae.labels import label_codes, label_types
+from scquery_ae.labels import batch_codes, label_codes, label_types
 from scquery_ae.loaders import CellRows, open_training
-from scquery_ae.tl._labels import batch_codes, split_column
+from scquery_ae.tl._split import split_column
 from scquery_ae.tl._write import write_results
 from scquery_ae.training import FinetuneSettings, finetune_encoder, labels_to_drop, stratified_split
 
@@ -174,20 +174,23 @@ def finetune(
         raise ArgumentError(msg)
     settings = replace(settings, margin=_margins(margin, types))
     batches = batch_codes(adata, batch_key)
-    if adversarial_weight and (batches is None or len(np.unique(batches[labelled])) < 2):
+    if settings.adversarial_weight and (batches is None or len(np.unique(batches[labelled])) < 2):
         msg = (
             "`adversarial_weight` needs a `batch_key` with at least two batches of labelled cells. "
             f"Received {batch_key!r}{'' if batches is None else ' with one'}; name the column of the batches."
         )
         raise ArgumentError(msg)
     rows = CellRows.read(cells, encoder.transform)
-    label_issue = labels_to_drop(encoder, rows, codes, len(types), label_issues, random_state)
+    label_issue = labels_to_drop(encoder, rows, codes, len(types), settings.label_issues, settings.random_state)
     codes[label_issue] = -1
     labelled &= ~label_issue
     settings = replace(settings, batch_size=settings.cells_per_step(int(labelled.sum())))
     held_out = np.zeros(adata.n_obs, dtype=bool)
     held_out[labelled] = stratified_split(
-        codes[labelled], validation_fraction, random_state, None if batches is None else batches[labelled]
+        codes[labelled],
+        settings.validation_fraction,
+        settings.random_state,
+        None if batches is None else batches[labelled],
     )
     result = finetune_encoder(
         encoder, rows, codes, held_out, types, settings, batches=batches, checkpoint=checkpoint, progress=progress

@@ -25,7 +25,7 @@ from scquery_ae.nn import (
     fitting,
     pretrain_stack,
 )
-from scquery_ae.nn.greedy_settings import LayerSettings
+from scquery_ae.nn.layer_settings import LayerSettings
 
 pytestmark = pytest.mark.backend
 

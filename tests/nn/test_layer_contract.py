@@ -598,7 +598,7 @@ def test_encoder_layers_without_biases(name):
 
 @AUTOENCODERS
 @NO_GRADIENT
-def test_encoder_model_shares_the_variables(name):
+def test_encoder_model_has_the_variables_of_the_layer(name):
     case = CASES[name]
     layer = case.built()
     inputs = keras.Input(case.input_shape)

@@ -217,7 +217,7 @@ def test_label_issues_are_missing_in_the_reference(tuned, caplog):
     before = adata.copy()
     with caplog.at_level(logging.INFO, logger="scquery_ae"):
         reference = scq.tl.build_reference(adata, encoder, label_key="cell_type")
-    assert f"{label_issue.sum()} cells with a label issue stand in the reference without one" in caplog.text
+    assert f"without the labels of {label_issue.sum()} cells with a label issue" in caplog.text
     labels = reference.obs["cell_type"]
     assert labels[label_issue].isna().all()
     pd.testing.assert_series_equal(labels[~label_issue], adata.obs["cell_type"][~label_issue])

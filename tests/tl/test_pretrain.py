@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import json
 
 import numpy as np
@@ -267,6 +268,11 @@ def inputs_of(adata):
 def recorded(encoder):
     """Return the parameters after a round trip through JSON, as a saved reference has them."""
     return json.loads(json.dumps(encoder.parameters))["pretrain"]
+
+
+def test_every_setting_is_recorded(first):
+    keywords = {p.name for p in inspect.signature(scq.tl.pretrain).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    assert set(recorded(first)) == keywords - {"gene_sets", "checkpoint", "progress"} | {"n_gene_sets"}
 
 
 @pytest.mark.usefixtures("eager")

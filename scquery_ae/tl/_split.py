@@ -1,4 +1,4 @@
-"""Labels and batches of cells as integers, and the slot that records how fine-tuning used each label."""
+"""The slot that records how fine-tuning used each cell."""
 
 from __future__ import annotations
 
@@ -6,40 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scquery_ae._checks import check_obs_key, shown
-from scquery_ae._errors import ArgumentError, warn
-from scquery_ae.labels import label_codes, label_types
+from scquery_ae._checks import check_obs_key
+from scquery_ae._errors import warn
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-
-
-def known_label_codes(adata: AnnData, label_key: str, types: tuple[str, ...]) -> np.ndarray:
-    """Return the position of each cell's label in the encoder's `types`, int ``(n,)``; -1 without a label.
-
-    Raises
-    ------
-    ArgumentError
-        If the column holds other types.
-    """
-    labels = check_obs_key(adata, label_key, "label_key")
-    other = sorted(set(label_types(labels)) - set(types))
-    if other:
-        msg = (
-            f"`label_key={label_key!r}` holds types that the encoder was not fine-tuned on: {shown(other)}. "
-            f"Expected {shown(types)}; fine-tune on this column first."
-        )
-        raise ArgumentError(msg)
-    return label_codes(labels, types)
-
-
-def batch_codes(adata: AnnData, batch_key: str | None) -> np.ndarray | None:
-    """Return the batch of each cell, int ``(n,)``, or None without a key."""
-    if batch_key is None:
-        return None
-    names = [str(batch) for batch in check_obs_key(adata, batch_key, "batch_key")]
-    return np.unique(names, return_inverse=True)[1]
 
 
 def split_column(labelled: np.ndarray, held_out: np.ndarray, label_issue: np.ndarray, index: pd.Index) -> pd.Series:
