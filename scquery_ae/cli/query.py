@@ -135,7 +135,7 @@ def query(
     from scquery_ae.cli.cells import load_reference, read_cells, require_cells
     from scquery_ae.cli.query_result import compose, make_table, summarize, warn_of_many_unknown
     from scquery_ae.cli.tables import read_orthologs
-    from scquery_ae.io import write_h5ad, write_table, write_whole
+    from scquery_ae.io import write_h5ad, write_table
     from scquery_ae.reference import digest
 
     require_cells([cells])
@@ -165,7 +165,7 @@ def query(
         show_progress(f"writing {page}")
         checked = pp.check(adata, loaded, **{name: asked[name] for name in MATCHED})
         told = {"reference": loaded, "check": checked, "batch_key": batch_key, "key_added": prefix}
-        write_whole(page, lambda draft: report.write(adata, draft, **told))
+        report.write(adata, page, overwrite=overwrite, **told)
     # Tables first: they are small, and are there if the large file fails.
     for path in sorted(files, key=lambda path: path.suffix == ".h5ad"):
         show_progress(f"writing {path}")

@@ -101,10 +101,7 @@ def _in_components(results: QueryResults, reference: QueriedReference) -> list[P
             caption="Query cells over the reference's cells (light grey), in the first two principal components of "
             f"both embeddings together ({per_cent(explained, 1)} of the variance).",
         ),
-        Text(
-            "Types that overlap here may be separate in the other dimensions, which the labels use. For a UMAP, make "
-            "the report from the AnnData of the reference's cells with `X_umap` in `obsm`."
-        ),
+        Text("Types that overlap here may be separate in the other dimensions, which the labels use."),
     ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
@@ -15,7 +13,8 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from scquery_ae._checks import check_adata, check_flag, check_obs_key, check_path, check_slots, check_text
 from scquery_ae._docs import shared_parameters
-from scquery_ae._errors import ArgumentError, StorageError
+from scquery_ae._errors import ArgumentError
+from scquery_ae.io import write_whole
 from scquery_ae.pl._results import reference_column
 from scquery_ae.pp import CheckReport
 from scquery_ae.report import comparison, details, doubts, labels
@@ -143,7 +142,8 @@ def write(
         version=version("scquery-ae"),
         when=when,
     )
-    _replace(target, ILLEGAL.sub("\ufffd", page))
+    text = ILLEGAL.sub("\ufffd", page)
+    write_whole(target, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
     return target
 
 
@@ -195,20 +195,3 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["marked"] = marked
     return environment.from_string(page)
-
-
-def _replace(path: Path, page: str) -> None:
-    """Write the page to a draft in the same folder and rename it, so that it is written completely or not at all."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
-    try:
-        draft.write_text(page, encoding="utf-8", newline="\n")
-        draft.replace(path)
-    except OSError as error:
-        msg = (
-            f"The report could not be written to {str(path)!r}: {error.strerror or error}. No partial file remains; "
-            "free some space, or choose another folder."
-        )
-        raise StorageError(msg) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)

@@ -535,7 +535,7 @@ def test_a_failed_write_leaves_no_file(run, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(StorageError, match=r"not be written to .*No space left on device. No partial file remains"):
+    with pytest.raises(StorageError, match=r"could not be written: .*No space left on device. Nothing was left behind"):
         scq.report.write(run.adata, path, overwrite=True)
     assert [found.name for found in tmp_path.iterdir()] == ["page.html"]
     assert path.read_text() == "mine"
