@@ -24,7 +24,7 @@ LABEL_KEY = "cell_type"
 HELD_OUT = 0.25
 
 
-def run_demo(output: Path, *, n_seeds: int, say: Callable[[str], object]) -> pd.DataFrame:
+def run_demo(output: Path, *, n_seeds: int, echo: Callable[[str], object]) -> pd.DataFrame:
     """Run the demo and write its results.
 
     Parameters
@@ -33,7 +33,7 @@ def run_demo(output: Path, *, n_seeds: int, say: Callable[[str], object]) -> pd.
         Folder for ``query.h5ad``, ``pbmc.scq`` and ``query.png``. It is made if it does not exist.
     n_seeds
         Number of random splits and trainings, with seeds 0, 1, ...
-    say
+    echo
         Called with each line of output.
 
     Returns
@@ -46,13 +46,13 @@ def run_demo(output: Path, *, n_seeds: int, say: Callable[[str], object]) -> pd.
         msg = f"The demo cannot write to {output}: {error}. Choose another folder with {argument('output')}."
         raise StorageError(msg) from error
     cells = pbmc68k_reduced()
-    say(
+    echo(
         f"{cells.n_obs} PBMC, {cells.n_vars} genes, {cells.obs[LABEL_KEY].nunique()} cell types; "
         f"{HELD_OUT:.0%} are held out and labelled"
     )
     rows = []
     for seed in range(n_seeds):
-        say(f"\nseed {seed} ({seed + 1} of {n_seeds})")
+        echo(f"\nseed {seed} ({seed + 1} of {n_seeds})")
         training, query = split(cells, seed)
         reference = train(training, seed)
         baseline = pca_knn(training, query)
@@ -64,10 +64,10 @@ def run_demo(output: Path, *, n_seeds: int, say: Callable[[str], object]) -> pd.
             query.write_h5ad(output / "query.h5ad")
             pl.query(query, show=False, save=output / "query.png")
     table = pd.DataFrame(rows)
-    say(f"\n{summary(table)}\n")
-    say(f"labelled cells    {output / 'query.h5ad'}")
-    say(f"reference         {output / 'pbmc.scq'}")
-    say(f"figure            {output / 'query.png'}")
+    echo(f"\n{summary(table)}\n")
+    echo(f"labelled cells    {output / 'query.h5ad'}")
+    echo(f"reference         {output / 'pbmc.scq'}")
+    echo(f"figure            {output / 'query.png'}")
     return table
 
 

@@ -31,9 +31,9 @@ def print_result(command: str, found: Mapping[str, Any], text: str, *, as_json: 
     if not as_json:
         click.echo(text)
         return
-    head = {"command": command, "scquery_ae": version("scquery-ae")}
+    first = {"command": command, "scquery_ae": version("scquery-ae")}
     warned = {"warnings": list(click.get_current_context().obj or [])}
-    click.echo(json.dumps(to_json({**head, **found, **warned}), indent=2, allow_nan=False))
+    click.echo(json.dumps(to_json({**first, **found, **warned}), indent=2, allow_nan=False))
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def demo(output: Path, seeds: int, *, as_json: bool) -> None:
     from scquery_ae._demo import run_demo
 
     import_keras()
-    table = run_demo(output, n_seeds=seeds, say=show_progress if as_json else partial(click.echo))
+    table = run_demo(output, n_seeds=seeds, echo=show_progress if as_json else partial(click.echo))
     if as_json:
         outputs = [output / name for name in ("query.h5ad", "pbmc.scq", "query.png")]
         print_result("demo", {"rows": table.to_dict("records"), "outputs": outputs}, "", as_json=True)

@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class _Work:
-    """What all blocks share. It is sent once, not with each block."""
+    """Arguments that are the same for all blocks. They are sent once, not with each block."""
 
     function: Callable[..., Arrays]
     shared: Any

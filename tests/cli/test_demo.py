@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_demo_writes_its_files_and_beats_the_majority(tmp_path):
-    said: list[str] = []
-    table = _demo.run_demo(tmp_path / "out", n_seeds=1, say=said.append)
+    lines: list[str] = []
+    table = _demo.run_demo(tmp_path / "out", n_seeds=1, echo=lines.append)
 
     assert table["method"].tolist() == ["scquery_ae", "PCA(50) + kNN(15)"]
     cells = anndata.read_h5ad(tmp_path / "out" / "query.h5ad")
@@ -28,14 +28,14 @@ def test_demo_writes_its_files_and_beats_the_majority(tmp_path):
     assert scq.Reference.load(tmp_path / "out" / "pbmc.scq").n_obs + cells.n_obs == 700
     assert (tmp_path / "out" / "query.png").read_bytes().startswith(b"\x89PNG")
     for name in ("query.h5ad", "pbmc.scq", "query.png"):
-        assert any(str(tmp_path / "out" / name) in line for line in said)
+        assert any(str(tmp_path / "out" / name) in line for line in lines)
 
 
 def test_demo_into_a_file_is_one_helpful_line(tmp_path):
     blocked = tmp_path / "taken"
     blocked.write_text("")
     with pytest.raises(scq.ScqueryError, match=r"cannot write to .*taken.*with `output`"):
-        _demo.run_demo(blocked / "out", n_seeds=1, say=lambda _: None)
+        _demo.run_demo(blocked / "out", n_seeds=1, echo=lambda _: None)
 
 
 def test_split_is_stratified_and_complete():
@@ -43,8 +43,8 @@ def test_split_is_stratified_and_complete():
     training, query = _demo.split(cells, seed=3)
     assert set(training.obs_names) | set(query.obs_names) == set(cells.obs_names)
     assert training.n_obs + query.n_obs == cells.n_obs
-    shares = query.obs["cell_type"].value_counts() / cells.obs["cell_type"].value_counts()
-    assert np.all(np.abs(shares - 0.25) < 0.08)
+    fractions = query.obs["cell_type"].value_counts() / cells.obs["cell_type"].value_counts()
+    assert np.all(np.abs(fractions - 0.25) < 0.08)
 
 
 def test_summary_shows_mean_and_deviation():

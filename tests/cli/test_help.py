@@ -95,7 +95,7 @@ def test_options_have_the_names_and_defaults_of_the_arguments(name):
             assert value == default, argument
 
 
-def test_what_two_calls_share_means_the_one_it_says():
+def test_an_argument_of_two_calls_has_the_default_of_the_named_call():
     options = options_of("fit")
     assert options["corruption_level"].default == python_defaults(scq.tl.pretrain)["corruption_level"]
     assert options["gene_masking"].default == python_defaults(scq.tl.finetune)["gene_masking"]

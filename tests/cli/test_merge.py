@@ -29,14 +29,14 @@ def parts(saved_reference, tmp_path):
 
 
 @pytest.fixture
-def stranger(saved_reference, tmp_path):
+def foreign(saved_reference, tmp_path):
     """A reference of other cells by another encoder."""
     other = scq.Reference.load(saved_reference)
     other.encoder.layers[0].kernel.setflags(write=True)
     other.encoder.layers[0].kernel[0, 0] += 1
     other.obs.index = [f"else{i}" for i in range(other.n_obs)]
-    other.save(tmp_path / "stranger.scq")
-    return tmp_path / "stranger.scq"
+    other.save(tmp_path / "foreign.scq")
+    return tmp_path / "foreign.scq"
 
 
 def test_merged_references_are_those_of_the_method(run, parts, saved_reference, tmp_path):
@@ -127,14 +127,14 @@ def test_wrong_use(run, parts, tmp_path):
     run("merge", second, first, first.parent / "." / "first.scq", "--dry-run").is_wrong_use(twice)
 
 
-def test_what_cannot_be_merged(run, parts, stranger, tmp_path):
+def test_what_cannot_be_merged(run, parts, foreign, tmp_path):
     first, second, third = parts
     n = scq.Reference.load(first).n_obs
     shutil.copytree(second, tmp_path / "again.scq")
     asked = ("merge", first, second)
-    run(*asked, stranger, "--in-place").is_one_line(
+    run(*asked, foreign, "--in-place").is_one_line(
         1,
-        r"stranger.scq cannot be merged: `scquery-ae merge` needs two references made with one encoder: .*"
+        r"foreign.scq cannot be merged: `scquery-ae merge` needs two references made with one encoder: .*"
         r"add the cells of the other reference from their counts with `scquery-ae add`\.",
     )
     run(*asked, tmp_path / "again.scq", "--in-place").is_one_line(

@@ -84,8 +84,8 @@ def test_info_is_readable(run, saved_reference):
 def test_the_demo_prints_its_table_as_json_too(run, tmp_path, monkeypatch):
     rows = pd.DataFrame({"method": ["a"], "seed": [0], "accuracy": [0.5], "macro-F1": [float("nan")]})
 
-    def stand_in(output, *, n_seeds, say):
-        say(f"{n_seeds} seeds into {output.name}")
+    def stand_in(output, *, n_seeds, echo):
+        echo(f"{n_seeds} seeds into {output.name}")
         return rows
 
     monkeypatch.setattr(_demo, "run_demo", stand_in)

@@ -111,6 +111,6 @@ def test_what_has_no_genes_to_align_to_is_refused(make_adata):
 
 
 @pytest.mark.parametrize("value", [1.5, -0.1, "many"])
-def test_a_share_that_is_none_is_refused(make_adata, encoder, value):
+def test_an_invalid_min_gene_overlap_is_refused(make_adata, encoder, value):
     with pytest.raises(scq.ArgumentError, match=r"`min_gene_overlap` must be a number in \[0, 1\]\. Received"):
         scq.pp.align_genes(make_adata(8, 25), encoder, min_gene_overlap=value)

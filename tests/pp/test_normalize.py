@@ -266,7 +266,7 @@ def test_being_called_twice_is_refused(make_adata):
     refused(adata, scq.InputStateError, "looks already log-normalised")
 
 
-def test_a_note_of_log1p_is_believed_even_where_values_are_whole(make_adata):
+def test_uns_log1p_counts_even_if_values_are_whole(make_adata):
     adata = make_adata()
     adata.uns["log1p"] = {"base": None}
     refused(
@@ -487,7 +487,7 @@ def test_unused_batch_categories_do_not_matter(make_adata):
     assert "gone" in adata.obs["batch"].cat.categories
 
 
-def test_a_batch_of_one_cell_has_no_say(make_adata):
+def test_a_batch_of_one_cell_does_not_count(make_adata):
     # One cell has no variance: ranking its genes would let chance choose.
     adata = make_adata(90, 60)
     others = adata[1:].copy()

@@ -126,13 +126,14 @@ def test_by_hand():
     assert list(table["highly_variable"]) == [False, False, True]
 
 
-def test_cells_of_no_batch_have_no_say():
+def test_cells_without_a_batch_do_not_count():
     x, _, _ = values_of(3)
     names = pd.Index([f"g{i}" for i in range(x.shape[1])])
     batches = np.where(np.arange(len(x)) % 3 == 2, -1, np.arange(len(x)) % 3)
-    say = batches >= 0
+    counted = batches >= 0
     assert_same(
-        variable_genes(blocks_of(x, 4), 5, batches, names), variable_genes(blocks_of(x[say], 9), 5, batches[say], names)
+        variable_genes(blocks_of(x, 4), 5, batches, names),
+        variable_genes(blocks_of(x[counted], 9), 5, batches[counted], names),
     )
 
 
