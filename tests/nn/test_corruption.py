@@ -1,4 +1,4 @@
-"""Noise: how much, where, and from which seed."""
+"""Corruptions: how much noise, where, and from which seed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ pytestmark = pytest.mark.backend
 
 #: Chance of a false alarm of each interval below; the seeds are fixed, so an alarm does not come and go.
 ALPHA = 1e-4
+
+NOISES = [
+    MaskingNoise(0.5),
+    GaussianNoise(1.0),
+    SaltAndPepperNoise(0.4),
+    SaltAndPepperNoise(0.4, 0.0, 2.0),
+    FeatureMaskingNoise(0.3, 0.6),
+]
 
 
 def counts(n=200, d=50, density=0.2, seed=0):
@@ -84,36 +92,29 @@ def test_csr_and_dense_keep_the_same_distribution(as_csr):
     assert stats.chisquare(observed, expected).pvalue > ALPHA
 
 
-def test_clean_batch_is_untouched():
-    batch, dense = counts()
-    for noise in (MaskingNoise(0.5), GaussianNoise(1.0), NoCorruption()):
-        for clean in (batch, dense):
-            before = clean.copy()
-            noise(clean, np.random.default_rng(5))
-            assert abs(clean - before).max() == 0
-    dense.flags.writeable = False
-    assert (MaskingNoise(0.5)(dense, np.random.default_rng(5)) != dense).any()
-
-
-def test_noise_follows_the_generator():
-    batch, dense = counts()
-    for noise in (MaskingNoise(0.5), GaussianNoise(1.0)):
-        for clean in (batch, dense):
-            first, again, other = (noise(clean, np.random.default_rng(seed)) for seed in (6, 6, 7))
-            assert abs(first - again).max() == 0
-            assert abs(first - other).max() > 0
-        # One generator does not repeat itself.
-        rng = np.random.default_rng(6)
-        assert abs(noise(dense, rng) - noise(dense, rng)).max() > 0
-
-
-def test_noise_leaves_the_global_generator_alone():
+@pytest.mark.parametrize("noise", NOISES)
+def test_noise_leaves_the_clean_batch_and_the_global_generator(noise):
     np.random.seed(0)  # noqa: NPY002
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    _, dense = counts()
-    for noise in (MaskingNoise(0.5), GaussianNoise(1.0)):
-        noise(dense, np.random.default_rng(6))
+    batch, dense = counts()
+    dense.flags.writeable = False
+    for clean in (batch, dense):
+        before = clean.copy()
+        noisy = noise(clean, np.random.default_rng(5))
+        assert abs(clean - before).max() == 0
+        assert abs(noisy - before).max() > 0
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_noise_follows_the_generator(noise):
+    for clean in counts():
+        first, again, other = (noise(clean, np.random.default_rng(seed)) for seed in (6, 6, 7))
+        assert abs(first - again).max() == 0
+        assert abs(first - other).max() > 0
+        # One generator does not repeat itself.
+        rng = np.random.default_rng(6)
+        assert abs(noise(clean, rng) - noise(clean, rng)).max() > 0
 
 
 @pytest.mark.parametrize("level", [0.1, 2.0])
@@ -135,7 +136,17 @@ def test_gaussian_on_csr_is_that_of_the_dense_batch():
     assert np.abs(noisy[dense == 0]).mean() > 0.3
 
 
-@pytest.mark.parametrize("noise", [MaskingNoise(0), MaskingNoise(0.0), GaussianNoise(0), NoCorruption()])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        MaskingNoise(0),
+        GaussianNoise(0),
+        SaltAndPepperNoise(0),
+        FeatureMaskingNoise(0, 0),
+        FeatureMaskingNoise(0.5, 0.5, 0),
+        NoCorruption(),
+    ],
+)
 def test_level_zero_changes_nothing(noise):
     batch, dense = counts()
     np.testing.assert_array_equal(noise(dense, np.random.default_rng(10)), dense)
@@ -265,40 +276,6 @@ def test_salt_and_pepper_on_csr_is_that_of_the_dense_batch():
     # Zeros become high as well: half of the level.
     low, high = stats.binom.interval(1 - ALPHA, (dense == 0).sum(), 0.2)
     assert low <= ((noisy != 0) & (dense == 0)).sum() <= high
-
-
-NEW_NOISES = [SaltAndPepperNoise(0.4), SaltAndPepperNoise(0.4, 0.0, 2.0), FeatureMaskingNoise(0.3, 0.6)]
-
-
-@pytest.mark.parametrize("noise", NEW_NOISES)
-def test_further_noises_leave_the_clean_batch_and_the_global_generator(noise):
-    np.random.seed(0)  # noqa: NPY002
-    state = np.random.get_state()[1].copy()  # noqa: NPY002
-    batch, dense = counts()
-    dense.flags.writeable = False
-    for clean in (batch, dense):
-        before = clean.copy()
-        noisy = noise(clean, np.random.default_rng(5))
-        assert abs(clean - before).max() == 0
-        assert abs(noisy - before).max() > 0
-    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
-
-
-@pytest.mark.parametrize("noise", NEW_NOISES)
-def test_further_noises_follow_the_generator(noise):
-    for clean in counts():
-        first, again, other = (noise(clean, np.random.default_rng(seed)) for seed in (6, 6, 7))
-        assert abs(first - again).max() == 0
-        assert abs(first - other).max() > 0
-        rng = np.random.default_rng(6)
-        assert abs(noise(clean, rng) - noise(clean, rng)).max() > 0
-
-
-@pytest.mark.parametrize("noise", [SaltAndPepperNoise(0), FeatureMaskingNoise(0, 0), FeatureMaskingNoise(0.5, 0.5, 0)])
-def test_further_noises_at_level_zero_change_nothing(noise):
-    batch, dense = counts()
-    np.testing.assert_array_equal(noise(dense, np.random.default_rng(10)), dense)
-    assert abs(noise(batch, np.random.default_rng(10)) - batch).max() == 0
 
 
 @pytest.mark.parametrize("level", [1, -0.1, "0.3", None, True, float("nan")])
