@@ -85,7 +85,7 @@ def test_pages_run_in_reading_order_in_one_folder(
 
 
 #: Lines of ``pp.check`` whose numbers depend on training, which differs in the last digits between machines.
-VARIES = re.compile(r"expected accuracy|expected_accuracy|weak types")
+VARIES = re.compile(r"expected|weak types")
 
 
 def assert_shows(page: Path, lines: list[str]) -> None:
@@ -195,6 +195,12 @@ def test_the_page_on_the_command_line_lists_all_commands_and_exit_codes() -> Non
     rows = re.findall(r"^\| `.* \|", page, re.MULTILINE)
     listed = {name for row in rows for name in re.findall(r"`([a-z]+)", row.split("|")[1])}
     assert listed == set(main.list_commands(click.Context(main)))
+
+
+def test_the_installation_page_lists_the_extras() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = re.findall(r"^\| `(\w+)` \|", (DOCS / "install.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {*listed, "test"} == set(project["optional-dependencies"])
 
 
 def architecture(number: int) -> str:
