@@ -58,6 +58,19 @@ RESULTS = Path(__file__).parent / "results"
 SIZES = (512, 64)
 TURNS = 5
 KEYS = ["cells", "genes", "backend", "precision"]
+COLUMNS = [
+    "cells",
+    "genes",
+    "filled",
+    "backend",
+    "precision",
+    "kernels",
+    "what",
+    "rate",
+    "fraction",
+    "limit",
+    "seconds",
+]
 
 
 def main() -> None:
@@ -90,7 +103,7 @@ def main() -> None:
         "precision": arguments.precision,
         "kernels": kernels(),
     }
-    table = pd.DataFrame([{**facts, **row} for row in measured])
+    table = pd.DataFrame([{**facts, **row} for row in measured], columns=COLUMNS)
     csv = RESULTS / "speed.csv"
     if csv.exists():
         before = pd.read_csv(csv)

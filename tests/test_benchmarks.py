@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -289,6 +290,21 @@ def test_tasks_of_a_set_are_read_as_described(tmp_path, monkeypatch):
     assert [name for name, _ in tasks.variants(task, "whole", 0)] == ["whole"]
 
 
+def test_speed_has_rates_or_seconds():
+    from speed import COLUMNS, markdown
+
+    same = {"cells": 20, "genes": 10, "filled": 0.25, "backend": "jax", "precision": "float32", "kernels": "Zen"}
+    measured = [
+        {"what": "pretraining", "rate": 1234.5, "fraction": 0.5, "limit": "bare product"},
+        {"what": "import", "seconds": 0.25, "fraction": 0.01, "limit": "import tensorflow"},
+    ]
+    text = markdown(pd.DataFrame([{**same, **row} for row in measured], columns=COLUMNS))
+    assert "25.0% of the values are not zero" in text
+    assert "OpenBLAS kernels: Zen." in text
+    assert "| pretraining | jax | 1,234 |  | 50% | bare product |" in text
+    assert "| import |  |  | 0.25 | 1% | import tensorflow |" in text
+
+
 def test_times_are_relative_to_scquery_ae():
     from times import markdown
 
@@ -422,3 +438,10 @@ def test_a_number_written_by_hand_is_found_on_its_line():
     from prose import unquoted
 
     assert list(unquoted("# Page\n\n```\n0.1\n```\n\nStale: .49\n")) == [(7, ".49")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem != "scib"))
+def test_scripts_can_be_imported(script):
+    # They import from the inside of the package; scib.py also needs a package that is not installed here.
+    assert importlib.import_module(script).__doc__
