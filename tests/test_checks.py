@@ -17,7 +17,7 @@ def test_integers_pass(value):
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, np.float64(2), True, "3", None, [1]])
-def test_what_is_no_positive_integer_is_refused(value):
+def test_other_values_than_positive_integers_are_refused(value):
     with pytest.raises(ArgumentError, match=r"`n` must be an integer of at least 1\. Received "):
         checks.check_integer("n", value)
 
@@ -86,7 +86,7 @@ def test_layer_sizes(sizes):
 
 
 @pytest.mark.parametrize("sizes", [(), 64, "64", (64, 0), (64, -1), (64.0,), (True,), None, ("64",)])
-def test_layer_sizes_that_are_none(sizes):
+def test_wrong_layer_sizes(sizes):
     with pytest.raises(
         ArgumentError, match=r"`layer_sizes` must be a non-empty sequence of positive integers.*\(512, 64\)"
     ):
@@ -96,7 +96,7 @@ def test_layer_sizes_that_are_none(sizes):
 @pytest.mark.parametrize(
     ("value", "name"), [(np.zeros((2, 2)), "ndarray"), (None, "NoneType"), (pd.DataFrame(), "DataFrame")]
 )
-def test_what_is_no_anndata(value, name):
+def test_other_types_than_anndata(value, name):
     with pytest.raises(
         ArgumentError, match=rf"`f` takes an AnnData as its first argument\. Received {name}; wrap a matrix as"
     ):
@@ -149,7 +149,7 @@ def test_unique_names():
         checks.check_unique(["c", "a", "b", "a", "c"], "Names", "rename them.")
 
 
-def test_few_names_are_shown():
+def test_long_lists_of_names_are_cut():
     assert checks.shown(range(3)) == "'0', '1', '2'"
     assert checks.shown(iter("abcdefg")) == "'a', 'b', 'c', 'd', 'e', ..."
     assert checks.shown("abcde") == "'a', 'b', 'c', 'd', 'e'"

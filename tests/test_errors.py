@@ -19,10 +19,12 @@ from scquery_ae import _errors
         ("NotFittedError", ValueError),
         ("MissingKeyError", KeyError),
         ("BundleError", ValueError),
+        ("ReadError", OSError),
+        ("StorageError", OSError),
         ("DatasetError", OSError),
     ],
 )
-def test_each_exception_is_ours_and_a_builtin(name, builtin):
+def test_each_exception_is_also_a_builtin(name, builtin):
     error = getattr(scq, name)
     assert issubclass(error, scq.ScqueryError)
     assert issubclass(error, builtin)
@@ -56,7 +58,7 @@ def test_warnings_point_at_the_users_line(query_adata, reference):
     assert "THIS LINE" in Path(__file__).read_text(encoding="utf-8").splitlines()[warning.lineno - 1]
 
 
-def test_a_folder_whose_name_begins_like_the_packages_is_not_the_package():
+def test_a_folder_with_the_prefix_of_the_package_is_outside():
     # A user's code beside the package, as in a checkout: scquery_ae/ and scquery_ae_analysis.py.
     beside = str(Path(scq.__file__).parent) + "_analysis.py"
     space = {}

@@ -13,7 +13,7 @@ from scquery_ae.loaders import GeneColumns
 GENES = [f"G{i}" for i in range(20)]
 
 
-def test_equal_names_are_found_where_they_are():
+def test_equal_names_match():
     match = match_genes(["B", "A", "C"], {"var_names": ["A", "X", "B"]})
     np.testing.assert_array_equal(match.columns, [2, 0, -1])
     assert match.columns.dtype == np.int64
@@ -24,7 +24,7 @@ def test_equal_names_are_found_where_they_are():
     assert match.ambiguous == ()
 
 
-def test_letter_case_counts():
+def test_case_matters():
     match = match_genes(["CD3D", "CD8A"], {"var_names": ["Cd3d", "CD8A"]})
     np.testing.assert_array_equal(match.columns, [-1, 1])
 
@@ -47,7 +47,7 @@ def test_ensembl_versions_are_dropped_on_both_sides(model, query, found):
     assert match_genes([model], {"var_names": ["other", query]}).columns[0] == (1 if found else -1)
 
 
-def test_the_column_that_fits_best_is_taken():
+def test_the_best_matching_column_is_used():
     candidates = {
         "var_names": ["a", "b", "c", "G3"],
         "symbol": ["G0", "G1", "x", "G3"],
@@ -59,11 +59,11 @@ def test_the_column_that_fits_best_is_taken():
     assert match.examples == ("G0", "G1", "x", "G3")
 
 
-def test_the_first_of_equally_good_columns_is_taken():
+def test_ties_between_columns_take_the_first():
     assert match_genes(["A"], {"var_names": ["A"], "symbol": ["A"]}).key == "var_names"
 
 
-def test_repeated_names_are_reported_and_the_first_is_taken():
+def test_repeated_names_are_ambiguous():
     match = match_genes(["A", "B", "C"], {"var_names": ["C", "A", "B", "A", "D", "D"]})
     np.testing.assert_array_equal(match.columns, [1, 2, 0])
     # D is repeated too, but the model does not ask for it.
@@ -77,7 +77,7 @@ def test_two_versions_of_one_id_are_ambiguous():
     assert match.ambiguous == ("ENSG00000000001",)
 
 
-def test_report_in_words_and_as_plain_values():
+def test_the_match_as_text_and_as_plain_values():
     match = match_genes(["A", "B", "C", "D"], {"var_names": ["D", "A", "A"]})
     assert str(match).startswith("2 of 4 model genes found (50%), matched by var_names; missing: 'B', 'C'")
     assert match.to_dict() == {
@@ -90,12 +90,12 @@ def test_report_in_words_and_as_plain_values():
     }
 
 
-def test_a_key_is_guessed_where_there_are_several():
+def test_guessed_means_several_keys():
     assert not match_genes(["A"], {"symbol": ["A"]}).guessed
     assert match_genes(["A"], {"var_names": ["A"], "symbol": ["B"]}).guessed
 
 
-def test_letter_case_may_be_ignored():
+def test_case_can_be_ignored():
     names = ["Cd3d", "CD8A", "cd3D", "Ins1"]
     match = match_genes(["CD3D", "Cd8a", "INS"], {"var_names": names}, ignore_case=True)
     np.testing.assert_array_equal(match.columns, [0, 1, -1])
@@ -110,7 +110,7 @@ def test_ensembl_versions_are_dropped_whatever_the_case():
     assert match.columns[0] == 0
 
 
-def test_orthologs_rename_the_querys_genes():
+def test_orthologs_rename_genes():
     table = {"Ins2": "INS", "H2-K1": "HLA-A", "Gone": "GCG"}
     match = match_genes(["INS", "HLA-A", "GCG", "PPY"], {"var_names": ["H2-K1", "Ins2", "PPY"]}, orthologs=table)
     # Genes outside the table keep their names.
@@ -134,7 +134,7 @@ def test_two_genes_with_one_ortholog_are_ambiguous():
     assert match.ambiguous == ("INS",)
 
 
-def test_a_sample_of_the_names_is_spread_over_all():
+def test_the_sample_of_names_is_spread():
     names = [f"G{i}" for i in range(5000)]
     sample = match_genes(["G7"], {"var_names": names}).sample
     assert sample[0] == "G0"
@@ -157,12 +157,12 @@ def test_a_sample_of_the_names_is_spread_over_all():
         (["gapdh", "insl5a"], ""),
     ],
 )
-def test_species_told_from_names(names, species):
+def test_species_from_gene_names(names, species):
     assert likely_species(names) == species
 
 
 @pytest.mark.parametrize("prefix", ["ENSDARG", "ENSRNOG", "ENSSSCG"])
-def test_ids_of_other_species_are_neither(prefix):
+def test_ids_of_other_species_are_undecided(prefix):
     assert likely_species([f"{prefix}{i:011d}" for i in range(10)]) == ""
 
 
@@ -190,7 +190,7 @@ def test_no_names_to_match_is_refused():
         match_genes(["A"], {})
 
 
-def test_too_small_an_overlap_is_refused_with_both_kinds_of_names():
+def test_too_small_an_overlap_is_refused():
     match = match_genes(GENES, {"var_names": ["ENSG00000000001", "G4"]})
     with pytest.raises(
         GeneOverlapError,
@@ -204,7 +204,7 @@ def test_too_small_an_overlap_is_refused_with_both_kinds_of_names():
         require_overlap(match, 0.1)
 
 
-def test_refusal_says_that_the_reference_has_ensembl_ids():
+def test_the_error_names_ensembl_ids():
     match = match_genes([f"ENSG{i:011d}" for i in range(3)], {"var_names": ["TP53"]})
     with pytest.raises(GeneOverlapError, match=r"expected Ensembl ids such as 'ENSG00000000000'"):
         require_overlap(match, 0.1)
@@ -216,7 +216,7 @@ def test_an_overlap_of_exactly_the_minimum_is_enough(n_found, minimum):
 
 
 @given(order=st.permutations(GENES), n_kept=st.integers(1, 20), n_extra=st.integers(0, 5), seed=st.integers(0, 99))
-def test_permuted_dropped_and_extra_genes_end_up_in_the_models_order(order, n_kept, n_extra, seed):
+def test_any_gene_order_is_aligned_to_the_model(order, n_kept, n_extra, seed):
     rng = np.random.default_rng(seed)
     names = [*order[:n_kept], *(f"extra{i}" for i in range(n_extra))]
     names = [names[i] for i in rng.permutation(len(names))]

@@ -146,7 +146,7 @@ def test_whole_numbers_are_counts(make_adata, fmt, dtype):
 
 
 @pytest.mark.parametrize("fmt", ["csr", "csc", "dense"])
-def test_made_up_states(make_adata, fmt):
+def test_states_of_made_up_matrices(make_adata, fmt):
     counts = make_adata(50, 30, fmt=fmt).X
     convert = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": lambda m: m.toarray()}[fmt]
     normalized = per_cell(counts, 1e4)
@@ -187,13 +187,13 @@ def test_hand_worked_reasons():
 
 
 @pytest.mark.parametrize(("spread", "kind"), [(0.19, "normalized"), (0.21, "counts")])
-def test_how_alike_sums_of_rpkm_are(spread, kind):
+def test_the_limit_for_similar_sums(spread, kind):
     # The coefficient of variation of 1 - s and 1 + s is s.
     sums = 100 * np.array([1 - spread, 1 + spread])
     assert detect_state(np.stack([sums - 0.25, [0.25, 0.25]], axis=1)).kind == kind
 
 
-def test_without_multiples_and_with_sums_that_differ_the_base_is_a_guess_or_unknown():
+def test_an_undecided_base_is_uncertain_or_unknown():
     rng = np.random.default_rng(0)
     values = rng.gamma(2.0, 3.0, (100, 40))
     values /= values.sum(axis=1, keepdims=True)
@@ -231,7 +231,7 @@ def test_values_that_are_not_finite_are_refused_by_gene(make, bad):
         check_expression(make(values), np.array(["a", "b", "c", "d"]), "f")
 
 
-def test_infinities_of_both_signs_are_seen():
+def test_infinities_of_both_signs_are_refused():
     with pytest.raises(InputStateError, match=r"2 NaN or infinite value\(s\),? in genes such as 'a', 'b'"):
         check_expression(np.array([[np.inf, -np.inf]]), ["a", "b"], "f")
 

@@ -37,7 +37,7 @@ def ours():
     return [handler for handler in logger.handlers if handler.name == HANDLER]
 
 
-def test_numbers_and_names_are_those_of_scanpy():
+def test_verbosity_takes_numbers_and_names():
     assert scq.settings.verbosity == 1
     assert ours() == []
     for value, level in LEVELS.items():
@@ -51,7 +51,7 @@ def test_numbers_and_names_are_those_of_scanpy():
     assert repr(scq.settings) == "Settings(verbosity=2)"
 
 
-def test_scanpy_says_the_same_by_the_same_names(monkeypatch):
+def test_names_mean_the_same_as_in_scanpy(monkeypatch):
     import scanpy as sc
 
     before = sc.settings.verbosity
@@ -86,12 +86,12 @@ def test_a_misspelt_setting_is_refused():
 @pytest.mark.parametrize(
     ("level", "verbosity"), [("DEBUG", 3), (15, 2), ("INFO", 2), (25, 1), ("WARNING", 1), ("ERROR", 0), ("CRITICAL", 0)]
 )
-def test_a_level_that_was_set_by_hand_is_told(level, verbosity):
+def test_a_level_set_by_hand_is_reported(level, verbosity):
     logger.setLevel(level)
     assert scq.settings.verbosity == verbosity
 
 
-def test_setting_it_loads_nothing_and_python_alone_says_nothing():
+def test_setting_the_verbosity_imports_nothing():
     code = (
         "import sys, scquery_ae as scq\n"
         "from scquery_ae._logging import logger\n"
@@ -105,7 +105,7 @@ def test_setting_it_loads_nothing_and_python_alone_says_nothing():
     assert done.stderr == "after\n"
 
 
-def test_lines_go_to_whatever_stderr_is_now(capsys, monkeypatch):
+def test_lines_go_to_the_current_stderr(capsys, monkeypatch):
     scq.settings.verbosity = 2
     logger.debug("unheard")
     logger.info("one of %d", 3)
@@ -126,7 +126,7 @@ def test_lines_go_to_whatever_stderr_is_now(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("gone", ["none", "closed"])
-def test_work_goes_on_where_there_is_no_stderr(monkeypatch, gone):
+def test_a_missing_stderr_is_no_error(monkeypatch, gone):
     stream = io.StringIO()
     stream.close()
     monkeypatch.setattr(sys, "stderr", None if gone == "none" else stream)
@@ -134,7 +134,7 @@ def test_work_goes_on_where_there_is_no_stderr(monkeypatch, gone):
     logger.info("unheard")
 
 
-def test_the_handler_is_there_once(capsys):
+def test_there_is_one_handler(capsys):
     for value in (2, 3, "info", 2):
         scq.settings.verbosity = value
     # As %autoreload does in a notebook.
@@ -157,7 +157,7 @@ class Rich(logging.Handler):
 @pytest.mark.parametrize("name", ["", "scquery_ae"])
 @pytest.mark.parametrize("order", ["handler first", "verbosity first"])
 @pytest.mark.parametrize("kind", ["stderr", "stdout", "rich"])
-def test_who_set_up_logging_by_hand_sees_each_line_once(capsys, name, order, kind):
+def test_own_handlers_show_each_line_once(capsys, name, order, kind):
     made = Rich() if kind == "rich" else logging.StreamHandler(getattr(sys, kind))
     if order == "handler first":
         logging.getLogger(name).addHandler(made)
@@ -192,7 +192,7 @@ def test_basic_config_sees_each_line_once(capsys):
     )
 
 
-def test_what_is_kept_elsewhere_is_shown_as_well(capsys, tmp_path):
+def test_handlers_that_write_to_files_do_not_hide_lines(capsys, tmp_path):
     stream = io.StringIO()
     kept = [logging.FileHandler(tmp_path / "log.txt"), logging.StreamHandler(stream), logging.NullHandler()]
     for handler in kept:
@@ -210,7 +210,7 @@ def test_lines_reach_the_handlers_of_the_root(caplog):
     assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [("scquery_ae", "INFO", "line")]
 
 
-def test_a_configuration_that_forgot_the_logger_is_put_right(capsys):
+def test_a_disabled_logger_is_enabled(capsys):
     root = logging.getLogger()
     handlers = list(root.handlers)
     logging.config.dictConfig({"version": 1})
@@ -221,7 +221,7 @@ def test_a_configuration_that_forgot_the_logger_is_put_right(capsys):
     assert capsys.readouterr().err == "line\n"
 
 
-def test_for_the_time_of_a_command(capsys):
+def test_verbosity_for_the_time_of_a_command(capsys):
     with shown(logging.INFO):
         assert scq.settings.verbosity == 2
         with shown(logging.INFO):
@@ -236,7 +236,7 @@ def test_for_the_time_of_a_command(capsys):
     assert capsys.readouterr().err == "inside\nas much as before\n"
 
 
-def test_the_command_line_says_the_same(capsys, make_adata, reference, tmp_path):
+def test_the_command_line_shows_the_same_lines(capsys, make_adata, reference, tmp_path):
     from click.testing import CliRunner
 
     from scquery_ae.cli import main
@@ -308,7 +308,7 @@ class Listener:
 
 
 @pytest.mark.filterwarnings("ignore::scquery_ae.ScqueryWarning")
-def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, caplog, eager):
+def test_each_call_logs_one_line_with_what_it_wrote(make_adata, tmp_path, capsys, caplog, eager):
     listen = Listener(capsys, caplog)
     scq.settings.verbosity = 2
     adata = make_adata(90, 40, seed=1)
@@ -370,7 +370,7 @@ def test_each_call_says_once_what_it_wrote_where(make_adata, tmp_path, capsys, c
     assert set(listen.lines) == every
 
 
-def test_what_was_done_on_the_way_is_for_those_who_ask_for_more(make_adata, saved_reference, capsys):
+def test_debug_messages_show_intermediate_steps(make_adata, saved_reference, capsys):
     for verbosity, more in ((2, []), (3, ["all 40 genes are model genes: there are no more than n_top_genes"])):
         scq.settings.verbosity = verbosity
         adata = make_adata(30, 40, fmt="dense")
@@ -383,7 +383,7 @@ def test_what_was_done_on_the_way_is_for_those_who_ask_for_more(make_adata, save
     assert capsys.readouterr().err.startswith("opened Reference(240 cells, 3 types by 'cell_type'")
 
 
-def test_copies_and_files_are_told_from_the_cells_themselves(make_adata, tmp_path, capsys):
+def test_log_lines_name_copies_and_files(make_adata, tmp_path, capsys):
     adata = make_adata(30, 40)
     adata.write_h5ad(tmp_path / "cells.h5ad")
     scq.settings.verbosity = 2

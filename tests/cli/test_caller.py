@@ -6,7 +6,7 @@ import pytest
 import scquery_ae as scq
 from scquery_ae._caller import Caller, argument, call, calling, current, running, slot
 from scquery_ae.cli import main
-from scquery_ae.cli.caller import COMMAND_OF_CALL, OPTION_OF_ARGUMENT, CommandCaller
+from scquery_ae.cli.caller import COMMAND_OF_CALL, CommandCaller
 from scquery_ae.cli.group import COMMANDS
 from scquery_ae.genes import match_genes, require_overlap
 
@@ -48,7 +48,6 @@ def test_the_words_are_restored_after_an_error(query_caller):
 
 def test_a_seed_and_sizes_have_their_options():
     fit = CommandCaller(main.get_command(click.Context(main), "fit"))
-    assert OPTION_OF_ARGUMENT == {"random_state": "seed"}
     assert fit.argument("random_state", 3) == "`--seed 3`"
     assert fit.argument("layer_sizes", (8, 4)) == "`--layer-sizes 8,4`"
 

@@ -57,7 +57,7 @@ def test_added_cells_are_those_of_the_method(run, own, more, tmp_path):
     run(*asked, "--in-place").is_one_line(1, r"20 cells have names that are in the reference already, such as 'new0'")
 
 
-def test_cells_without_labels_cannot_be_added(run, own, more, tmp_path):
+def test_unlabelled_cells_cannot_be_added(run, own, more, tmp_path):
     asked = ("add", tmp_path / "more.h5ad", own, "--in-place")
     run(*asked).is_one_line(1, r"`--label-key cell_type` is not a column of `obs`. Expected one of")
     assert scq.Reference.load(own).n_obs == 240
@@ -93,7 +93,7 @@ def test_a_dry_run_writes_nothing(run, own):
     assert run("remove", own, "--where", "batch=batch 0", "--dry-run", "--json").json["output"] is None
 
 
-def test_wrong_use(run, own, more, tmp_path):
+def test_wrong_usage(run, own, more, tmp_path):
     either = r"either --output NEW.scq, or --in-place"
     run("remove", own, "--name", "cell0").is_wrong_use(either)
     run("remove", own, "--name", "cell0", "--in-place", "-o", tmp_path / "x.scq").is_wrong_use(either)
@@ -101,7 +101,7 @@ def test_wrong_use(run, own, more, tmp_path):
     run("remove", own, "--in-place").is_wrong_use(r"Choose the cells to remove: --where COLUMN=VALUE, --name CELL")
 
 
-def test_what_cannot_be_removed(run, own, tmp_path):
+def test_removals_that_are_refused(run, own, tmp_path):
     asked = ("remove", own, "--in-place")
     run(*asked, "--name", "nobody").is_one_line(1, r"The reference has no cells called 'nobody'")
     run(*asked, "--where", "batch=nine").is_one_line(1, r"No cell of the reference matches `--where batch=nine`")

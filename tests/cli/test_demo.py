@@ -31,13 +31,6 @@ def test_demo_writes_its_files_and_beats_the_majority(tmp_path):
         assert any(str(tmp_path / "out" / name) in line for line in lines)
 
 
-def test_demo_into_a_file_is_one_helpful_line(tmp_path):
-    blocked = tmp_path / "taken"
-    blocked.write_text("")
-    with pytest.raises(scq.ScqueryError, match=r"cannot write to .*taken.*with `output`"):
-        _demo.run_demo(blocked / "out", n_seeds=1, echo=lambda _: None)
-
-
 def test_split_is_stratified_and_complete():
     cells = scq.datasets.pbmc68k_reduced()
     training, query = _demo.split(cells, seed=3)

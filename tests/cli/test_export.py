@@ -87,7 +87,7 @@ def test_a_reference_for_cellxgene(run, saved_reference, reference, tmp_path):
     assert pd.read_csv(tmp_path / "r.csv")["cell"].tolist() == reference.obs.index.tolist()
 
 
-def test_a_umap_that_is_there_is_taken(run, cells_file, make_encoder, tmp_path):
+def test_an_existing_umap_is_kept(run, cells_file, make_encoder, tmp_path):
     adata = anndata.read_h5ad(cells_file)
     adata.X = sparse.csr_matrix(adata.X, dtype=np.float64)
     scq.tl.embed(adata, make_encoder(adata))
@@ -108,7 +108,7 @@ def test_a_umap_is_computed(run, annotated, tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
-def test_blocks_and_dates_become_what_cellxgene_takes(run, make_adata, saved_reference, tmp_path):
+def test_column_types_for_cellxgene(run, make_adata, saved_reference, tmp_path):
     adata = make_adata(20, 120, seed=4)
     adata.obs["maybe"] = pd.array([1, None] * 10, dtype="Int64")
     adata.obs["large"] = np.arange(20) + 2**40
@@ -122,7 +122,7 @@ def test_blocks_and_dates_become_what_cellxgene_takes(run, make_adata, saved_ref
     assert found.obs["maybe"].astype(object).where(found.obs["maybe"].notna(), None).tolist() == ["1", None] * 10
 
 
-def test_what_cannot_be_exported(run, query_file, saved_reference, annotated, tmp_path):
+def test_exports_that_are_refused(run, query_file, saved_reference, annotated, tmp_path):
     out = ("-o", tmp_path / "e.csv")
     run("export", query_file, *out).is_one_line(1, r"mine.h5ad has no embedding obsm\['X_scquery'\].*--reference")
     run("export", annotated, *out, "--column", "x").is_one_line(1, r"`--column x` is not a column of `obs`")

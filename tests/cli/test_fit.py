@@ -67,13 +67,13 @@ def test_several_files_with_their_names_as_batches(run, make_adata, tmp_path):
     assert "3 in cell_type" in done.out
 
 
-def test_one_file_gets_its_name_as_batch_too(run, cells_file, tmp_path):
+def test_one_file_can_name_its_batch(run, cells_file, tmp_path):
     options = ("--label-key", "cell_type", "--file-key", "study", *SMALL)
     assert run("fit", cells_file, *options, "-o", tmp_path / "made.scq").code == 0
     assert set(scq.Reference.load(tmp_path / "made.scq").obs["study"]) == {"labelled"}
 
 
-def test_labels_that_are_none_genes_by_another_column_and_the_raw_matrix(run, cells_file, tmp_path):
+def test_unlabelled_gene_key_and_raw(run, cells_file, tmp_path):
     options = ("--unlabelled", "type 2", "--gene-key", "ensembl", "--use-raw", "--label-key", "cell_type", *SMALL)
     done = run("fit", cells_file, *options, "-o", tmp_path / "made.scq", "--json")
     assert done.code == 0, done.err
@@ -82,7 +82,7 @@ def test_labels_that_are_none_genes_by_another_column_and_the_raw_matrix(run, ce
     assert all(gene.startswith("ENSG") for gene in scq.Reference.load(tmp_path / "made.scq").encoder.genes)
 
 
-def test_cells_in_blocks_and_a_checkpoint_to_go_on_from(run, cells_file, tmp_path):
+def test_lazy_cells_and_resuming_from_a_checkpoint(run, cells_file, tmp_path):
     options = ("--label-key", "cell_type", "--lazy", "--checkpoint", tmp_path / "steps", *SMALL)
     assert run("fit", cells_file, *options, "-o", tmp_path / "first.scq").code == 0
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "steps").iterdir()}
@@ -109,7 +109,7 @@ def test_cells_in_blocks_and_a_checkpoint_to_go_on_from(run, cells_file, tmp_pat
         (["--label-key", "cell_type", "--gene-key", "symbol"], r"--gene-key symbol is not a column of var.*: ensembl"),
     ],
 )
-def test_what_is_wrong_is_found_before_training(run, cells_file, tmp_path, options, match):
+def test_errors_are_found_before_training(run, cells_file, tmp_path, options, match):
     adata = anndata.read_h5ad(cells_file)
     adata.obs["one"] = "same"
     adata.write_h5ad(tmp_path / "cells.h5ad")
@@ -118,7 +118,7 @@ def test_what_is_wrong_is_found_before_training(run, cells_file, tmp_path, optio
 
 
 @pytest.mark.usefixtures("no_training")
-def test_names_that_repeat_are_found_before_training(run, make_adata, tmp_path):
+def test_repeated_names_are_found_before_training(run, make_adata, tmp_path):
     adata = make_adata(40, 50)
     adata.obs_names = ["a", "a", *adata.obs_names[2:]]
     adata.write_h5ad(tmp_path / "cells.h5ad")
@@ -127,7 +127,7 @@ def test_names_that_repeat_are_found_before_training(run, make_adata, tmp_path):
 
 
 @pytest.mark.usefixtures("no_training")
-def test_places_and_files_are_looked_at_first(run, cells_file, saved_reference, tmp_path):
+def test_outputs_and_inputs_are_checked_first(run, cells_file, saved_reference, tmp_path):
     asked = ("fit", cells_file, "--label-key", "cell_type")
     run(*asked, "-o", saved_reference).is_one_line(1, r"There is already a reference at .*Pass --overwrite")
     run(*asked, "-o", cells_file, "--overwrite").is_one_line(1, r"labelled.h5ad is an input")
@@ -140,7 +140,7 @@ def test_places_and_files_are_looked_at_first(run, cells_file, saved_reference, 
         run(*asked, "--layer-sizes", sizes, "-o", tmp_path / "made.scq").is_wrong_use(wrong.format(sizes))
 
 
-def test_genes_can_be_those_of_a_query_too(run, cells_file, make_adata, tmp_path):
+def test_genes_can_be_limited_to_those_of_a_query(run, cells_file, make_adata, tmp_path):
     query = make_adata(10, 60)[:, 20:50].copy()
     query.var_names = query.var["ensembl"].str.split(".").str[0].to_numpy()
     query.write_h5ad(tmp_path / "query.h5ad")
@@ -160,7 +160,7 @@ def test_genes_can_be_those_of_a_query_too(run, cells_file, make_adata, tmp_path
     run("fit", cells_file, *options, "-o", tmp_path / "new.scq").is_one_line(4, match)
 
 
-def test_values_that_are_no_counts(run, make_adata, tmp_path):
+def test_logged_values_are_refused(run, make_adata, tmp_path):
     adata = make_adata(40, 50)
     adata.X = adata.X.log1p()
     adata.write_h5ad(tmp_path / "logged.h5ad")
@@ -187,7 +187,7 @@ def test_a_10x_folder_has_no_labels(run, make_adata, tmp_path):
     run(*asked).is_one_line(1, r"`--label-key cell_type` is not a column of `obs`. Expected one of \(none there\)")
 
 
-def test_a_save_that_fails_is_about_the_place(run, cells_file, tmp_path, monkeypatch):
+def test_a_failed_save_names_the_place(run, cells_file, tmp_path, monkeypatch):
     def full(*_, **__):
         msg = "The reference could not be written to made.scq: No space left on device."
         raise scq.BundleError(msg)
@@ -197,7 +197,7 @@ def test_a_save_that_fails_is_about_the_place(run, cells_file, tmp_path, monkeyp
     run(*asked).is_one_line(1, r"could not be written to made.scq: No space left on device")
 
 
-def test_names_that_repeat_across_files_are_numbered(run, make_adata, tmp_path):
+def test_repeated_names_across_files_are_numbered(run, make_adata, tmp_path):
     for i, name in enumerate(("one", "two")):
         adata = make_adata(40, 50, seed=i)
         adata.obs_names = ["cell", *adata.obs_names[1:-1], "cell"]

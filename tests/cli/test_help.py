@@ -1,6 +1,5 @@
 """Help: there for every command, true to the Python calls, and light."""
 
-import importlib
 import inspect
 import os
 import re
@@ -113,7 +112,7 @@ def test_choices_are_those_of_the_package():
     assert tuple(options_of("fit")["calibration"].type.choices) == CALIBRATIONS
 
 
-def test_a_constant_that_is_not_written_out_is_named():
+def test_a_constant_that_is_no_literal_is_refused():
     with pytest.raises(LookupError, match=r"stats\.conformal defines no constant NOTHING as a literal"):
         constant("stats.conformal.NOTHING")
 
@@ -175,10 +174,6 @@ def test_completion_prints_the_script_of_click(run, shell):
     assert "scquery-ae" in printed.out
 
 
-def test_an_unknown_shell_is_refused(run):
-    run("completion", "tcsh").is_wrong_use("'tcsh' is not one of 'bash', 'zsh', 'fish'")
-
-
 @pytest.mark.parametrize(
     ("words", "expected"), [("scquery-ae qu", "plain,query"), ("scquery-ae fit --n-to", "plain,--n-top-genes")]
 )
@@ -194,8 +189,3 @@ def test_the_shell_gets_completions(words, expected):
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
     )
     assert expected in result.stdout.splitlines()
-
-
-def test_command_modules_hold_a_command_of_their_name():
-    for name in COMMANDS:
-        assert isinstance(getattr(importlib.import_module(f"scquery_ae.cli.{name}"), name), click.Command)

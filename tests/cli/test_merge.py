@@ -73,7 +73,7 @@ def test_merged_references_are_those_of_the_method(run, parts, saved_reference, 
     assert {path: scq.Reference.load(path).n_obs for path in parts} == n
 
 
-def test_in_place_it_is_the_first_that_grows(run, parts):
+def test_in_place_changes_the_first_reference(run, parts):
     first, second, third = parts
     n = {path: scq.Reference.load(path).n_obs for path in parts}
     shown = run("merge", first, third, "--in-place").out.splitlines()
@@ -86,7 +86,7 @@ def test_in_place_it_is_the_first_that_grows(run, parts):
     assert scq.Reference.load(first).n_obs == 240
 
 
-def test_zipped_references_merge_too(run, parts, tmp_path):
+def test_zipped_references_can_be_merged(run, parts, tmp_path):
     first, second, _ = parts
     scq.Reference.load(second).save(tmp_path / "second.zip")
     assert run("merge", first, tmp_path / "second.zip", "-o", tmp_path / "both.zip").code == 0
@@ -105,7 +105,7 @@ def test_a_dry_run_writes_nothing(run, parts):
     assert run("merge", first, second, "--dry-run", "--json").json["output"] is None
 
 
-def test_a_reference_that_is_there_is_kept_unless_told(run, parts, tmp_path):
+def test_an_existing_reference_is_kept_by_default(run, parts, tmp_path):
     first, second, third = parts
     shutil.copytree(third, tmp_path / "there.scq")
     n = scq.Reference.load(third).n_obs
@@ -116,7 +116,7 @@ def test_a_reference_that_is_there_is_kept_unless_told(run, parts, tmp_path):
     assert scq.Reference.load(tmp_path / "there.scq").n_obs == 240 - n
 
 
-def test_wrong_use(run, parts, tmp_path):
+def test_wrong_usage(run, parts, tmp_path):
     first, second, _ = parts
     either = r"either --output NEW.scq, or --in-place"
     run("merge", first, second).is_wrong_use(either)

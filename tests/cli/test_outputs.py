@@ -18,7 +18,7 @@ def test_existing_files_are_kept_by_default(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["same", "dots", "symlink", "hardlink"])
-def test_the_input_is_never_the_output(tmp_path, how):
+def test_inputs_are_never_overwritten(tmp_path, how):
     source = tmp_path / "mine.h5ad"
     source.write_text("cells")
     path = {"same": source, "dots": tmp_path / "x" / ".." / "mine.h5ad"}.get(how, tmp_path / "other.h5ad")
@@ -77,7 +77,7 @@ def test_unknown_suffixes_and_repeats_are_wrong_usage(tmp_path):
         check_outputs([Path("a.csv"), Path("./a.csv")], [], overwrite=False)
 
 
-def test_a_reference_replaces_references_alone(tmp_path, saved_reference):
+def test_only_a_reference_is_replaced_by_a_reference(tmp_path, saved_reference):
     (tmp_path / "mine").mkdir()
     with pytest.raises(CommandError, match=r"mine already exists and is not a reference"):
         check_reference_output(tmp_path / "mine", [], overwrite=True)

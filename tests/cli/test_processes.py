@@ -17,13 +17,13 @@ from scquery_ae.cli.console import collect_warnings
 from scquery_ae.cli.layout import to_json
 
 
-def test_results_go_to_stdout_and_nothing_else_to_a_pipe(fresh, query_file, saved_reference, tmp_path):
+def test_only_results_go_to_a_pipe(fresh, query_file, saved_reference, tmp_path):
     done = fresh("query", query_file, saved_reference, "-o", tmp_path / "o.csv", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["n_obs"] == 30
 
 
-def test_the_packages_messages_go_to_stderr_with_v(fresh, query_file, saved_reference, tmp_path):
+def test_v_shows_log_messages_on_stderr(fresh, query_file, saved_reference, tmp_path):
     for arguments in (("-v", "query"), ("query", "-v")):
         options = ("-o", tmp_path / "o.csv", "--overwrite", "--json")
         done = fresh(*arguments, query_file, saved_reference, *options)
@@ -65,7 +65,7 @@ def wait(*a, **k):
 
 
 @pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "")])
-def test_an_interruption_has_its_code_and_leaves_no_draft(query_file, saved_reference, tmp_path, number, code, said):
+def test_an_interruption_leaves_no_draft(query_file, saved_reference, tmp_path, number, code, said):
     patch = f"{WAIT}\nimport anndata\nanndata.AnnData.write_h5ad = wait"
     process = started(patch, "query", query_file, saved_reference, "-o", tmp_path / "o.h5ad")
     assert [p.name.endswith(".writing.h5ad") for p in tmp_path.iterdir()] == [True]

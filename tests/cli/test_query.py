@@ -33,7 +33,7 @@ def assert_same(found, expected):
     assert found.uns["scquery"]["parameters"]["input_state"] == expected.uns["scquery"]["parameters"]["input_state"]
 
 
-def test_files_hold_what_the_call_gives(run, query_file, saved_reference, expected, tmp_path):
+def test_files_equal_the_result_of_the_call(run, query_file, saved_reference, expected, tmp_path):
     names = ("out.h5ad", "out.csv", "out.csv.gz", "out.parquet")
     outputs = [item for name in names for item in ("-o", tmp_path / name)]
     done = run("query", query_file, saved_reference, *outputs)
@@ -58,14 +58,14 @@ def test_files_hold_what_the_call_gives(run, query_file, saved_reference, expect
 
 
 @pytest.mark.parametrize("name", ["mine.zarr", "v3.h5", "plain"])
-def test_every_format_gives_the_same(run, formats, saved_reference, expected, tmp_path, name):
+def test_every_input_format_gives_the_same_result(run, formats, saved_reference, expected, tmp_path, name):
     done = run("query", formats[name], saved_reference, "-o", tmp_path / "out.h5ad")
     assert done.code == 0
     assert_same(anndata.read_h5ad(tmp_path / "out.h5ad"), expected)
 
 
 @pytest.mark.parametrize("name", ["mine.h5ad", "mine.zarr"])
-def test_cells_read_in_blocks_give_the_same(run, formats, saved_reference, expected, tmp_path, name):
+def test_lazy_cells_give_the_same_result(run, formats, saved_reference, expected, tmp_path, name):
     source = formats[name]
     if name == "mine.h5ad":  # what blocks do not read has to be there in the end
         source = tmp_path / "more.h5ad"
@@ -131,7 +131,7 @@ def test_json_is_one_object_with_the_documented_keys(run, query_file, saved_refe
     assert sum(row["fraction"] for row in found["types"]) == pytest.approx(1)
 
 
-def test_a_page_about_the_query(run, query_file, saved_reference, tmp_path):
+def test_a_report_on_the_query(run, query_file, saved_reference, tmp_path):
     page = tmp_path / "pages" / "page.html"
     page.parent.mkdir()
     asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv", "--key-added", "mine", "--report", page)
@@ -152,7 +152,7 @@ def test_a_page_about_the_query(run, query_file, saved_reference, tmp_path):
     assert page.read_text(encoding="utf-8") != text
 
 
-def test_a_page_that_cannot_be_is_refused_before_the_query(run, query_file, saved_reference, tmp_path):
+def test_report_options_are_checked_before_the_query(run, query_file, saved_reference, tmp_path):
     asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv")
     run(*asked, "--batch-key", "batch").is_wrong_use(r"--batch-key is for --report. Give both or neither")
     run(*asked, "--report", tmp_path / "page.pdf").is_wrong_use(
@@ -232,7 +232,7 @@ def test_cells_without_a_count_have_no_label(run, make_adata, saved_reference, t
     assert any(line.split() == ["(no", "label)", "3", "10.0%", "100.0%", "-"] for line in shown.splitlines())
 
 
-def test_many_unknown_cells_are_explained(run, make_adata, saved_reference, tmp_path):
+def test_many_unknown_cells_give_a_warning(run, make_adata, saved_reference, tmp_path):
     adata = make_adata(30, 120, seed=2)
     rng = np.random.default_rng(0)
     adata.X = rng.poisson(3, adata.shape).astype(np.float32)
@@ -279,7 +279,7 @@ def test_a_wrong_option_is_one_line(run, query_file, saved_reference, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_use(run, query_file, saved_reference, tmp_path):
+def test_wrong_usage(run, query_file, saved_reference, tmp_path):
     run("query", query_file).is_wrong_use("Missing argument 'REFERENCE'")
     asked = ("query", query_file, saved_reference)
     run(*asked, "-o", tmp_path / "out.txt").is_wrong_use(
@@ -330,9 +330,7 @@ def test_results_are_never_written_over_the_cells(run, query_file, saved_referen
     assert query_file.read_bytes() == before
 
 
-def test_a_place_that_cannot_be_written_to_is_found_before_the_work(
-    run, saved_reference, query_file, tmp_path, monkeypatch
-):
+def test_outputs_are_checked_before_the_query(run, saved_reference, query_file, tmp_path, monkeypatch):
     monkeypatch.setattr(scq.tl, "query", lambda *_, **__: pytest.fail("the work began"))
     (tmp_path / "taken").write_text("")
     asked = ("query", query_file, saved_reference, "-o")
@@ -356,7 +354,7 @@ def test_a_full_disk_leaves_nothing_half_written(run, saved_reference, query_fil
     assert len(pd.read_csv(tmp_path / "o.csv")) == 30
 
 
-def test_an_unknown_exception_shows_itself(run, saved_reference, query_file, tmp_path, monkeypatch):
+def test_unexpected_exceptions_pass(run, saved_reference, query_file, tmp_path, monkeypatch):
     def broken(*_, **__):
         return 1 / 0
 

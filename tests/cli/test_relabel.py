@@ -4,11 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from click.shell_completion import ShellComplete
 
 import scquery_ae as scq
-from scquery_ae.cli import main
-from scquery_ae.cli.completion import PROGRAM, VARIABLE
 
 
 @pytest.fixture
@@ -61,7 +58,7 @@ def test_renamed_types_are_those_of_the_method(run, own, tmp_path):
     assert labels_of(own)[0] == before
 
 
-def test_types_that_get_one_name_become_one(run, own):
+def test_types_with_the_same_name_are_joined(run, own):
     shown = run("relabel", own, "--name", "type 0=type 2", "--in-place").out.splitlines()
     assert shown[0] == "relabelled 72 cells; the reference has 240 cells of 2 types"
     rows = [line.split() for line in shown]
@@ -108,7 +105,7 @@ def test_names_from_standard_input_and_options_together(run, own):
     assert labels_of(own)[0] == ("a=b", "c", "type 2")
 
 
-def test_a_name_that_stays_is_no_change(run, own):
+def test_a_name_for_itself_changes_nothing(run, own):
     done = run("relabel", own, "--name", "type 0=type 0", "--name", "type 1=x", "--dry-run")
     assert done.out.splitlines()[0] == "relabelled 72 cells; the reference has 240 cells of 3 types"
     assert "type 0" not in done.out
@@ -125,7 +122,7 @@ def test_a_dry_run_writes_nothing(run, own):
     assert run("relabel", own, "--name", "type 0=x", "--dry-run", "--json").json["output"] is None
 
 
-def test_a_reference_that_is_there_is_kept_unless_told(run, own, tmp_path):
+def test_an_existing_reference_is_kept_by_default(run, own, tmp_path):
     shutil.copytree(own, tmp_path / "there.scq")
     asked = ("relabel", own, "--name", "type 0=x", "-o", tmp_path / "there.scq")
     run(*asked).is_one_line(1, r"There is already a reference at .*there.scq. Pass --overwrite")
@@ -134,7 +131,7 @@ def test_a_reference_that_is_there_is_kept_unless_told(run, own, tmp_path):
     assert labels_of(tmp_path / "there.scq")[0][0] == "x"
 
 
-def test_wrong_use(run, own, tmp_path):
+def test_wrong_usage(run, own, tmp_path):
     either = r"either --output NEW.scq, or --in-place"
     run("relabel", own, "--name", "type 0=x").is_wrong_use(either)
     run("relabel", own, "--name", "type 0=x", "--in-place", "-o", tmp_path / "x.scq").is_wrong_use(either)
@@ -145,7 +142,7 @@ def test_wrong_use(run, own, tmp_path):
         )
 
 
-def test_what_cannot_be_renamed(run, own):
+def test_renames_that_are_refused(run, own):
     asked = ("relabel", own, "--in-place")
     run(*asked, "--name", "nothing=x").is_one_line(
         1, r"no types called 'nothing'. Expected some of 'type 0', 'type 1', 'type 2'"
@@ -192,7 +189,7 @@ def test_a_table_without_names(run, own, tmp_path, content, code, said):
     assert labels_of(own)[0] == ("type 0", "type 1", "type 2")
 
 
-def test_what_is_no_file_of_names(run, own, tmp_path):
+def test_files_of_names_that_are_refused(run, own, tmp_path):
     asked = ("relabel", own, "--in-place", "--names-from")
     run(*asked, tmp_path / "no.csv").is_one_line(3, r"no.csv cannot be read: .*No such file")
     (tmp_path / "latin.csv").write_bytes(b"old,new\ntype 0,caf\xe9\n")
@@ -200,20 +197,6 @@ def test_what_is_no_file_of_names(run, own, tmp_path):
     assert run(*asked, "-", input="a,b\n").err.startswith("Error: Standard input has no columns old and new.")
 
 
-def test_a_reference_that_is_not_there(run, tmp_path):
+def test_a_missing_reference(run, tmp_path):
     done = run("relabel", tmp_path / "no.scq", "--name", "a=b", "--dry-run")
     done.is_one_line(3, r"There is no reference at .*no.scq")
-
-
-@pytest.mark.parametrize(
-    ("typed", "word", "expected"),
-    [
-        ([], "re", {"remove", "relabel"}),
-        ([], "me", {"merge"}),
-        (["relabel"], "--n", {"--name", "--names-from"}),
-        (["merge"], "--d", {"--dry-run"}),
-    ],
-)
-def test_the_shell_completes_the_commands(typed, word, expected):
-    complete = ShellComplete(main, {}, PROGRAM, VARIABLE)
-    assert {item.value for item in complete.get_completions(typed, word)} == expected

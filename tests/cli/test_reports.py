@@ -7,7 +7,7 @@ import scquery_ae as scq
 from scquery_ae import _demo
 
 
-def test_check_says_what_the_call_says(run, query_file, saved_reference, make_adata):
+def test_check_prints_the_report_of_the_call(run, query_file, saved_reference, make_adata):
     adata = make_adata(30, 120, seed=2)
     expected = scq.pp.check(adata, saved_reference)
     assert run("check", query_file, saved_reference).out == f"{expected}\n"
@@ -38,7 +38,7 @@ def test_check_exits_with_4_where_a_query_would_be_refused(run, make_adata, save
     assert "--min-gene-overlap is 0.1: a query would refuse these cells" in refused.err
 
 
-def test_strict_check_fails_if_there_is_anything_to_look_at(run, query_file, make_adata, saved_reference, tmp_path):
+def test_strict_check_fails_on_problems(run, query_file, make_adata, saved_reference, tmp_path):
     assert run("check", query_file, saved_reference, "--strict").code == 0
     adata = make_adata(10, 120)
     adata.obs_names = ["a", "a", *adata.obs_names[2:]]
@@ -51,7 +51,7 @@ def test_strict_check_fails_if_there_is_anything_to_look_at(run, query_file, mak
     assert run("check", tmp_path / "repeats.h5ad", saved_reference, "--strict", "--make-unique").code == 0
 
 
-def test_info_counts_what_the_reference_holds(run, saved_reference, reference):
+def test_info_counts_the_contents_of_the_reference(run, saved_reference, reference):
     found = run("info", saved_reference, "--json").json
     assert list(found) == [
         *("command", "scquery_ae", "path", "sha256", "n_obs", "n_unlabelled", "label_key", "types", "genes", "layers"),

@@ -23,7 +23,7 @@ def test_every_format_holds_the_same_cells(formats, name):
         assert found.X.dtype == np.float32
 
 
-def test_other_features_are_left_out_and_repeated_symbols_numbered(make_adata, tmp_path):
+def test_10x_keeps_genes_and_numbers_repeated_symbols(make_adata, tmp_path):
     adata = make_adata(10, 12)
     adata.var_names = ["A", "A", *adata.var_names[2:]]
     write_10x_h5(tmp_path / "multi.h5", adata, kinds=["Gene Expression"] * 9 + ["Antibody Capture"] * 3)
@@ -41,7 +41,7 @@ def test_large_matrices_stay_in_their_file(formats, monkeypatch):
     assert not is_lazy(scq.read(formats["v3.h5"]).X)
 
 
-def test_by_columns_cannot_be_read_in_blocks(make_adata, tmp_path, monkeypatch):
+def test_matrices_by_columns_are_read_into_memory(make_adata, tmp_path, monkeypatch):
     adata = make_adata(30, 20, fmt="csc")
     adata.write_h5ad(tmp_path / "csc.h5ad")
     monkeypatch.setattr(lazy_module, "LAZY_ABOVE", 10)
@@ -64,7 +64,7 @@ def test_the_raw_matrix(cells_file, query_file):
         scq.read(query_file, use_raw=True)
 
 
-def test_names_are_numbered_when_asked(make_adata, tmp_path):
+def test_make_unique(make_adata, tmp_path):
     adata = make_adata(4, 5)
     adata.obs_names, adata.var_names = ["a", "a", "b", "c"], ["A", "A", "B", "C", "D"]
     adata.write_h5ad(tmp_path / "repeats.h5ad")

@@ -43,7 +43,7 @@ def others(make_adata):
 
 @pytest.mark.parametrize("fmt", ["csr", "dense"])
 @pytest.mark.parametrize("name", ["a.h5ad", "a.zarr"])
-def test_one_file_is_what_anndata_reads(make_adata, tmp_path, name, fmt):
+def test_one_file_equals_what_anndata_reads(make_adata, tmp_path, name, fmt):
     adata = make_adata(fmt=fmt)
     adata.layers["counts"] = adata.X.copy()
     adata.obs.iloc[3, 0] = np.nan
@@ -68,7 +68,7 @@ def test_a_matrix_can_be_sent_to_other_processes(make_adata, tmp_path):
     assert (dense(pickle.loads(pickle.dumps(lazy.X))) == dense(adata.X)).all()
 
 
-def test_nothing_is_read_until_it_is_asked_for(make_adata, tmp_path):
+def test_matrices_are_read_when_computed(make_adata, tmp_path):
     """The values are gone from the file before they are computed."""
     path = write(make_adata(), tmp_path / "a.zarr")
     lazy = scq.read(path, lazy=True)
@@ -79,7 +79,7 @@ def test_nothing_is_read_until_it_is_asked_for(make_adata, tmp_path):
 
 @pytest.mark.parametrize("join", ["inner", "outer"])
 @pytest.mark.parametrize("formats", [("csr", "csr"), ("dense", "dense"), ("csr", "dense")])
-def test_several_files_are_put_one_after_the_other(make_adata, others, tmp_path, join, formats):
+def test_several_files_are_joined(make_adata, others, tmp_path, join, formats):
     adata = make_adata(fmt=formats[0])
     others.X = dense(others.X) if formats[1] == "dense" else others.X
     paths = [write(adata, tmp_path / "lung.v2.h5ad"), write(others, tmp_path / "liver.zarr")]
@@ -96,7 +96,7 @@ def test_several_files_are_put_one_after_the_other(make_adata, others, tmp_path,
         np.testing.assert_array_equal(dense(lazy.X[start : start + 30]), expected.to_numpy()[start : start + 30])
 
 
-def test_layers_that_all_have(make_adata, others, tmp_path):
+def test_layers_of_all_files_are_kept(make_adata, others, tmp_path):
     adata = make_adata()
     for each in (adata, others):
         each.layers["counts"] = each.X * 2
@@ -122,7 +122,7 @@ def test_files_without_x_but_with_layers(make_adata, others, tmp_path):
         scq.read(paths, lazy=True)
 
 
-def test_names_of_files_that_do_not_tell_them_apart(make_adata, tmp_path):
+def test_equal_file_names_are_numbered(make_adata, tmp_path):
     adata = make_adata(9, 5)
     paths = [write(adata, tmp_path / name) for name in ("x/a.h5ad", "y/a.h5ad", "y/a_1.h5ad", "z/a.zarr")]
     for i, path in enumerate(paths):
@@ -133,7 +133,7 @@ def test_names_of_files_that_do_not_tell_them_apart(make_adata, tmp_path):
     assert list(lazy.obs["study"])[::9] == ["a_2", "a_3", "a_1", "a_4"]
 
 
-def test_names_of_cells_that_repeat(make_adata, others, tmp_path):
+def test_repeated_cell_names_across_files(make_adata, others, tmp_path):
     adata = make_adata()
     others.obs_names = [f"cell{i}" for i in range(30)]
     paths = [write(adata, tmp_path / "a.h5ad"), write(others, tmp_path / "b.h5ad")]
@@ -162,7 +162,7 @@ def test_files_without_cells(make_adata, tmp_path):
 # What is refused.
 
 
-def test_files_that_are_not_there(make_adata, tmp_path):
+def test_missing_files(make_adata, tmp_path):
     path = write(make_adata(), tmp_path / "a.h5ad")
     for paths in (tmp_path / "no.h5ad", [path, tmp_path / "no.h5ad"]):
         with pytest.raises(
@@ -172,7 +172,7 @@ def test_files_that_are_not_there(make_adata, tmp_path):
 
 
 @pytest.mark.parametrize("paths", [3, None, [3], "a\0b", [None, "a.h5ad"]])
-def test_what_is_no_path(paths):
+def test_wrong_paths(paths):
     with pytest.raises(scq.ArgumentError, match=r"`paths` must be a path: text or a `pathlib\.Path`"):
         scq.read(paths, lazy=True)
 
@@ -236,7 +236,7 @@ def other_zarr(path):
         (other_zarr, r"cannot be read as an AnnData: it has no `obs` and `var`"),
     ],
 )
-def test_files_that_are_no_anndata(make_adata, tmp_path, damage, message):
+def test_files_without_an_anndata(make_adata, tmp_path, damage, message):
     path = write(make_adata(9, 5), tmp_path / "a.h5ad")
     damage(path)
     with pytest.raises(scq.ReadError, match=rf"a\.h5ad {message}"):
@@ -285,7 +285,7 @@ def test_without_dask(make_adata, tmp_path, monkeypatch, module):
         scq.read(path, lazy=True)
 
 
-def test_a_file_that_goes_away(make_adata, tmp_path):
+def test_a_file_that_is_deleted(make_adata, tmp_path):
     """The error is that of the file, and not of the temporary one that its cells were being written to."""
     path = write(make_adata(), tmp_path / "a.h5ad")
     lazy = scq.read(path, lazy=True)

@@ -36,7 +36,7 @@ def expected_of(matrix, columns):
     size=st.integers(1, 35),
     fmt=st.sampled_from(sorted(MAKE)),
 )
-def test_chunks_put_together_are_the_columns(seed, n, d, size, fmt):
+def test_chunks_join_to_the_columns(seed, n, d, size, fmt):
     rng = np.random.default_rng(seed)
     matrix = matrix_of(n, d, seed)
     columns = np.where(rng.random(d + 3) < 0.7, rng.permutation(np.r_[np.arange(d), -1, -1, -1]), -1)
@@ -75,7 +75,7 @@ def test_dask_arrays_are_computed_by_their_own_chunks(kind, rows):
 
 
 @pytest.mark.parametrize("fmt", sorted(MAKE))
-def test_some_rows_are_those_of_the_whole(fmt):
+def test_rows_equal_those_of_the_whole(fmt):
     matrix, columns = matrix_of(9, 6), np.array([4, -1, 0, 2])
     rows = np.array([8, 0, 3])
     taken = GeneColumns(MAKE[fmt](matrix), columns).take(rows)
@@ -83,7 +83,7 @@ def test_some_rows_are_those_of_the_whole(fmt):
 
 
 @pytest.mark.parametrize("fmt", sorted(MAKE))
-def test_logged_values_are_turned_back_once(fmt):
+def test_logarithms_are_inverted_once(fmt):
     matrix = matrix_of(9, 6)
     columns = np.array([4, -1, 0, 2])
     cells = GeneColumns(MAKE[fmt](np.log1p(matrix)), columns, logged=True)
@@ -92,7 +92,7 @@ def test_logged_values_are_turned_back_once(fmt):
 
 
 @pytest.mark.parametrize("fmt", sorted(MAKE))
-def test_totals_are_those_of_the_genes_alone(fmt):
+def test_totals_count_the_model_genes_only(fmt):
     matrix = matrix_of(9, 6)
     columns = np.array([4, -1, 0, 2])
     totals, detected = GeneColumns(MAKE[fmt](matrix), columns).depth()
@@ -113,7 +113,7 @@ def test_any_number_type_is_read_as_float32(fmt, dtype):
 
 
 @pytest.mark.parametrize("fmt", sorted(MAKE))
-def test_the_matrix_is_left_alone(fmt):
+def test_the_matrix_is_unchanged(fmt):
     matrix = MAKE[fmt](np.log1p(matrix_of(9, 6)))
     before = matrix.copy()
     cells = GeneColumns(matrix, np.array([3, 1, -1]), logged=True)
@@ -123,12 +123,12 @@ def test_the_matrix_is_left_alone(fmt):
     assert (different.nnz if sparse.issparse(different) else different.sum()) == 0
 
 
-def test_a_gene_may_be_asked_for_twice():
+def test_a_column_may_be_read_twice():
     matrix = matrix_of(5, 3)
     np.testing.assert_array_equal(GeneColumns(matrix, np.array([1, 1])).load().toarray(), matrix[:, [1, 1]])
 
 
-def test_no_gene_at_all():
+def test_no_gene_present():
     received = GeneColumns(sparse.csr_matrix(matrix_of(5, 3)), np.array([-1, -1])).load()
     assert received.shape == (5, 2)
     assert received.nnz == 0
@@ -157,7 +157,7 @@ def test_rows_for_training_are_the_transform_of_the_counts():
 
 @pytest.mark.parametrize("logged", [False, True], ids=["counts", "log1p"])
 @pytest.mark.parametrize("fmt", ["dense", "csr", "csc"])
-def test_the_counts_come_back_from_the_normalised_values(fmt, logged):
+def test_counts_are_recovered_from_normalised_values(fmt, logged):
     matrix = np.random.default_rng(0).poisson(2.0, (40, 8)).astype(np.float32)
     matrix[3, 1], matrix[5, [5, 0, 3]] = 30_000, 0
     columns = np.array([5, 0, 3])
@@ -196,7 +196,7 @@ def test_counts_and_totals_by_chunks(monkeypatch):
 
 @pytest.mark.parametrize("fmt", ["csr", "csc", "dense"])
 @pytest.mark.parametrize("base", [2.0, 10.0])
-def test_logarithms_to_other_bases_are_turned_back(fmt, base):
+def test_logarithms_to_other_bases_are_inverted(fmt, base):
     counts = np.array([[0.0, 1.0, 7.0], [3.0, 0.0, 0.5]])
     matrix = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.asarray}[fmt](
         np.log1p(counts) / np.log(base)

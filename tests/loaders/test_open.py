@@ -27,7 +27,7 @@ def test_counts_in_x(adata):
     np.testing.assert_array_equal(opened.cells.load().toarray(), adata.X.toarray())
 
 
-def test_the_layer_of_counts_goes_before_x_and_a_named_layer_before_both(adata):
+def test_precedence_of_layers(adata):
     counts = adata.X.copy()
     adata.layers["counts"], adata.layers["log"] = counts, counts.log1p()
     adata.X = counts * 0.5
@@ -38,7 +38,7 @@ def test_the_layer_of_counts_goes_before_x_and_a_named_layer_before_both(adata):
 
 
 @pytest.mark.parametrize("input_state", ["counts", "log1p"])
-def test_a_stated_state_is_not_second_guessed(adata, input_state):
+def test_a_stated_state_is_used(adata, input_state):
     adata.X = adata.X.log1p()
     opened = open_cells(adata, genes_of(adata), function="f", input_state=input_state)
     assert (opened.state.kind, opened.state.reason) == (input_state, "as stated")
@@ -61,7 +61,7 @@ def test_negative_values_stated_to_be_counts_are_refused(adata):
         open_cells(adata, genes_of(adata), function="f", input_state="counts")
 
 
-def test_names_that_may_be_matched(adata):
+def test_gene_names_by_key(adata):
     adata.var["symbol"] = pd.Categorical(adata.var_names)
     adata.var["text"] = pd.array(["a"] * 12, dtype="string")
     adata.var["length"] = 3
@@ -75,14 +75,14 @@ def test_names_that_may_be_matched(adata):
         gene_names(adata, "length")
 
 
-def test_missing_names_in_a_column_are_no_genes(adata):
+def test_missing_gene_names_match_nothing(adata):
     adata.var["symbol"] = [*adata.var_names[:6], *[None] * 6]
     opened = open_cells(adata, genes_of(adata)[:6], function="f", gene_key="symbol")
     np.testing.assert_array_equal(opened.match.columns, np.arange(6))
     assert opened.match.ambiguous == ()
 
 
-def test_warnings_are_given_unless_reported_otherwise(adata):
+def test_warnings_can_be_turned_off(adata):
     genes = np.array([*genes_of(adata)[:5], *(f"x{i}" for i in range(6))])
     with pytest.warns(
         scq.ScqueryWarning,
@@ -101,7 +101,7 @@ def test_values_that_are_not_finite_are_refused(make_adata, fmt):
         open_cells(adata, genes_of(adata), function="f")
 
 
-def test_the_refusal_names_the_call(adata):
+def test_errors_name_the_call(adata):
     with pytest.raises(scq.ArgumentError, match="`f` takes an AnnData"):
         open_cells(adata.X, genes_of(adata), function="f")
     with pytest.raises(scq.ArgumentError, match=r"`input_state` must be one of 'auto', 'counts', 'log1p', 'log2p1'\."):
@@ -141,7 +141,7 @@ def test_an_anndata_that_was_not_normalised_has_no_transform(adata):
         fitted_transform(adata, "f")
 
 
-def test_logarithms_to_base_2_are_turned_back(adata):
+def test_logarithms_to_base_2_are_inverted(adata):
     counts = adata.X.toarray()
     adata.X = sparse.csr_matrix(np.log2(1 + counts).astype(np.float32))
     for input_state in ("auto", "log2p1"):

@@ -62,14 +62,14 @@ def test_rows_are_those_of_the_matrix(seed, n, d, size, start, stop, step):
     assert_same(rows[mask], matrix[mask])
 
 
-def test_rows_that_are_not_there():
+def test_rows_out_of_range():
     rows = ScratchRows(chunks_of(matrix_of(5, 3), 2), 3)
     with pytest.raises(IndexError):
         rows[np.array([0, 5])]
 
 
 @pytest.mark.parametrize(("n_columns", "bytes_each"), [(65_535, 2), (65_536, 2), (65_537, 4), (1_000_000, 4)])
-def test_columns_take_two_bytes_where_these_are_enough(n_columns, bytes_each):
+def test_columns_take_two_bytes_if_these_suffice(n_columns, bytes_each):
     """The last column is the one that would be cut off."""
     columns = np.array([0, n_columns - 1, n_columns // 2, n_columns - 1])
     matrix = sparse.csr_matrix((np.array([1, 2, 3, 4], np.float32), columns, [0, 2, 2, 4]), shape=(3, n_columns))
@@ -81,7 +81,7 @@ def test_columns_take_two_bytes_where_these_are_enough(n_columns, bytes_each):
 
 
 @pytest.mark.parametrize("chunks", [[], [(0, 4)], [(3, 4), (2, 4)]])
-def test_nothing_stored_at_all(chunks):
+def test_a_matrix_without_values(chunks):
     n = sum(shape[0] for shape in chunks)
     rows = ScratchRows([sparse.csr_matrix(shape, dtype=np.float32) for shape in chunks], 4)
     assert (rows.shape, rows.nnz) == ((n, 4), 0)
@@ -89,7 +89,7 @@ def test_nothing_stored_at_all(chunks):
     assert_same(rows[np.zeros(0, int)], sparse.csr_matrix((0, 4), dtype=np.float32))
 
 
-def test_pages_are_given_back_and_read_again(monkeypatch):
+def test_pages_are_released_and_read_again(monkeypatch):
     """What was read is let go of each time; the rows stay."""
     monkeypatch.setattr(scratch, "KEPT_BYTES", 0)
     released = []
@@ -196,7 +196,7 @@ except StorageError as error:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_temporary_file_at_all(monkeypatch):
+def test_a_temporary_file_that_cannot_be_made(monkeypatch):
     def refused(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
@@ -206,7 +206,7 @@ def test_no_temporary_file_at_all(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt(), ValueError("no")])
-def test_what_goes_wrong_while_the_cells_are_read_is_not_about_the_temporary_file(error):
+def test_read_errors_do_not_blame_the_temporary_file(error):
     def chunks():
         yield matrix_of(4, 3)
         raise error

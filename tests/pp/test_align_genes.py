@@ -40,7 +40,7 @@ def test_missing_genes_are_zero_and_marked(make_adata, encoder):
     np.testing.assert_array_equal(aligned.X.toarray(), expected)
 
 
-def test_obs_comes_along_and_the_input_is_left_alone(make_adata, encoder):
+def test_obs_is_kept_and_the_input_unchanged(make_adata, encoder):
     adata = make_adata(8, 25)
     values, var = adata.X.copy(), adata.var.copy()
     aligned = scq.pp.align_genes(adata, encoder)
@@ -79,7 +79,7 @@ def test_ensembl_versions_of_query_and_model_may_differ(make_adata, make_encoder
     assert aligned.var["present"].all()
 
 
-def test_a_reference_will_do_as_well_as_its_encoder(query_adata, reference):
+def test_a_reference_aligns_like_its_encoder(query_adata, reference):
     by_reference, by_encoder = (scq.pp.align_genes(query_adata, r) for r in (reference, reference.encoder))
     assert list(by_reference.var_names) == list(reference.encoder.genes)
     assert (by_reference.X != by_encoder.X).nnz == 0
@@ -103,7 +103,7 @@ def test_too_few_genes_are_refused(make_adata, encoder):
     assert scq.pp.align_genes(adata, encoder, min_gene_overlap=0.08).var["present"].sum() == 2
 
 
-def test_what_has_no_genes_to_align_to_is_refused(make_adata):
+def test_arguments_without_model_genes_are_refused(make_adata):
     with pytest.raises(scq.ArgumentError, match=r"`pp\.align_genes` needs a reference or an encoder\. Received list"):
         scq.pp.align_genes(make_adata(), ["GENE1"])
     with pytest.raises(scq.ArgumentError, match=r"`pp\.align_genes` takes an AnnData"):

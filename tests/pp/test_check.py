@@ -54,13 +54,13 @@ def test_depth_of_the_reference(trained, query_adata):
     assert report.reference_detected == np.median((model > 0).sum(axis=1))
 
 
-def test_a_path_will_do(query_adata, reference, saved_reference):
+def test_a_path_gives_the_same_report(query_adata, reference, saved_reference):
     expected = scq.pp.check(query_adata, reference)
     assert scq.pp.check(query_adata, saved_reference) == expected
     assert scq.pp.check(query_adata, str(saved_reference)) == expected
 
 
-def test_nothing_is_changed_and_no_warning_given(query_adata, reference):
+def test_nothing_is_changed_and_no_warning_issued(query_adata, reference):
     few = query_adata[:, reference.encoder.genes[:20]].copy()
     values = few.X.copy()
     with warnings.catch_warnings():
@@ -85,7 +85,7 @@ def test_few_genes_are_reported_not_refused(query_adata, reference):
     assert "problem   100 model genes are missing" in str(report)
 
 
-def test_half_of_the_genes_are_no_problem_and_fewer_are(query_adata, reference):
+def test_fewer_than_half_of_the_genes_are_a_problem(query_adata, reference):
     genes = reference.encoder.genes
     assert scq.pp.check(query_adata[:, genes[:50]], reference).problems == ()
     assert "51 model genes are missing" in scq.pp.check(query_adata[:, genes[:49]], reference).problems[0]
@@ -112,7 +112,7 @@ def test_cells_without_model_genes_are_named(query_adata, reference):
     assert report.problems == ("2 cell(s) have no counts in the model genes: 'cell3', 'cell5'",)
 
 
-def test_shallow_cells_are_noticed(query_adata, reference):
+def test_shallow_cells_are_a_problem(query_adata, reference):
     rng = np.random.default_rng(0)
     query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.1).astype(np.float32)
     report = scq.pp.check(query_adata, reference)
@@ -121,7 +121,7 @@ def test_shallow_cells_are_noticed(query_adata, reference):
     assert report.problems == (f"the cells have {ratio:.1f} times fewer counts than those of the reference",)
 
 
-def test_deep_cells_are_shown_and_no_problem(query_adata, reference):
+def test_deep_cells_are_no_problem(query_adata, reference):
     # Protocols that count reads are deeper than those that count molecules.
     query_adata.X = query_adata.X * 6
     report = scq.pp.check(query_adata, reference)
@@ -132,7 +132,7 @@ def test_deep_cells_are_shown_and_no_problem(query_adata, reference):
 
 
 @pytest.mark.parametrize("layer", [None, "counts", "log"])
-def test_which_matrix_would_be_read(query_adata, reference, layer):
+def test_the_matrix_that_is_read(query_adata, reference, layer):
     query_adata.layers["counts"] = query_adata.X.copy()
     query_adata.layers["log"] = query_adata.X.log1p()
     sc.pp.normalize_total(query_adata, target_sum=1e4)
@@ -141,7 +141,7 @@ def test_which_matrix_would_be_read(query_adata, reference, layer):
     assert report.input_state == ("log1p" if layer == "log" else "counts")
 
 
-def test_the_stated_state_is_taken(query_adata, reference):
+def test_a_stated_input_state_is_used(query_adata, reference):
     # Logged values that were rounded: nothing in them says so.
     query_adata.X = np.round(query_adata.X.toarray() ** 0.3)
     report = scq.pp.check(query_adata, reference, input_state="log1p")
@@ -190,7 +190,7 @@ def test_plain_values(query_adata, reference):
 # The expected_accuracy.
 
 
-def test_rehearsal_on_plain_types_is_near_perfect(query_adata, reference):
+def test_expected_accuracy_of_distinct_types_is_near_perfect(query_adata, reference):
     result = scq.pp.check(query_adata, reference).expected_accuracy
     truth = reference.label_codes[reference.cells.held_out & (reference.label_codes >= 0)]
     assert set(result.f1) == set(result.n_cells) == set(reference.types)
@@ -199,7 +199,7 @@ def test_rehearsal_on_plain_types_is_near_perfect(query_adata, reference):
     assert result.macro_f1 == pytest.approx(np.mean(list(result.f1.values())))
 
 
-def test_rehearsal_sees_the_querys_genes_alone(query_adata, reference):
+def test_expected_accuracy_uses_only_the_genes_of_the_query(query_adata, reference):
     genes = reference.encoder.genes
     # The genes that tell types apart least: nothing much is left to tell by.
     logged = np.log1p(query_adata[:, list(genes)].X.toarray())
@@ -221,7 +221,7 @@ def test_rehearsal_sees_the_querys_genes_alone(query_adata, reference):
     assert "weak types" not in str(whole)
 
 
-def test_rehearsal_sees_the_querys_depth(query_adata, reference):
+def test_expected_accuracy_uses_the_depth_of_the_query(query_adata, reference):
     rng = np.random.default_rng(0)
     query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.01).astype(np.float32)
     query_adata.X[query_adata.X.sum(axis=1) == 0, 0] = 1
@@ -235,7 +235,7 @@ def test_rehearsal_sees_the_querys_depth(query_adata, reference):
     assert logged.expected_accuracy.accuracy > 0.95
 
 
-def test_the_thinning_has_a_seed(query_adata, reference):
+def test_the_simulation_has_a_seed(query_adata, reference):
     rng = np.random.default_rng(0)
     query_adata.X = rng.binomial(query_adata.X.toarray().astype(int), 0.02).astype(np.float32)
     query_adata.X[query_adata.X.sum(axis=1) == 0, 0] = 1
@@ -244,7 +244,7 @@ def test_the_thinning_has_a_seed(query_adata, reference):
     assert any(result != seeds[0] for result in seeds[1:4])
 
 
-def test_no_rehearsal(query_adata, reference):
+def test_simulation_can_be_turned_off(query_adata, reference):
     report = scq.pp.check(query_adata, reference, simulate=False)
     assert report.expected_accuracy is None
     assert "expected_accuracy" not in str(report)
@@ -255,7 +255,7 @@ def test_no_rehearsal(query_adata, reference):
     assert dataclasses.replace(other, expected_accuracy=None) == report
 
 
-def test_no_rehearsal_where_nothing_is_there_to_rehearse(query_adata, reference):
+def test_no_simulation_without_held_out_cells(query_adata, reference):
     query_adata.var_names = [f"x{i}" for i in range(120)]
     assert scq.pp.check(query_adata, reference).expected_accuracy is None
 
@@ -270,7 +270,7 @@ def test_wrong_arguments_are_refused(query_adata, reference):
 # Names: which are missed, and whose they are.
 
 
-def test_the_missing_genes_that_matter_most_come_first(query_adata, reference):
+def test_important_missing_genes_come_first(query_adata, reference):
     genes = reference.encoder.genes
     missing = set(genes[::2])
     report = scq.pp.check(query_adata[:, [name not in missing for name in query_adata.var_names]].copy(), reference)
@@ -281,7 +281,7 @@ def test_the_missing_genes_that_matter_most_come_first(query_adata, reference):
     assert f"missing   50 model genes, the most important: {shown}, ..." in str(report)
 
 
-def test_genes_written_as_those_of_another_species_are_a_problem(query_adata, reference):
+def test_gene_names_of_another_species_are_a_problem(query_adata, reference):
     # A few genes are written alike in both.
     shared = set(reference.encoder.genes[:5])
     query_adata.var_names = [name if name in shared else name.capitalize() for name in query_adata.var_names]
@@ -328,7 +328,7 @@ def read(report):
     return [tuple(row) for row in parser.rows]
 
 
-def test_html_says_what_the_text_says(query_adata, reference):
+def test_html_equals_the_text(query_adata, reference):
     report = scq.pp.check(query_adata, reference)
     assert read(report) == [*report.lines(), ("", "no problems found")]
     few = scq.pp.check(query_adata[:, reference.encoder.genes[:20]].copy(), reference)

@@ -84,7 +84,7 @@ def test_values_equal_scanpys_and_numpys(make_adata, fmt, dtype):
     assert adata.uns["log1p"] == {"base": None}
 
 
-def test_formats_give_one_result(make_adata):
+def test_all_formats_give_the_same_result(make_adata):
     results = []
     for fmt in FORMATS:
         adata = make_adata(fmt=fmt)
@@ -132,7 +132,7 @@ def test_batches_change_the_choice(make_adata):
 
 
 @pytest.mark.parametrize("n_top_genes", [40, 41, 2000])
-def test_all_genes_are_taken_where_there_are_no_more(make_adata, n_top_genes):
+def test_all_genes_are_chosen_if_there_are_no_more(make_adata, n_top_genes):
     adata = make_adata(60, 40)
     scq.pp.normalize(adata, n_top_genes=n_top_genes, batch_key="batch")
     assert adata.var["highly_variable"].dtype == bool
@@ -153,7 +153,7 @@ def test_the_transform_is_fitted_on_the_counts_of_the_variable_genes(make_adata)
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_copy_leaves_the_input_bit_identical(make_adata, fmt):
+def test_copy_leaves_the_input_unchanged(make_adata, fmt):
     adata = make_adata(fmt=fmt)
     adata.layers["other"] = adata.X * 2
     adata.uns["kept"] = {"a": np.arange(3)}
@@ -173,7 +173,7 @@ def test_copy_leaves_the_input_bit_identical(make_adata, fmt):
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize("copy", [False, True])
-def test_a_view_works_and_its_parent_is_left_alone(make_adata, fmt, copy):
+def test_a_view_works_and_its_parent_is_unchanged(make_adata, fmt, copy):
     parent = make_adata(fmt=fmt)
     before = snapshot(parent)
     view = parent[10:50, ::2]
@@ -198,7 +198,7 @@ def test_counts_from_a_layer(make_adata):
     assert adata.layers["counts"] is counts
 
 
-def test_calling_it_again_on_the_counts_layer_gives_the_same(make_adata):
+def test_a_second_call_on_the_counts_layer_gives_the_same(make_adata):
     adata = make_adata()
     scq.pp.normalize(adata, n_top_genes=15)
     first = adata.copy()
@@ -207,7 +207,7 @@ def test_calling_it_again_on_the_counts_layer_gives_the_same(make_adata):
     np.testing.assert_array_equal(dense(adata.layers["counts"]), dense(first.layers["counts"]))
 
 
-def test_it_survives_a_file_and_training_works_afterwards(make_adata, tmp_path):
+def test_the_result_survives_a_file_and_can_be_trained_on(make_adata, tmp_path):
     adata = make_adata()
     scq.pp.normalize(adata, n_top_genes=15, batch_key="batch")
     adata.write_h5ad(tmp_path / "a.h5ad")
@@ -247,7 +247,7 @@ def test_logarithms_to_base_2_are_refused(make_adata):
     )
 
 
-def test_values_of_no_kind_are_refused(make_adata):
+def test_values_of_an_unknown_kind_are_refused(make_adata):
     adata = make_adata()
     # Small fractions that are no logarithm of anything.
     adata.X = adata.X.multiply(0.37).tocsr()
@@ -260,7 +260,7 @@ def test_values_of_no_kind_are_refused(make_adata):
     scq.pp.normalize(adata, input_state="counts")
 
 
-def test_being_called_twice_is_refused(make_adata):
+def test_a_second_call_on_x_is_refused(make_adata):
     adata = make_adata()
     scq.pp.normalize(adata)
     refused(adata, scq.InputStateError, "looks already log-normalised")
@@ -292,7 +292,7 @@ def test_normalised_values_are_refused(make_adata, target, shown):
     )
 
 
-def test_stated_counts_are_taken_as_such(make_adata):
+def test_stated_counts_are_accepted(make_adata):
     adata = make_adata(dtype="float64")
     sc.pp.normalize_total(adata, target_sum=1e6)
     values = adata.X.copy()
@@ -323,7 +323,7 @@ def test_values_that_are_not_finite_are_refused(make_adata, fmt, bad):
 
 
 @pytest.mark.parametrize(("shape", "what"), [((0, 5), "cells"), ((5, 0), "genes")])
-def test_nothing_is_refused(shape, what):
+def test_an_empty_anndata_is_refused(shape, what):
     refused(anndata.AnnData(np.zeros(shape, np.float32)), scq.ArgumentError, rf"Received shape .*: there are no {what}")
 
 
@@ -361,7 +361,7 @@ def test_cells_without_counts_are_named_or_dropped(make_adata, fmt):
         np.testing.assert_array_equal(result.obsm["X_other"][:, 0], 2.0 * kept)
 
 
-def test_only_empty_cells_are_refused_even_if_they_may_be_dropped(make_adata):
+def test_only_empty_cells_are_refused(make_adata):
     adata = make_adata()
     adata.X = sparse.csr_matrix(adata.shape, dtype=np.float32)
     refused(adata, scq.InputStateError, "Received 60 of 60 cells without any", drop_empty=True)
@@ -414,7 +414,7 @@ def test_wrong_arguments_are_refused(make_adata, arguments, error, match):
 
 
 @pytest.mark.parametrize("value", [np.ones((3, 3)), pd.DataFrame({"a": [1]}), None])
-def test_what_is_no_anndata_is_refused(value):
+def test_other_types_than_anndata_are_refused(value):
     with pytest.raises(scq.ArgumentError, match=r"`pp\.normalize` takes an AnnData as its first argument"):
         scq.pp.normalize(value)
 

@@ -84,7 +84,7 @@ def blocks_of(x, size):
 
 
 @pytest.mark.parametrize("first_seed", range(0, 160, 20))
-def test_the_choice_is_that_of_scanpy(first_seed):
+def test_the_choice_equals_scanpys(first_seed):
     compared = 0
     for seed in range(first_seed, first_seed + 20):
         x, batches, n_top_genes = values_of(seed)
@@ -101,7 +101,7 @@ def test_the_choice_is_that_of_scanpy(first_seed):
 
 
 @pytest.mark.parametrize("n_top_genes", [2, 4, 5])
-def test_of_equals_the_first_by_name_are_taken_as_by_scanpy(n_top_genes):
+def test_ties_are_broken_by_name_as_in_scanpy(n_top_genes):
     """Three copies of one gene, and two that no cell has."""
     x, _, _ = values_of(0)
     x = np.column_stack([x[:, 8:11], x[:, [11, 11, 11]], np.zeros((len(x), 2))])
@@ -114,7 +114,7 @@ def test_of_equals_the_first_by_name_are_taken_as_by_scanpy(n_top_genes):
     assert received["highly_variable"].sum() == n_top_genes
 
 
-def test_by_hand():
+def test_dispersions_by_hand():
     """Two bins, of one and of two genes."""
     x = np.array([[1.0, 4, 100], [3, 0, 300]])
     table = variable_genes([sparse.csr_matrix(x)], 1, np.zeros(2, int), pd.Index(list("abc")))
@@ -171,7 +171,7 @@ def test_counts_on_disk_and_in_memory_choose_the_same(make_adata, tmp_path, fmt,
     backed.file.close()
 
 
-def test_where_nothing_varies():
+def test_genes_that_do_not_vary():
     x = sparse.csr_matrix(np.tile([1.0, 2, 4], (5, 1)))
     totals = np.full(5, 7.0)
     with pytest.raises(scq.ArgumentError, match=r"cannot choose .*: no gene varies.*`n_top_genes=3` takes all"):
