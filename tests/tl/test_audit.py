@@ -87,6 +87,7 @@ def test_the_returned_table(mislabelled, table):
     np.testing.assert_array_equal(table["suggested"] == table["label"], gap == 0)
 
 
+@pytest.mark.slow
 def test_nothing_is_changed_and_one_line_is_logged(mislabelled, caplog, capsys):
     adata, encoder, _ = mislabelled
     obs, layers, classifier, kept = adata.obs.copy(), encoder.layers, encoder.classifier, encoder.pretrained

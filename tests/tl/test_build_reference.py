@@ -330,6 +330,7 @@ def spied_fits(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.backend
 @pytest.mark.parametrize("calibration", ["cross_validated", "leave_one_batch_out"])
 def test_every_labelled_cell_is_predicted_by_an_encoder_that_has_not_seen_its_label(

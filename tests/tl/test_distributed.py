@@ -179,6 +179,7 @@ def test_workers_are_spawned_and_have_one_thread_for_arithmetic(client):
     assert set(client.run(lambda: os.environ["OMP_NUM_THREADS"]).values()) == {"1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", RULES[::2])
 def test_a_cluster_gives_the_results_of_cells_in_memory(client, make_adata, saved_reference, tmp_path, arguments):
     whole = make_adata(60, 120, seed=2)
@@ -257,6 +258,7 @@ def test_the_common_object_of_blocks_is_sent_once(client, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal on Windows")
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["query", "embed"])
 def test_a_worker_that_is_killed_loses_nothing(client, query_adata, trained, saved_reference, tmp_path, call):
     parent = os.getpid()

@@ -158,6 +158,7 @@ def expected_runs():
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "fmt"), [*((way, "csr") for way in sorted(WAYS)), ("backed", "dense")])
 def test_files_and_memory_give_the_same(make_adata, query, tmp_path, expected_runs, way, fmt):
     adata = cells(make_adata, fmt)
@@ -176,6 +177,7 @@ def test_files_and_memory_give_the_same(make_adata, query, tmp_path, expected_ru
     assert "log1p" not in opened.uns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["lazy-h5ad"])
 def test_small_blocks_give_the_same(make_adata, query, tmp_path, expected_runs, way):
     if not expected_runs:
@@ -247,6 +249,7 @@ def test_a_layer_is_not_written_to_the_x_of_a_backed_file(make_adata, tmp_path):
         np.testing.assert_array_equal(file["X/data"][:], old["X/data"][:])
 
 
+@pytest.mark.slow
 def test_matrices_by_columns_on_disk(make_adata, query, tmp_path, expected_runs):
     """A backed file may hold a CSC matrix, which is slower to read."""
     if not expected_runs:
@@ -307,7 +310,7 @@ def test_options_of_normalize_that_need_cells_in_memory(make_adata, tmp_path, ar
     for layer in (None, "umi"):
         with pytest.raises(
             scq.ArgumentError,
-            match=rf"`{argument}=True` is for cells in memory\. Received {kind}.*`adata\.to_memory\(\)`",
+            match=rf"`{argument}=True` is for cells in memory\. Received {kind}.*load the cells into memory",
         ):
             scq.pp.normalize(opened, layer=layer, **{argument: True})
 
@@ -387,7 +390,7 @@ def test_training_on_a_full_disk(make_adata, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loaders.scratch.tempfile, "TemporaryFile", full)
-    with pytest.raises(scq.StorageError, match=r"No space left on device.*set `TMPDIR` to a folder with room"):
+    with pytest.raises(scq.StorageError, match=r"No space left on device.*set `TMPDIR` to a folder with enough space"):
         scq.tl.pretrain(opened, layer_sizes=(4,), epochs=1, progress=False)
 
 

@@ -163,7 +163,8 @@ def test_results_are_held_once(make_adata, reference):
     tracemalloc.stop()
     size = sum(array.nbytes for array in vars(found).values())
     assert size > 6_000 * 200 * 12
-    assert peak < 1.25 * size
+    # Twice the size would mean that some results are held twice.
+    assert peak < 1.5 * size
     np.testing.assert_array_equal(found.indices, np.tile(found.indices[:100], (60, 1)))
 
 
