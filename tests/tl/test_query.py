@@ -571,7 +571,7 @@ def test_the_workflow_of_the_readme(monkeypatch, tmp_path):
     scq.tl.query(query, "pbmc.scq", n_neighbors=15)
     figure = scq.pl.query(query, show=False)
 
-    assert "nothing stands in the way" in str(report)
+    assert "no problems found" in str(report)
     assert adata.obsm["X_scquery"].shape == (700, 64)
     assert adata.obsp["connectivities"].shape == (700, 700)
     assert query.obsm["scquery_neighbors"].shape == (40, 15)
