@@ -75,10 +75,10 @@ def test_many_wrong_labels_are_dropped_with_a_warning(mixed_up, encoder, asked):
     n_contradicted = find_label_issues(encoder.project(rows.logged), labels, 3, 0).n_contradicted
     (warning,) = caught
     assert str(warning.message) == (
-        f"Many labels seem to be wrong: {label_issue.sum()} of 285 are label issues, and {n_contradicted} are much less "
-        "probable than their type is on average. Cells with a label issue count as unlabelled. Inspect them with "
-        "`scq.tl.audit`; pass `label_issues='keep'` to train on all labels, or 'drop' to drop label issues without this "
-        "warning."
+        f"Many labels seem to be wrong: {label_issue.sum()} of 285 are label issues, and {n_contradicted} are much "
+        "less probable than their type is on average. Cells with a label issue count as unlabelled. Inspect them with "
+        "`scq.tl.audit`; pass `label_issues='keep'` to train on all labels, or 'drop' to drop label issues without "
+        "this warning."
     )
     # Training sees them without a label, and nobody holds them out.
     (call,) = asked

@@ -225,7 +225,8 @@ def test_losses_over_pairs(trained):
 
 def test_too_few_rows_for_two_devices_are_refused(trained):
     start = "Batches are divided among 2 devices, and each device needs a row. Received batches of "
-    assert trained["errors"]["batch of one"].startswith(start + "1 from 96 rows; use fewer devices, a larger `batch_size`")
+    fix = "use fewer devices, a larger `batch_size`"
+    assert trained["errors"]["batch of one"].startswith(f"{start}1 from 96 rows; {fix}")
     assert trained["errors"]["one held out"].startswith(start + "16 from 1 rows; use fewer devices")
 
 
