@@ -210,7 +210,9 @@ def test_lines_reach_the_handlers_of_the_root(caplog):
     assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [("scquery_ae", "INFO", "line")]
 
 
-def test_a_disabled_logger_is_enabled(capsys):
+def test_a_disabled_logger_is_enabled(capsys, monkeypatch):
+    # `dictConfig` closes all handlers that it knows, and that of absl, which Keras imports, closes stderr with itself.
+    monkeypatch.setattr(logging, "_handlerList", [])
     root = logging.getLogger()
     handlers = list(root.handlers)
     logging.config.dictConfig({"version": 1})
