@@ -52,9 +52,4 @@ def _empty(encoder: Encoder, n: int) -> EmbeddedCells:
         "n_components": encoder.fitted_components.shape[1],
         "n_classifier_types": len(encoder.fitted_discriminant.means),
     }
-    return EmbeddedCells(
-        **{
-            name: np.empty((n,) if each.width is None else (n, widths[each.width]), dtype=each.dtype)
-            for name, each in EmbeddedCells.per_cell().items()
-        }
-    )
+    return EmbeddedCells.allocate(n, widths)

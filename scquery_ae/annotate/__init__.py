@@ -6,9 +6,10 @@ same functions.
 
 from scquery_ae.annotate.annotation import Annotation, annotate
 from scquery_ae.annotate.calibration import Calibration
-from scquery_ae.annotate.cells import EmbeddedCells, PerCell
+from scquery_ae.annotate.cells import EmbeddedCells
 from scquery_ae.annotate.leave_one_out import calibrate_held_out, leave_one_out_members
 from scquery_ae.annotate.novelty import N_MEASURES, TypeDensities
+from scquery_ae.annotate.per_cell import PerCell, PerCellArrays
 from scquery_ae.annotate.predictors import (
     CALIBRATION_NEIGHBORS,
     MemberProbabilities,
@@ -26,6 +27,7 @@ __all__ = [
     "EmbeddedCells",
     "MemberProbabilities",
     "PerCell",
+    "PerCellArrays",
     "Predictors",
     "TypeDensities",
     "annotate",

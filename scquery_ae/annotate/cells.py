@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Annotated, Any, Self, get_type_hints
+from typing import Annotated, Any, Self
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class PerCell:
-    """Marks an array with one row per cell.
-
-    Attributes
-    ----------
-    dtype
-        Its dtype.
-    width
-        Name of its number of columns; None for one value per cell.
-    """
-
-    dtype: str
-    width: str | None = None
+from scquery_ae.annotate.per_cell import PerCell, PerCellArrays
 
 
 @dataclass(frozen=True)
-class EmbeddedCells:
+class EmbeddedCells(PerCellArrays):
     """Arrays that an encoder computes for each cell.
 
     Attributes
@@ -45,23 +30,6 @@ class EmbeddedCells:
     projected: Annotated[np.ndarray, PerCell("float32", "n_components")]
     decision: Annotated[np.ndarray, PerCell("float32", "n_classifier_types")]
     totals: Annotated[np.ndarray, PerCell("float64")]
-
-    @classmethod
-    @cache
-    def per_cell(cls) -> dict[str, PerCell]:
-        """Return the per-cell arrays by name."""
-        hints = get_type_hints(cls, include_extras=True)
-        return {
-            name: mark
-            for name, hint in hints.items()
-            for mark in getattr(hint, "__metadata__", ())
-            if isinstance(mark, PerCell)
-        }
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All per-cell arrays by name."""
-        return {name: getattr(self, name) for name in self.per_cell()}
 
     @property
     def n_obs(self) -> int:

@@ -64,7 +64,7 @@ class ReferenceCells(EmbeddedCells):
         n = len(self.obs)
         for name, expected in self.per_cell().items():
             values = getattr(self, name)
-            shape = (n,) if expected.width is None else (n, widths[expected.width])
+            shape = expected.shape(n, widths)
             if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != expected.dtype:
                 is_array = isinstance(values, np.ndarray)
                 received = f"{values.dtype} {values.shape}" if is_array else type(values).__name__

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
 from scquery_ae._logging import logger
-from scquery_ae.annotate import Annotation, EmbeddedCells
+from scquery_ae.annotate import Annotation, EmbeddedCells, PerCell, PerCellArrays
 from scquery_ae.input_state import is_lazy
 from scquery_ae.loaders import GeneColumns
 from scquery_ae.loaders.dask_blocks import map_blocks
@@ -30,7 +30,7 @@ CELLS = 65_536
 
 
 @dataclass
-class QueryResult:
+class QueryResult(PerCellArrays):
     """Results of a query for each cell.
 
     Attributes
@@ -54,30 +54,15 @@ class QueryResult:
         Nearest reference cells, int64 and float32 ``(n, n_neighbors)``.
     """
 
-    embedding: np.ndarray
-    detected: np.ndarray
-    labels: np.ndarray
-    confidence: np.ndarray
-    pvalues: np.ndarray
-    novelty: np.ndarray
-    prediction_sets: np.ndarray
-    indices: np.ndarray
-    distances: np.ndarray
-
-    @classmethod
-    def allocate(cls, n: int, n_latent: int, n_neighbors: int) -> QueryResult:
-        """Return unfilled arrays for `n` cells."""
-        return cls(
-            embedding=np.empty((n, n_latent), dtype=np.float32),
-            detected=np.empty(n, dtype=bool),
-            labels=np.empty(n, dtype=np.int32),
-            confidence=np.empty(n, dtype=np.float32),
-            pvalues=np.empty(n, dtype=np.float64),
-            novelty=np.empty(n, dtype=np.float32),
-            prediction_sets=np.empty(n, dtype=object),
-            indices=np.empty((n, n_neighbors), dtype=np.int64),
-            distances=np.empty((n, n_neighbors), dtype=np.float32),
-        )
+    embedding: Annotated[np.ndarray, PerCell("float32", "n_latent")]
+    detected: Annotated[np.ndarray, PerCell("bool")]
+    labels: Annotated[np.ndarray, PerCell("int32")]
+    confidence: Annotated[np.ndarray, PerCell("float32")]
+    pvalues: Annotated[np.ndarray, PerCell("float64")]
+    novelty: Annotated[np.ndarray, PerCell("float32")]
+    prediction_sets: Annotated[np.ndarray, PerCell("object")]
+    indices: Annotated[np.ndarray, PerCell("int64", "n_neighbors")]
+    distances: Annotated[np.ndarray, PerCell("float32", "n_neighbors")]
 
     def fill(self, start: int, cells: EmbeddedCells, found: Annotation) -> None:
         """Write the annotation of some cells, from row `start` on."""
@@ -117,7 +102,7 @@ def query_cells(
     n_neighbors, coverage, rules
         As for :meth:`Reference.annotate`.
     """
-    result = QueryResult.allocate(cells.shape[0], reference.encoder.n_latent, n_neighbors)
+    result = _allocate(cells.shape[0], reference, n_neighbors)
     if not is_lazy(cells.matrix):
         _fill(result, 0, reference, cells, n_neighbors, coverage, rules)
         return result
@@ -133,6 +118,10 @@ def query_cells(
             logger.debug("%s; it is sent to the workers", error)
             returned = map_blocks(task, cells, reference, own)
     return QueryResult(**returned) if returned else result
+
+
+def _allocate(n: int, reference: Reference, n_neighbors: int) -> QueryResult:
+    return QueryResult.allocate(n, {"n_latent": reference.encoder.n_latent, "n_neighbors": n_neighbors})
 
 
 def _ordered_sets(found: Annotation) -> np.ndarray:
@@ -202,9 +191,9 @@ class _BlockQuery:
             with _few_threads(self.n_blocks):
                 _fill(self.result, own[0, 0], *arguments)
             return {}
-        result = QueryResult.allocate(len(own), opened.encoder.n_latent, self.n_neighbors)
+        result = _allocate(len(own), opened, self.n_neighbors)
         _fill(result, 0, *arguments)
-        return vars(result)
+        return result.arrays
 
 
 @contextmanager

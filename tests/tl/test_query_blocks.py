@@ -169,7 +169,7 @@ def test_results_are_held_once(make_adata, reference):
 
 
 def test_the_shared_result_is_not_sent_to_workers(reference):
-    result = QueryResult.allocate(3, 8, 2)
+    result = QueryResult.allocate(3, {"n_latent": 8, "n_neighbors": 2})
     task = _query_blocks._BlockQuery(2, 0.9, SearchFilter(), result, 1)
     sent = pickle.loads(pickle.dumps(task))
     assert sent.result is None
@@ -199,7 +199,7 @@ def test_blocks_divide_the_threads_of_the_search(query_adata, reference, monkeyp
 
 
 def test_prediction_sets_of_types_with_bars_in_their_names():
-    found = QueryResult.allocate(4, 1, 1)
+    found = QueryResult.allocate(4, {"n_latent": 1, "n_neighbors": 1})
     found.detected[:] = [True, True, True, False]
     found.prediction_sets[:] = [(1, 2), (0,), (2,), (2, 1)]
     named = _named_sets(found, ("a|b", "a", "b"), pd.Index(list("wxyz")))
