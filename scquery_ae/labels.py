@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scquery_ae._caller import argument
 from scquery_ae._checks import check_obs_key, shown
 from scquery_ae._errors import ArgumentError
 
@@ -41,7 +42,7 @@ def known_label_codes(adata: AnnData, label_key: str, types: tuple[str, ...]) ->
     other = sorted(set(label_types(labels)) - set(types))
     if other:
         msg = (
-            f"`label_key={label_key!r}` holds types that the encoder was not fine-tuned on: {shown(other)}. "
+            f"{argument('label_key', label_key)} holds types that the encoder was not fine-tuned on: {shown(other)}. "
             f"Expected {shown(types)}; fine-tune on this column first."
         )
         raise ArgumentError(msg)

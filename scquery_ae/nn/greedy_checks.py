@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from scquery_ae._caller import argument
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae.nn.autoencoder import Autoencoder
 from scquery_ae.nn.layer_settings import LayerSettings
@@ -44,7 +45,7 @@ def check_chain(entries: Sequence[int | Autoencoder], settings: Sequence[LayerSe
         if units is not None and own.module in ("tied", "untied") and own.corruption == "none" and units >= width > 0:
             warn(
                 f"Layer {depth + 1} is at least as wide as its input ({units} units, {width} features) and has no "
-                'corruption: it can copy its input. Use a smaller layer, or `corruption="masking"`.'
+                f"corruption: it can copy its input. Use a smaller layer, or {argument('corruption', 'masking')}."
             )
         if isinstance(entry, Autoencoder):
             inside_unit, width = entry.latent_in_unit_interval, 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scquery_ae._array_checks import check_margin
+from scquery_ae._caller import argument
 from scquery_ae._checks import check_flag, check_obs_key, check_slots, shown
 from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError
@@ -168,7 +169,7 @@ def finetune(
     labelled = codes >= 0
     if len(types) < 2:
         msg = (
-            f"`label_key={label_key!r}` must give at least two cell types. Received {len(types)} "
+            f"{argument('label_key', label_key)} must give at least two cell types. Received {len(types)} "
             f"({int(labelled.sum())} of {adata.n_obs} cells have a label); label more cells or name another column."
         )
         raise ArgumentError(msg)
@@ -176,8 +177,8 @@ def finetune(
     batches = batch_codes(adata, batch_key)
     if settings.adversarial_weight and (batches is None or len(np.unique(batches[labelled])) < 2):
         msg = (
-            "`adversarial_weight` needs a `batch_key` with at least two batches of labelled cells. "
-            f"Received {batch_key!r}{'' if batches is None else ' with one'}; name the column of the batches."
+            f"{argument('adversarial_weight')} needs {argument('batch_key')} with at least two batches of labelled "
+            f"cells. Received {batch_key!r}{'' if batches is None else ' with one'}; name the column of the batches."
         )
         raise ArgumentError(msg)
     rows = CellRows.read(cells, encoder.transform)

@@ -433,11 +433,11 @@ def test_a_table_of_margins_trains(cells, encoder):
         ({"adversarial_weight": True}, r"`adversarial_weight` must be a number in \[0, inf\)\. Received True"),
         (
             {"adversarial_weight": 0.5},
-            "`adversarial_weight` needs a `batch_key` with at least two batches of labelled cells. Received None; name",
+            "`adversarial_weight` needs `batch_key` with at least two batches of labelled cells. Received None; name",
         ),
         (
             {"adversarial_weight": 0.5, "batch_key": "one"},
-            "`adversarial_weight` needs a `batch_key` with at least two batches of labelled cells. Received 'one' with",
+            "`adversarial_weight` needs `batch_key` with at least two batches of labelled cells. Received 'one' with",
         ),
         ({"gene_masking": 1.0}, r"`gene_masking` must be a number in \[0, 1\)\. Received 1\.0"),
         (
@@ -462,7 +462,7 @@ def test_batches_of_cells_that_are_not_trained_on_are_no_batches(batches, encode
         batches,
         encoder,
         scq.ArgumentError,
-        "`adversarial_weight` needs a `batch_key` with at least two batches",
+        "`adversarial_weight` needs `batch_key` with at least two batches",
         batch_key="donor",
         adversarial_weight=0.5,
     )
