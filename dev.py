@@ -77,7 +77,6 @@ NOT_QUICK = [
     "tests/reference/test_bundle.py::test_a_query_runs_where_keras_and_tensorflow_cannot_be_imported",
     # click 8.2 suggests `-h`, later versions `--help`.
     "tests/cli/test_help.py::test_a_misspelt_command_gets_the_right_one",
-    "tests/cli/test_help.py::test_an_unknown_shell_is_refused",
 ]
 #: Environment variable and its values. The command runs once with each value.
 VARIANTS = {"backends": ("KERAS_BACKEND", ("jax", "torch"))}

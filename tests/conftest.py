@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from cell_files import cells_file, formats, query_file  # noqa: F401 (fixtures)
 from hypothesis import settings
 from scipy import sparse
 from scipy.special import softmax
@@ -104,6 +106,16 @@ def build_adata(
 def make_adata() -> Callable[..., anndata.AnnData]:
     """``make_adata(n_obs, n_vars, *, fmt="csr"|"csc"|"dense", dtype, n_types, n_batches, seed)``."""
     return build_adata
+
+
+@pytest.fixture(autouse=True)
+def restored_logger() -> Iterator[None]:
+    """Restore level and handlers of the package's logger, which a test may change."""
+    logger = logging.getLogger("scquery_ae")
+    level, handlers, disabled = logger.level, list(logger.handlers), logger.disabled
+    yield
+    logger.setLevel(level)
+    logger.handlers[:], logger.disabled = handlers, disabled
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from cell_files import cells_file, formats, query_file  # noqa: F401 (fixtures)
 from click.testing import CliRunner
 
 from scquery_ae.cli import main
