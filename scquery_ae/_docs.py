@@ -21,7 +21,7 @@ PARAMETERS = {
     "ignore_case": "Match gene names regardless of case, as needed between human and mouse symbols.",
     "orthologs": "Maps gene names of the cells to gene names of the reference. Other genes keep their names.",
     "min_gene_overlap": "Smallest accepted fraction of the model genes that must be present, 0 to 1.",
-    "key_added": "Prefix of the slots.",
+    "key_added": "Prefix of the names of all slots that are written or read, instead of ``scquery``.",
     "random_state": "Random seed.",
     "progress": "Show a progress bar on a terminal or in a notebook.",
     "reference": "A :class:`~scquery_ae.Reference`, or the path of a saved one.",

@@ -37,7 +37,7 @@ def read(
 ) -> AnnData:
     """Read cells from one file or several.
 
-    The format is told from the content: an ``.h5ad`` file, a ``.zarr`` folder, a 10x ``.h5`` file, or a folder with a
+    The content decides the format: an ``.h5ad`` file, a ``.zarr`` folder, a 10x ``.h5`` file, or a folder with a
     10x ``matrix.mtx``. A matrix can stay in its file: ``X`` and ``layers`` are then Dask arrays, which every call of
     the package reads block by block, on a ``dask.distributed`` cluster too. Cells may then exceed memory.
 

@@ -72,6 +72,13 @@ def check(
         If the saved reference cannot be read.
     ArgumentError
         If an argument is invalid.
+    MissingKeyError
+        If `layer` or `gene_key` is not there.
+
+    Warns
+    -----
+    ScqueryWarning
+        If genes occur more than once, or the kind of values is uncertain.
     """
     check_flag("simulate", simulate)
     check_integer("random_state", random_state, 0)

@@ -124,6 +124,10 @@ def rename_types(contents: ReferenceContents, names: Mapping[str, str]) -> Edit:
         there = shown(contents.types, limit=20)
         msg = f"The reference has no types called {shown(unknown)}. Expected some of {there}."
         raise MissingKeyError(msg)
+    for old, new in names.items():
+        if not np.isscalar(new) or pd.isna(new) or not str(new).strip():
+            msg = f"`names` must give each type a name that is not blank. Received {new!r} for {old!r}."
+            raise ArgumentError(msg)
     renamed = [str(names.get(kind, kind)) for kind in contents.types]
     types = tuple(dict.fromkeys(renamed))
     if len(types) < 2:

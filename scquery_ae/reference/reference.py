@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scquery_ae._checks import check_adata, check_flag, check_mapping, check_number, check_obs_key, check_path
+from scquery_ae._checks import (
+    check_adata,
+    check_flag,
+    check_mapping,
+    check_number,
+    check_obs_key,
+    check_path,
+    shown,
+)
 from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
@@ -175,7 +183,8 @@ class Reference(ReferenceContents):
         Parameters
         ----------
         adata
-            Cells to add. Their names must differ from those of the reference.
+            Cells to add. Their names must differ from those of the reference. Columns of ``obs`` that the reference has
+            are kept, and are missing where the cells lack them; other columns are dropped.
         label_key
             Column of ``adata.obs`` with the cell types; None for the reference's own key. Labels may be missing.
         %(layer)s
@@ -190,9 +199,9 @@ class Reference(ReferenceContents):
         Raises
         ------
         ArgumentError
-            If a cell has the name of a reference cell.
+            If a name repeats, or is that of a reference cell.
         MissingKeyError
-            If `label_key` is not a column of ``obs``.
+            If `label_key`, `layer` or `gene_key` is not there.
         GeneOverlapError, InputStateError
             If the cells cannot be read.
         """
@@ -218,7 +227,9 @@ class Reference(ReferenceContents):
         self._apply(editing.add_cells(self, cells, chosen, median_depth(*opened.cells.depth())))
 
     def remove(self, names: Iterable[str] | None = None, *, where: Mapping[str, Any] | None = None) -> None:
-        """Remove cells; the calibration is fitted again. A type stays even if it loses its last cell.
+        """Remove cells; the calibration is fitted again.
+
+        A type stays even if it loses its last cell, because the classifier still predicts it; a warning names it.
 
         Parameters
         ----------
@@ -236,7 +247,15 @@ class Reference(ReferenceContents):
         """
         if where is not None:
             check_mapping("where", where, "columns of `obs` to the values of the cells to remove")
+        trained = {self.types[column] for column in self.classifier_columns if column >= 0}
+        before = set(label_types(self.obs[self.label_key]))
         self._apply(editing.remove_cells(self, names, where))
+        emptied = sorted((trained & before) - set(label_types(self.obs[self.label_key])))
+        if emptied:
+            warn(
+                f"No cell of {shown(emptied)} is left, but the classifier still predicts it. Build a new reference "
+                "without such cells if queries are known to lack them."
+            )
 
     def relabel(self, names: Mapping[str, str]) -> None:
         """Rename types; types that get the same name become one. The calibration is fitted again.

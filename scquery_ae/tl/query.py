@@ -55,8 +55,8 @@ def query(
     """Find the nearest reference cells of every query cell and transfer their labels.
 
     The reference's own transform aligns the genes, normalises the values and embeds the cells; ``X`` and ``layers`` are
-    not changed. The embedding of a cell does not depend on the other cells, except where `input_state` is detected,
-    which looks at a sample of the file.
+    not changed. The embedding of a cell does not depend on the other cells, except where `input_state` and
+    `gene_key` are detected, from a sample of the values and from the names of the genes.
 
     A Dask array, as :func:`scquery_ae.read` returns for a large file, is read, embedded and searched block by block by
     Dask: in threads, or on the cluster of the current ``dask.distributed.Client``. A worker opens a saved reference
@@ -133,6 +133,14 @@ def query(
         If a Dask worker cannot read its cells.
     ArgumentError
         If an argument is out of its range.
+    MissingKeyError
+        If `layer`, `gene_key`, `exclude_key`, `diversify_key` or a column of `where` is not there.
+
+    Warns
+    -----
+    ScqueryWarning
+        If few of the model genes are present, genes occur more than once, the kind of values is uncertain, or cells
+        have no count in the model genes.
 
     Notes
     -----

@@ -341,13 +341,21 @@ def test_names_and_annotation_select_cells_that_match_both(edited, reference):
 
 
 def test_a_type_without_cells_stays_but_is_not_found(edited, query_adata):
-    edited.remove(where={"cell_type": "type 2"})
+    with pytest.warns(scq.ScqueryWarning, match=r"No cell of 'type 2' is left, but the classifier still predicts it\."):
+        edited.remove(where={"cell_type": "type 2"})
     assert edited.types == ("type 0", "type 1", "type 2")
     np.testing.assert_array_equal(edited.predictors.centroids[2], 0)
     assert_consistent(edited)
     scq.tl.query(query_adata, edited)
     neighbors = edited.label_codes[query_adata.obsm["scquery_neighbors"]]
     assert (neighbors < 2).all()
+
+
+@pytest.mark.parametrize("name", ["", " ", None, np.nan, ["b"]])
+def test_a_type_needs_a_name_that_is_not_blank(edited, reference, name):
+    with pytest.raises(scq.ArgumentError, match=r"`names` must give each type a name that is not blank\. Received"):
+        edited.relabel({"type 1": name})
+    assert edited.types == reference.types
 
 
 def test_without_held_out_cells_the_calibration_is_empty(edited):
