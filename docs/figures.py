@@ -39,6 +39,7 @@ def main() -> None:
     names = run_readme()
     query, adata = names["query"], names["adata"]
     mpl.rcParams["savefig.dpi"] = 130
+    # The same calls as in the README and the quickstart.
     scq.pl.on_reference(query, adata, legend_loc="right margin", save=HERE / "images" / "embedding.png")
     scq.pl.query(query, save=HERE / "images" / "quickstart.png")
 
