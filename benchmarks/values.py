@@ -1,16 +1,16 @@
 """Named values and tables of ``benchmarks/results/``, for the pages that quote them.
 
     python benchmarks/values.py --names accuracy_summary     # list names and values
-    python benchmarks/values.py --write                      # update the quoted values of README.md
+    python benchmarks/values.py --write                      # update the quoted values of README.md and the pages
 
 Every cell of every table in ``results/*.md`` has a name: the file, the heading above the table (if any), the row
 labels and the column, each as lower-case words joined by underscores. The macro-F1 of CellTypist in the first row of
 ``accuracy.md`` is ``accuracy.all_measures.pancreas_protocol.celltypist.macro_f1``. For a cell such as ``0.960 ±
-0.003``, the name with ``_mean`` appended gives the mean alone.
+0.003``, the name with ``_mean`` appended gives the mean alone. A table is named by its file and the heading above it,
+or by ``first``, ``second`` ... if it has none.
 
-Pages under ``docs/`` quote a value as ``{{ name }}`` and a table as ``{{ table.file.heading }}`` (MyST substitutions;
-``docs/conf.py`` passes `substitutions`). A name that does not exist fails the build. GitHub does not render
-substitutions, so ``README.md`` keeps the text between markers that readers do not see::
+``README.md`` and the pages under ``docs/`` quote values and tables between markers that readers do not see, on the
+site and in the repository::
 
     <!-- value: accuracy_summary.scquery_ae.mean -->0.838<!-- /value -->
 
@@ -18,7 +18,8 @@ substitutions, so ``README.md`` keeps the text between markers that readers do n
     | method | ...
     <!-- /table -->
 
-``--write`` rewrites that text; ``tests/test_benchmarks.py`` fails where it is out of date.
+Markdown ends a paragraph at a line that begins with a marker: put a word before it. ``--write`` rewrites the text
+between the markers; ``tests/test_benchmarks.py`` fails where it is out of date.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 LABELS = frozenset(("method", "variant", "start", "gene-panel dropout", "search", "keras on"))
 #: Names of the tables of a file that stand under no heading.
 ORDER = ("first", "second", "third", "fourth", "fifth")
-#: Jinja looks up attributes before keys.
-RESERVED = frozenset(dir(dict))
+#: Folders of ``docs/`` that its build writes.
+GENERATED = frozenset(("_build", "generated", "results"))
 QUOTED = re.compile(r"<!-- value: (?P<name>[\w.]+) -->(?P<text>.*?)<!-- /value -->", re.DOTALL)
 QUOTED_TABLE = re.compile(r"<!-- table: (?P<name>[\w.]+) -->\n(?P<text>.*?)\n<!-- /table -->", re.DOTALL)
 
@@ -68,7 +69,13 @@ def tables(text: str) -> Iterator[Table]:
             heading = line.lstrip("# ")
 
 
-def substitutions(folder: Path = RESULTS) -> dict[str, Any]:
+def pages(root: Path = ROOT) -> list[Path]:
+    """Return ``README.md`` and the pages under ``docs/``, without those that the build of the pages writes."""
+    written = (page for page in (root / "docs").rglob("*.md") if not GENERATED & set(page.relative_to(root).parts))
+    return [root / "README.md", *sorted(written)]
+
+
+def read_results(folder: Path = RESULTS) -> dict[str, Any]:
     """Return all named values of a folder as nested dictionaries, and its tables under ``"table"``."""
     found: dict[str, Any] = {"table": {}}
     for file in sorted(folder.glob("*.md")):
@@ -128,9 +135,7 @@ def names(found: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def slug(label: str) -> str:
     """Return a label as a name: lower-case words joined by underscores."""
-    name = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
-    # Jinja takes neither a leading digit nor the name of a method of dict for a key.
-    return f"_{name}" if name[:1].isdigit() or name in RESERVED else name
+    return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
 
 
 def _cells(line: str) -> list[str]:
@@ -152,16 +157,18 @@ def _put(found: dict[str, Any], path: list[str], value: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", metavar="FILE", help="list the names that begin with this")
-    parser.add_argument("--write", action="store_true", help="update README.md")
+    parser.add_argument("--write", action="store_true", help="update README.md and the pages under docs")
     arguments = parser.parse_args()
-    found = substitutions()
+    found = read_results()
     if arguments.names:
         for name, text in names(found):
             if name.startswith(arguments.names):
                 print(f"{name}  {text}")
     if arguments.write:
-        page = ROOT / "README.md"
-        page.write_text(rewritten(page.read_text(encoding="utf-8"), found), encoding="utf-8")
+        for page in pages():
+            text = page.read_text(encoding="utf-8")
+            if (current := rewritten(text, found)) != text:
+                page.write_text(current, encoding="utf-8")
 
 
 if __name__ == "__main__":

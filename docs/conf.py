@@ -25,10 +25,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.append(str(ROOT / "benchmarks"))
-
-from values import substitutions  # noqa: E402
-
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 project = PROJECT["name"].replace("-", "_")
@@ -43,9 +39,7 @@ repository_url = PROJECT.get("urls", {}).get("Repository", "").rstrip("/")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "substitution"]
-# Pages quote results as ``{{ name }}``; a name that does not exist is a warning and fails the build.
-myst_substitutions = substitutions()
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # Show notebooks with the outputs that are stored in them.
 nb_execution_mode = "off"

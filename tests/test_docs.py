@@ -126,10 +126,11 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_no_line_of_the_readme_begins_with_a_marker_of_a_value() -> None:
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_no_line_begins_with_a_marker_of_a_value(page: Path) -> None:
     # Markdown would end the paragraph there.
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\s*<!-- value: .*", text, re.MULTILINE) == []
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^[\s>]*(?:[-*+] +|\d+[.)] +)?<!-- /?value.*", text, re.MULTILINE) == []
 
 
 def test_at_least_half_of_the_blocks_of_a_guide_run() -> None:
