@@ -45,6 +45,10 @@ class Caller:
         """Name the raw matrix of the cells."""
         return "`adata.raw.to_adata()`"
 
+    def no_layer(self) -> str:
+        """Return how to read no layer."""
+        return "None for X"
+
     def common_genes(self) -> str:
         """Return how to get a reference that needs no more genes than the cells have."""
         return "build a reference on the genes that both have"

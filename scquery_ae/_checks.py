@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scquery_ae._caller import argument, running, slot
+from scquery_ae._caller import argument, current, running, slot
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae._slots import Slots
 
@@ -263,7 +263,10 @@ def check_layer(adata: AnnData, layer: str | None) -> Any:
     # anndata 0.13 lists X among the layers, under None.
     names = [name for name in adata.layers if name is not None]
     if not isinstance(layer, str) or layer not in names:
-        msg = f"{argument('layer', layer)} is not in {slot('layers')}. Expected one of {_listed(names)} or None for X."
+        msg = (
+            f"{argument('layer', layer)} is not in {slot('layers')}. Expected one of {_listed(names)} or "
+            f"{current().no_layer()}."
+        )
         raise MissingKeyError(msg)
     return adata.layers[layer]
 

@@ -122,6 +122,8 @@ def summary(table: pd.DataFrame) -> str:
     """Return the table as text: mean and, for several seeds, standard deviation over seeds."""
     n_seeds = table["seed"].nunique()
     lines = [f"{'held-out cells, ' + str(n_seeds) + ' seed(s)':<28}{'accuracy':>16}{'macro-F1':>16}"]
+    if n_seeds > 1:
+        lines.insert(0, "mean ± standard deviation over seeds")
     for method, rows in table.groupby("method", sort=False):
         shown = [
             f"{rows[column].mean():.3f}" + (f" ± {rows[column].std():.3f}" if n_seeds > 1 else "")

@@ -52,7 +52,7 @@ def add(
 
     require_cells([cells])
     path = changes.check_target(reference, output, [cells], in_place=in_place, overwrite=overwrite)
-    loaded = load_reference(reference)
+    loaded = load_reference(reference, after_cells=True)
     asked["orthologs"] = read_orthologs(asked["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
     before = changes.type_counts(loaded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import click
@@ -54,7 +54,7 @@ class CommandCaller(Caller):
         if value is False and option.secondary_opts:
             return f"`{option.secondary_opts[0]}`"
         if option.multiple:
-            items = _pairs(value) if isinstance(value, Mapping) else list(value)
+            items = _pairs(value) if isinstance(value, Mapping) else _items(value)
             return f"`{' '.join(f'{flag} {item}' for item in items)}`"
         text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
         return f"`{flag} {text}`"
@@ -79,13 +79,20 @@ class CommandCaller(Caller):
         """Name the raw matrix of a file of cells."""
         return "`raw` (`--use-raw`)" if "use_raw" in self._options else "`raw`"
 
+    def no_layer(self) -> str:
+        """Return how to read no layer."""
+        return "no `--layer`"
+
     def common_genes(self) -> str:
         """Return how to get a reference that needs no more genes than the cells have."""
         return "fit a reference with `--genes-of` these cells"
 
 
+def _items(value: Any) -> list[Any]:
+    """Return the items of a collection, or a list of the value if it is one text or number."""
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
 def _pairs(values: Mapping[str, Any]) -> list[str]:
     """Return a mapping as ``key=value``, once for each of several values."""
-    return [
-        f"{key}={item}" for key, value in values.items() for item in (value if isinstance(value, list) else [value])
-    ]
+    return [f"{key}={item}" for key, value in values.items() for item in _items(value)]

@@ -25,16 +25,14 @@ def is_reference(path: Path) -> bool:
     return path.suffix == ".zip" and path.is_file() and zipfile.is_zipfile(path)
 
 
-def load_reference(path: Path) -> Reference:
-    """Open a saved reference."""
+def load_reference(path: Path, *, after_cells: bool = False) -> Reference:
+    """Open a saved reference; `after_cells` says that the command takes cells before it."""
     from scquery_ae.reference import Reference
 
     require_path(path, "reference")
     if path.is_file() and path.suffix != ".zip":
-        msg = (
-            f"{path} is a file. Expected a reference, which is a .scq folder or a .zip file of one; give the cells "
-            "first, then the reference."
-        )
+        order = "; give the cells first, then the reference" if after_cells else ""
+        msg = f"{path} is a file. Expected a reference, which is a .scq folder or a .zip file of one{order}."
         raise CommandError(msg, UNREADABLE)
     show_progress(f"opening {path}")
     return Reference.load(path)

@@ -25,8 +25,9 @@ target = together(
 )
 
 
-#: The past participle of each command, for its result.
+#: What each command did, and what a dry run says that it would do.
 DONE = {"add": "added", "remove": "removed", "relabel": "relabelled", "merge": "merged in"}
+WOULD = {"remove": "would remove", "relabel": "would relabel", "merge": "would merge in"}
 
 
 def check_target(reference: Path, output: Path | None, inputs: list[Path], *, in_place: bool, overwrite: bool) -> Path:
@@ -39,6 +40,16 @@ def check_target(reference: Path, output: Path | None, inputs: list[Path], *, in
         return reference
     check_reference_output(output, [reference, *inputs], overwrite=overwrite)
     return output
+
+
+def find_target(
+    reference: Path, output: Path | None, inputs: list[Path], *, in_place: bool, overwrite: bool, dry_run: bool
+) -> Path | None:
+    """Return the path of the changed reference; None in a dry run, which needs no output but checks a given one."""
+    if dry_run and output is None and not in_place:
+        return None
+    path = check_target(reference, output, inputs, in_place=in_place, overwrite=overwrite)
+    return None if dry_run else path
 
 
 def type_counts(reference: Reference) -> dict[str, int]:
@@ -71,7 +82,7 @@ def report(
     before
         Number of cells of each type before the change.
     path
-        Where it was written; None if it was not.
+        Where it was written; None in a dry run.
     n_cells
         Number of cells that were added, removed or renamed.
     as_json
@@ -99,7 +110,8 @@ def report(
         mark = " (new)" if row["new"] else " (gone)" if row["label"] in gone else ""
         if mark or row["n_before"] != row["n_after"]:
             rows.append((row["label"] + mark, str(row["n_before"]), str(row["n_after"])))
-    lines = [f"{DONE[command]} {n_cells} cells; the reference has {reference.n_obs} cells of {len(after)} types"]
+    did, has = (WOULD[command], "would have") if path is None else (DONE[command], "has")
+    lines = [f"{did} {n_cells} cells; the reference {has} {reference.n_obs} cells of {len(after)} types"]
     if len(rows) > 1:
         lines += ["", format_table(rows)]
     lines += ["", f"wrote {path}" if path is not None else "nothing was written (--dry-run)"]

@@ -57,7 +57,7 @@ def check(
     from scquery_ae.cli.tables import read_orthologs
 
     require_cells([cells])
-    loaded = load_reference(reference)
+    loaded = load_reference(reference, after_cells=True)
     matched["orthologs"] = read_orthologs(matched["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
     show_progress("checking")

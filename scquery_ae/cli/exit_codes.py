@@ -21,9 +21,9 @@ INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 #: What each exit code means, for the help of ``scquery-ae`` and for the documentation.
 EXIT_CODES = {
     0: "success",
-    FAILED: "the content of an input, the value of an option or the place of an output is wrong; the message says how "
-    "to fix it. Also an error of the program itself, which prints a traceback",
-    WRONG_USAGE: "wrong usage: an unknown option, a missing argument",
+    FAILED: "the content of an input is wrong, an option does not fit the inputs or another option, or an output "
+    "cannot be written; the message says how to fix it. Also an error of the program itself, which prints a traceback",
+    WRONG_USAGE: "wrong usage: an unknown option, a missing argument, or a value that the option never accepts",
     UNREADABLE: "an input is missing, damaged or of another format: cells, a reference or a table",
     FEW_GENES: "the cells have too few of the model genes",
     FINDINGS: "check --strict found something to look at",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from scquery_ae.cli.console import print_result, show_progress
-from scquery_ae.cli.options import PATH, command, like, matching, overwrite, reading, reporting
+from scquery_ae.cli.options import PATH, Prefix, command, like, matching, overwrite, reading, reporting
 from scquery_ae.cli.outputs import check_outputs
 
 EMBED = "tl.embed.embed"
@@ -43,7 +43,7 @@ SUFFIXES = (".csv", ".csv.gz", ".parquet", ".h5ad")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of the UMAP.")
 @matching
 @like(EMBED, "min_gene_overlap", "Smallest accepted fraction of the model genes, with --reference.")
-@like(EMBED, "key_added", "Prefix of columns and slots.")
+@like(EMBED, "key_added", "Prefix of columns and slots.", type=Prefix())
 @reading
 @reporting
 def export(

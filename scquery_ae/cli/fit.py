@@ -23,6 +23,9 @@ NORMALIZE, PRETRAIN, FINETUNE, BUILD, READ = (
     "io.read.read",
 )
 
+#: ``scquery_ae.index.choose.INDEXES``, which is no literal.
+INDEXES = ("auto", "exact", "hnsw", "ivf", "int8", "pq")
+
 _cells = together(
     click.option("--label-key", metavar="COLUMN", help="Column of obs with the cell types.  [required]"),
     like(FINETUNE, "batch_key", "Column of obs with the batches, such as donors or studies.", metavar="COLUMN"),
@@ -65,7 +68,12 @@ _training = together(
         help="Choose among genes that these cells, which you want to query, have too; may be repeated.",
     ),
     like(PRETRAIN, "layer_sizes", "Widths of the layers; the last is the width of the embedding."),
-    like(PRETRAIN, "corruption", "Corruption in pretraining: masking, gaussian, salt_and_pepper or none."),
+    like(
+        PRETRAIN,
+        "corruption",
+        "Corruption in pretraining.",
+        type=click.Choice(constant("nn.corruption.CORRUPTIONS")),
+    ),
     like(
         PRETRAIN, "corruption_level", "Fraction of values that are corrupted, or the standard deviation of the noise."
     ),
@@ -104,7 +112,7 @@ _training = together(
         "Cells on which confidence is calibrated; the last two choices fine-tune again.",
         type=click.Choice(constant("tl.build_reference.CALIBRATIONS")),
     ),
-    like(BUILD, "index", "Neighbor search: exact, hnsw, ivf, int8 or pq."),
+    like(BUILD, "index", "Neighbor search.", type=click.Choice(INDEXES)),
     like(
         PRETRAIN,
         "random_state",

@@ -10,16 +10,20 @@ import click
 from anndata import AnnData
 
 from scquery_ae import pp, tl
-from scquery_ae._caller import current
+from scquery_ae._caller import argument, current
 from scquery_ae._checks import check_obs_key, check_unique, shown
 from scquery_ae.cli.cells import read_cells
 from scquery_ae.cli.console import import_keras, show_progress
 from scquery_ae.cli.exit_codes import FEW_GENES, CommandError
 from scquery_ae.cli.layout import format_pairs
+from scquery_ae.cli.tables import check_gene_sets
 from scquery_ae.genes import match_genes
 from scquery_ae.labels import label_types
 from scquery_ae.loaders import gene_names
 from scquery_ae.reference import Reference, simulate_query
+
+#: Smallest number of genes that the cells and the cells of ``--genes-of`` must have in common.
+FEWEST_COMMON_GENES = 20
 
 #: Options that are arguments of ``scq.read``.
 READING = ("lazy", "use_raw", "make_unique", "join", "file_key")
@@ -44,6 +48,8 @@ ARGUMENTS = {
 
 def prepare_cells(paths: Sequence[Path], options: dict[str, Any]) -> AnnData:
     """Read one file or several, name the genes, and keep those that the cells of ``--genes-of`` have."""
+    if options["gene_sets"] is not None:
+        check_gene_sets(options["gene_sets"])
     adata = read_cells(paths, **{name: options[name] for name in READING})
     if options["label_key"] is None:
         there = ", ".join(map(str, adata.obs)) or "none"
@@ -64,10 +70,12 @@ def prepare_cells(paths: Sequence[Path], options: dict[str, Any]) -> AnnData:
 def _keep_shared_genes(adata: AnnData, path: Path) -> AnnData:
     """Return the cells with the genes that the cells of another file have too."""
     match = match_genes(adata.var_names, gene_names(read_cells(path), None))
-    if not match.n_found:
+    fewest = min(FEWEST_COMMON_GENES, adata.n_vars)
+    if match.n_found < fewest:
         msg = (
-            f"{path} has none of the {adata.n_vars} genes. Expected names such as {shown(adata.var_names)}; received "
-            f"names such as {shown(match.examples)}. Name the genes by another column with --gene-key."
+            f"--genes-of {path} has {match.n_found} of the {adata.n_vars} genes of the labelled cells. Expected at "
+            f"least {fewest} genes in common, with names such as {shown(adata.var_names)}; received names such as "
+            f"{shown(match.examples)}. Name the genes by another column with --gene-key, or leave out --genes-of."
         )
         raise CommandError(msg, FEW_GENES)
     show_progress(f"{match.n_found} of {adata.n_vars} genes are in {path} too")
@@ -79,6 +87,14 @@ def check_labels(adata: AnnData, options: dict[str, Any]) -> None:
     label_key, batch_key = options["label_key"], options["batch_key"]
     labels = check_obs_key(adata, label_key, "label_key")
     if options["unlabelled"]:
+        there = labels.dropna().astype(str).unique()
+        absent = [label for label in options["unlabelled"] if label not in there]
+        if absent:
+            msg = (
+                f"{argument('unlabelled', absent)} is no label in --label-key {label_key}. Expected some of "
+                f"{shown(sorted(there), 20)}; correct the label or leave the option out."
+            )
+            raise CommandError(msg)
         without = labels.astype(str).isin(options["unlabelled"])
         labels = labels.astype(object).mask(without).astype("category")
         adata.obs[label_key] = labels

@@ -47,9 +47,7 @@ def merge(
         if path.resolve() in [other.resolve() for other in named[:i]]:
             msg = f"{path} is given twice, so its cells would be in the result twice. Give each reference once."
             raise click.UsageError(msg)
-    target = None
-    if not dry_run:
-        target = changes.check_target(reference, output, [*others], in_place=in_place, overwrite=overwrite)
+    target = changes.find_target(reference, output, [*others], in_place=in_place, overwrite=overwrite, dry_run=dry_run)
     loaded = load_reference(reference)
     before, n_before = changes.type_counts(loaded), loaded.n_obs
     for path in others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +80,47 @@ class LayerSizes(click.ParamType):  # type: ignore[type-arg]
         return sizes
 
 
+class Number(click.FloatRange):
+    """A number in a range. Unlike :class:`click.FloatRange`, it refuses NaN and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class Prefix(click.ParamType):  # type: ignore[type-arg]
+    """A prefix for names of columns and slots."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the prefix."""
+        text = str(value)
+        if not text or not text.isprintable() or "/" in text:
+            self.fail(f"expected a prefix without / and control characters; received {text!r}", param, ctx)
+        return text
+
+
+#: Ranges of the arguments that are numbers, so that click refuses other values before any work.
+RANGES: dict[str, click.ParamType] = {  # type: ignore[type-arg]
+    "n_neighbors": click.IntRange(1),
+    "n_top_genes": click.IntRange(1),
+    "epochs": click.IntRange(1),
+    "random_state": click.IntRange(0),
+    "alpha": Number(0, 1, min_open=True, max_open=True),
+    "coverage": Number(0, 1, min_open=True, max_open=True),
+    "min_gene_overlap": Number(0, 1),
+    "gene_masking": Number(0, 1, max_open=True),
+    "class_weight_power": Number(0, 1),
+    "adversarial_weight": Number(0),
+    # The standard deviation of Gaussian noise may be above 1.
+    "corruption_level": Number(0),
+}
+
+
 def like(function: str, name: str, help: str, *, option: str | None = None, **settings: Any) -> Callable[[F], F]:  # noqa: A002
     """Return an option for an argument of a Python call, with the default of the argument.
 
@@ -105,6 +147,8 @@ def like(function: str, name: str, help: str, *, option: str | None = None, **se
         settings = {"type": LayerSizes(), "show_default": True, **settings}
     elif default is not None:
         settings = {"show_default": True, **settings}
+        if not isinstance(default, str):
+            settings = {"type": RANGES[name], **settings}
     declared = (f"{flag}/--no-{flag[2:]}",) if default is True else (flag,)
     return click.option(*declared, text, default=default, help=help, **settings)
 

@@ -12,6 +12,8 @@ from scquery_ae.cli.exit_codes import MANY_UNKNOWN, CommandError
 from scquery_ae.cli.options import (
     PATH,
     QUERY,
+    Number,
+    Prefix,
     command,
     like,
     matching,
@@ -56,7 +58,7 @@ _searching = together(
         metavar="COLUMN",
     ),
     like(QUERY, "min_gene_overlap", "Smallest accepted fraction of the model genes."),
-    like(QUERY, "key_added", "Prefix of new columns and slots."),
+    like(QUERY, "key_added", "Prefix of new columns and slots.", type=Prefix()),
 )
 
 
@@ -75,7 +77,7 @@ _searching = together(
 @click.option("--batch-key", metavar="COLUMN", help="Column of obs of the reference with its batches, for --report.")
 @click.option(
     "--max-unknown",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="FRACTION",
     help="Exit with 6 if a larger fraction of the cells is unknown, after all results are written.",
 )
@@ -109,8 +111,8 @@ def query(
     New columns of obs and of the tables:
       scquery_label           most probable type
       scquery_confidence      calibrated probability of that type
-      scquery_pvalue          p-value of the cell belonging to that type
-      scquery_novelty         how unlike the cells of that type it is; ranks cells with equal p-values
+      scquery_pvalue          p-value of the cell being of the type near which it lies in the embedding
+      scquery_novelty         how far it lies from that type; ranks cells with equal p-values
       scquery_unknown         whether the p-value is at most --alpha
       scquery_prediction_set  types among which the true one is with probability --coverage, joined by |
 
@@ -136,7 +138,7 @@ def query(
     from scquery_ae.cli.query_result import compose, make_table, summarize, warn_of_many_unknown
     from scquery_ae.cli.tables import read_orthologs
     from scquery_ae.io import write_h5ad, write_table
-    from scquery_ae.reference import digest
+    from scquery_ae.reference import check_filter, digest
 
     require_cells([cells])
     files = list(output) or [Path(f"{_stem(cells)}.scquery{suffix}") for suffix in (".h5ad", ".csv")]
@@ -144,16 +146,18 @@ def query(
     if page is not None:
         check_outputs([page], [cells, reference], overwrite=overwrite, suffixes=PAGES)
     elif batch_key is not None:
-        msg = "--batch-key is for --report. Give both or neither."
+        msg = "--batch-key is for --report. Add --report FILE, or leave out --batch-key."
         raise click.UsageError(msg)
-    loaded = load_reference(reference)
+    loaded = load_reference(reference, after_cells=True)
     if batch_key is not None and batch_key not in loaded.obs:
         msg = f"--batch-key {batch_key} is not a column of the reference. Expected one of {shown(loaded.obs, 20)}."
         raise CommandError(msg)
+    filtered = values_by_column(where)
+    check_filter(loaded.obs, filtered, [key for key in [asked["exclude_key"]] if key], asked["diversify_key"])
     asked["orthologs"] = read_orthologs(asked["orthologs"])
     adata = read_cells(cells, lazy=lazy, use_raw=use_raw, make_unique=make_unique)
     show_progress(f"querying {loaded.n_obs} reference cells with {adata.n_obs} cells")
-    tl.query(adata, loaded, where=values_by_column(where), **asked)
+    tl.query(adata, loaded, where=filtered, **asked)
     prefix = asked["key_added"]
     # tl.query was given an open reference and does not know its path.
     identity = {"name": reference.name, "sha256": digest(reference)}

@@ -59,9 +59,7 @@ def relabel(
     if not (names or names_from):
         msg = "Choose the types to rename: --name OLD=NEW or --names-from FILE."
         raise click.UsageError(msg)
-    path = None
-    if not dry_run:
-        path = changes.check_target(reference, output, [], in_place=in_place, overwrite=overwrite)
+    path = changes.find_target(reference, output, [], in_place=in_place, overwrite=overwrite, dry_run=dry_run)
     wanted = _check_unambiguous([*names, *read_renames(names_from)])
     loaded = load_reference(reference)
     before = changes.type_counts(loaded)

@@ -52,9 +52,7 @@ def remove(
     if not (where or names or names_from):
         msg = "Choose the cells to remove: --where COLUMN=VALUE, --name CELL or --names-from FILE."
         raise click.UsageError(msg)
-    path = None
-    if not dry_run:
-        path = changes.check_target(reference, output, [], in_place=in_place, overwrite=overwrite)
+    path = changes.find_target(reference, output, [], in_place=in_place, overwrite=overwrite, dry_run=dry_run)
     wanted = [*names, *read_names(names_from)]
     loaded = load_reference(reference)
     before, n_before = changes.type_counts(loaded), loaded.n_obs

@@ -130,7 +130,8 @@ def _input_state(matrix: Any, names: Any, stated: str, function: str) -> InputSt
     if stated in BASES and highest > MAX_LOGGED:
         msg = (
             f"{running(function)} received {argument('input_state', stated)}, but no logarithm of a count is above "
-            f"{MAX_LOGGED:g}. Received values up to {highest:.4g}; pass {argument('input_state', 'counts')} or 'auto'."
+            f"{MAX_LOGGED:g}. Received values up to {highest:.4g}; pass {argument('input_state', 'counts')} or "
+            f"{argument('input_state', 'auto')}."
         )
         raise InputStateError(msg)
     if state.kind == "scaled":

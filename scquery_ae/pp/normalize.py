@@ -227,8 +227,8 @@ _WORDS = {
     "unknown": "neither like counts nor like normalised counts",
 }
 _UNDO = {
-    "log1p": "take `np.expm1` of the values and ",
-    "log2p1": "take `np.exp2` of the values less one and ",
+    "log1p": "invert the logarithm (exp(x) - 1) and ",
+    "log2p1": "invert the logarithm (2^x - 1) and ",
 }
 
 

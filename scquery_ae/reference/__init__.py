@@ -10,7 +10,7 @@ from scquery_ae.reference.open_reference import (
     prepare_for_threads,
 )
 from scquery_ae.reference.reference import Reference, median_depth
-from scquery_ae.reference.search import SearchFilter
+from scquery_ae.reference.search import SearchFilter, check_filter
 from scquery_ae.reference.simulate import ExpectedAccuracy, simulate_query
 from scquery_ae.reference.simulation_cells import SimulationCells
 from scquery_ae.reference.to_storable import to_storable
@@ -24,6 +24,7 @@ __all__ = [
     "SavedReference",
     "SearchFilter",
     "SimulationCells",
+    "check_filter",
     "digest",
     "median_depth",
     "open_reference",

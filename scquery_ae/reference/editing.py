@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scquery_ae._caller import argument, call, running
+from scquery_ae._caller import argument, call, current, running
 from scquery_ae._checks import check_unique, is_several, shown
 from scquery_ae._errors import ArgumentError, MissingKeyError
 from scquery_ae.encoder import Encoder
@@ -49,7 +49,7 @@ def add_cells(
     contents: ReferenceContents, cells: ReferenceCells, simulation_cells: SimulationCells, depth: dict[str, float]
 ) -> Edit:
     """Append embedded cells, whose ``obs`` has the reference's label column."""
-    check_unique(cells.obs.index, "Names of the cells to add", "give each cell a name of its own.")
+    check_unique(cells.obs.index, "Names of the cells to add", f"{current().make_unique('obs')}.")
     known = cells.obs.index.intersection(contents.cells.obs.index)
     if len(known):
         msg = (

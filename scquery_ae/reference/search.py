@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,14 +62,10 @@ def filtered_search(
     MissingKeyError
         If a column is not in `obs`.
     """
+    check_filter(obs, rules.where, rules.excluded, rules.diversify_key)
     allowed = np.ones(len(obs), dtype=bool)
     for key, wanted in rules.where.items():
-        selected = with_values(obs, key, wanted)
-        if not selected.any():
-            available = shown(column_of(obs, key).unique(), limit=20)
-            msg = f"No reference cell has {key!r} in {shown(_values(wanted))}. Expected some of {available}."
-            raise ArgumentError(msg)
-        allowed &= selected
+        allowed &= with_values(obs, key, wanted)
     if not rules.excluded:
         return _diversified(index, obs, embedding, n_neighbors, allowed, rules.diversify_key)
 
@@ -84,27 +80,42 @@ def filtered_search(
         remaining = allowed.copy()
         for key, value in zip(keys.columns, group if isinstance(group, tuple) else (group,), strict=True):
             if not pd.isna(value):
-                remaining &= (column_of(obs, key) != value).to_numpy()
+                remaining &= (obs[key].astype(str) != value).to_numpy()
         neighbors = _diversified(index, obs, embedding[rows], n_neighbors, remaining, rules.diversify_key)
         indices[rows], distances[rows] = neighbors.indices, neighbors.distances
     return Neighbors(indices, distances)
 
 
+def check_filter(
+    obs: pd.DataFrame, where: Mapping[str, Any], exclude_keys: Iterable[str], diversify_key: str | None
+) -> None:
+    """Raise unless the reference's `obs` has each column of a filter, and each value of `where` in some cell."""
+    for key, wanted in where.items():
+        if not with_values(obs, key, wanted).any():
+            available = shown(obs[key].astype(str).unique(), limit=20)
+            msg = f"No reference cell matches {argument('where', {key: wanted})}. Expected some of {available}."
+            raise ArgumentError(msg)
+    for key in exclude_keys:
+        _check_column(obs, key, argument("exclude_key", key))
+    if diversify_key is not None:
+        _check_column(obs, diversify_key, argument("diversify_key", diversify_key))
+
+
 def with_values(obs: pd.DataFrame, key: str, wanted: Any) -> np.ndarray:
     """Return which cells have the wanted value, or one of several, in a column, bool ``(n_obs,)``; compared as text."""
-    return column_of(obs, key).isin(_values(wanted)).to_numpy()
+    _check_column(obs, key, argument("where", {key: wanted}))
+    return obs[key].astype(str).isin(_values(wanted)).to_numpy()
 
 
 def _values(wanted: Any) -> list[str]:
     return [str(value) for value in (wanted if is_several(wanted) else [wanted])]
 
 
-def column_of(obs: pd.DataFrame, key: str) -> pd.Series:
-    """Return a column of the reference's ``obs`` as text."""
+def _check_column(obs: pd.DataFrame, key: Any, named: str) -> None:
+    """Raise unless the reference's ``obs`` has a column; `named` is the argument that names it."""
     if not isinstance(key, str) or key not in obs.columns:
-        msg = f"The reference's `obs` has no column {key!r}. Expected one of {shown(obs.columns, limit=20)}."
+        msg = f"{named} needs the column {key!r} in the reference's `obs`. Expected one of {shown(obs.columns, 20)}."
         raise MissingKeyError(msg)
-    return obs[key].astype(str)
 
 
 def _diversified(
@@ -126,7 +137,7 @@ def _diversified(
     if key is None:
         return index.search(embedding, n_neighbors, among=among)
     check_neighbors(n_neighbors, int(allowed.sum()))
-    column = column_of(obs, key).to_numpy()
+    column = obs[key].astype(str).to_numpy()
     values = np.unique(column[allowed])
     quota = -(-n_neighbors // len(values))
     found = []

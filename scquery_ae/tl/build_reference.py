@@ -99,8 +99,8 @@ def build_reference(
         raise ArgumentError(msg)
     if usable_index(adata.n_obs, index) != choose_index(adata.n_obs, index):
         msg = (
-            f"{argument('index', index)} must be trained on more than the {adata.n_obs} cells received. Use 'exact' or "
-            "'auto'."
+            f"{argument('index', index)} must be trained on more than the {adata.n_obs} cells received. Use "
+            f"{argument('index', 'exact')} or {argument('index', 'auto')}."
         )
         raise ArgumentError(msg)
     codes = known_label_codes(adata, label_key, types)

@@ -22,7 +22,7 @@ from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError, warn
 from scquery_ae._logging import logger
 from scquery_ae.loaders import open_cells
-from scquery_ae.reference import Reference, SearchFilter, open_reference
+from scquery_ae.reference import Reference, SearchFilter, check_filter, open_reference
 from scquery_ae.stats import CORR_METHODS, reject
 from scquery_ae.tl._query_blocks import QueryResult, query_cells
 from scquery_ae.tl._write import write_results
@@ -159,6 +159,7 @@ def query(
     loaded, identity = open_reference(reference, "tl.query")
     check_neighbors(n_neighbors, loaded.n_obs)
     rules = _search_rules(adata, where, exclude_key, diversify_key)
+    check_filter(loaded.obs, rules.where, rules.excluded, diversify_key)
     opened = open_cells(
         adata,
         loaded.encoder.genes,

@@ -30,6 +30,7 @@ def query_caller():
         (lambda: call("tl.audit"), "`scq.tl.audit`", "`scq.tl.audit`"),
         (lambda: slot("obs"), "`adata.obs`", "`obs`"),
         (lambda: current().make_unique("obs"), "call `adata.obs_names_make_unique()`", "pass `--make-unique`"),
+        (lambda: current().no_layer(), "None for X", "no `--layer`"),
         (lambda: current().raw(), "`adata.raw.to_adata()`", "`raw` (`--use-raw`)"),
     ],
 )
@@ -55,6 +56,7 @@ def test_a_seed_and_sizes_have_their_options():
 def test_options_that_are_repeated():
     remove = CommandCaller(main.get_command(click.Context(main), "remove"))
     assert remove.argument("names", ["a", "b"]) == "`--name a --name b`"
+    assert remove.argument("names", "foo") == "`--name foo`"
     assert remove.argument("where", {"x": ["1", "2"], "y": "3"}) == "`--where x=1 --where x=2 --where y=3`"
 
 

@@ -57,6 +57,17 @@ def test_added_cells_are_those_of_the_method(run, own, more, tmp_path):
     run(*asked, "--in-place").is_one_line(1, r"20 cells have names that are in the reference already, such as 'new0'")
 
 
+def test_added_cells_with_repeated_names_can_be_numbered(run, own, more, tmp_path):
+    more.obs_names = ["new", "new", *more.obs_names[2:]]
+    more.write_h5ad(tmp_path / "repeats.h5ad")
+    asked = ("add", tmp_path / "repeats.h5ad", own, "--label-key", "kind", "-o", tmp_path / "new.scq")
+    refused = run(*asked)
+    assert refused.code == 1
+    assert "Names of the cells to add must be unique" in refused.err
+    assert "pass `--make-unique`." in refused.err
+    assert run(*asked, "--make-unique").code == 0
+
+
 def test_unlabelled_cells_cannot_be_added(run, own, more, tmp_path):
     asked = ("add", tmp_path / "more.h5ad", own, "--in-place")
     run(*asked).is_one_line(1, r"`--label-key cell_type` is not a column of `obs`. Expected one of")
@@ -87,10 +98,15 @@ def test_a_dry_run_writes_nothing(run, own):
     before = {p.name: p.stat().st_mtime_ns for p in own.iterdir()}
     done = run("remove", own, "--where", "batch=batch 0", "--dry-run")
     assert done.code == 0
-    assert "removed 120 cells; the reference has 120 cells of 3 types" in done.out
+    assert "would remove 120 cells; the reference would have 120 cells of 3 types" in done.out
     assert "nothing was written (--dry-run)" in done.out
     assert {p.name: p.stat().st_mtime_ns for p in own.iterdir()} == before
     assert run("remove", own, "--where", "batch=batch 0", "--dry-run", "--json").json["output"] is None
+    asked = ("remove", own, "--where", "batch=batch 0", "--dry-run")
+    run(*asked, "-o", own.parent / "nowhere" / "x.scq").is_one_line(1, r"there is no folder .*nowhere")
+    assert run(*asked, "--in-place", "--json").json["output"] is None
+    run(*asked, "--in-place", "-o", own.parent / "x.scq").is_wrong_use(r"either --output NEW.scq, or --in-place")
+    assert {p.name: p.stat().st_mtime_ns for p in own.iterdir()} == before
 
 
 def test_wrong_usage(run, own, more, tmp_path):
@@ -105,11 +121,15 @@ def test_removals_that_are_refused(run, own, tmp_path):
     asked = ("remove", own, "--in-place")
     run(*asked, "--name", "nobody").is_one_line(1, r"The reference has no cells called 'nobody'")
     run(*asked, "--where", "batch=nine").is_one_line(1, r"No cell of the reference matches `--where batch=nine`")
-    run(*asked, "--where", "study=x").is_one_line(1, r"has no column 'study'")
+    run(*asked, "--where", "study=x").is_one_line(
+        1, r"`--where study=x` needs the column 'study' in the reference's `obs`"
+    )
     (tmp_path / "none.txt").write_text("\n")
     run(*asked, "--names-from", tmp_path / "none.txt").is_one_line(
-        1, r"none.txt holds no name. Expected one name per line"
+        3, r"none.txt holds no name. Expected one name per line"
     )
-    run(*asked, "--names-from", tmp_path / "no.txt").is_one_line(3, r"no.txt cannot be read: .*No such file")
+    run(*asked, "--names-from", tmp_path / "no.txt").is_one_line(
+        3, r"There is no file of names at .*no.txt; check the path"
+    )
     run("remove", own, "--name", "cell0", "-o", own).is_one_line(1, r"own.scq is an input")
     assert scq.Reference.load(own).n_obs == 240

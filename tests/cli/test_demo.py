@@ -46,6 +46,7 @@ def test_summary_shows_mean_and_deviation():
     )
     text = _demo.summary(table)
     assert "2 seed(s)" in text
+    assert "mean ± standard deviation over seeds" in text
     assert "0.850 ± 0.071" in text
     assert "0.500 ± 0.000" in text
 

@@ -125,7 +125,7 @@ def test_column_types_for_cellxgene(run, make_adata, saved_reference, tmp_path):
 def test_exports_that_are_refused(run, query_file, saved_reference, annotated, tmp_path):
     out = ("-o", tmp_path / "e.csv")
     run("export", query_file, *out).is_one_line(1, r"mine.h5ad has no embedding obsm\['X_scquery'\].*--reference")
-    run("export", annotated, *out, "--column", "x").is_one_line(1, r"`--column x` is not a column of `obs`")
+    run("export", annotated, *out, "--column", "foo").is_one_line(1, r"`--column foo` is not a column of `obs`")
     both = ("export", saved_reference, "--reference", saved_reference, *out)
     run(*both).is_wrong_use(r"small.scq is a reference and has an embedding")
     run("export", annotated).is_wrong_use("Missing option '-o' / '--output'")

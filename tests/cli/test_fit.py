@@ -106,6 +106,10 @@ def test_lazy_cells_and_resuming_from_a_checkpoint(run, cells_file, tmp_path):
             ["--label-key", "cell_type", "--batch-key", "one", "--calibration", "leave_one_batch_out"],
             r"need two batches of labelled cells. --batch-key one gives one",
         ),
+        (
+            ["--label-key", "cell_type", "--unlabelled", "type 0", "--unlabelled", "foo"],
+            r"`--unlabelled foo` is no label in --label-key cell_type. Expected some of 'type 0', 'type 1'",
+        ),
         (["--label-key", "cell_type", "--gene-key", "symbol"], r"--gene-key symbol is not a column of var.*: ensembl"),
     ],
 )
@@ -115,6 +119,18 @@ def test_errors_are_found_before_training(run, cells_file, tmp_path, options, ma
     adata.write_h5ad(tmp_path / "cells.h5ad")
     run("fit", tmp_path / "cells.h5ad", *options, "-o", tmp_path / "made.scq").is_one_line(1, match)
     assert [p.name for p in tmp_path.iterdir()] == ["cells.h5ad"]
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(("name", "text"), [("nope.gmt", None), ("empty.gmt", ""), ("wrong.gmt", "genes\n")])
+def test_gene_sets_are_read_before_training(run, cells_file, tmp_path, name, text):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    asked = ("fit", cells_file, "--label-key", "cell_type", "--gene-sets", tmp_path / name, "-o", tmp_path / "made.scq")
+    match = (
+        rf"no GMT file of gene sets at .*{name}" if text is None else rf"{name} (has no gene sets|is not a gene set)"
+    )
+    run(*asked).is_one_line(3, match)
 
 
 @pytest.mark.usefixtures("no_training")
@@ -155,9 +171,14 @@ def test_genes_can_be_limited_to_those_of_a_query(run, cells_file, make_adata, t
     del query.var["ensembl"]
     query.write_h5ad(tmp_path / "query.h5ad")
     match = (
-        r"query.h5ad has none of the 60 genes. Expected names such as 'ENSG00000000000.1'.* received names such as 'x0'"
+        r"--genes-of .*query.h5ad has {} of the 60 genes of the labelled cells. Expected at least 20 genes in common, "
+        r"with names such as 'ENSG00000000000.1'.* received names such as '{}'"
     )
-    run("fit", cells_file, *options, "-o", tmp_path / "new.scq").is_one_line(4, match)
+    run("fit", cells_file, *options, "-o", tmp_path / "new.scq").is_one_line(4, match.format(0, "x0"))
+    few = make_adata(10, 60)[:, :10].copy()
+    few.var_names = few.var["ensembl"].to_numpy()
+    few.write_h5ad(tmp_path / "query.h5ad")
+    run("fit", cells_file, *options, "-o", tmp_path / "new.scq").is_one_line(4, match.format(10, "ENSG00000000000.1"))
 
 
 def test_logged_values_are_refused(run, make_adata, tmp_path):

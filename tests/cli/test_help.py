@@ -101,7 +101,9 @@ def test_an_argument_of_two_calls_has_the_default_of_the_named_call():
 
 
 def test_choices_are_those_of_the_package():
+    from scquery_ae.index.choose import INDEXES
     from scquery_ae.loaders.open import INPUT_STATES
+    from scquery_ae.nn.corruption import CORRUPTIONS
     from scquery_ae.stats import CORR_METHODS
     from scquery_ae.tl.build_reference import CALIBRATIONS
     from scquery_ae.training import LABEL_ISSUES
@@ -109,6 +111,8 @@ def test_choices_are_those_of_the_package():
     assert tuple(options_of("query")["input_state"].type.choices) == INPUT_STATES
     assert tuple(options_of("query")["corr_method"].type.choices) == CORR_METHODS
     assert tuple(options_of("fit")["label_issues"].type.choices) == LABEL_ISSUES
+    assert tuple(options_of("fit")["index"].type.choices) == INDEXES
+    assert tuple(options_of("fit")["corruption"].type.choices) == CORRUPTIONS
     assert tuple(options_of("fit")["calibration"].type.choices) == CALIBRATIONS
 
 

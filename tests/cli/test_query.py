@@ -154,7 +154,9 @@ def test_a_report_on_the_query(run, query_file, saved_reference, tmp_path):
 
 def test_report_options_are_checked_before_the_query(run, query_file, saved_reference, tmp_path):
     asked = ("query", query_file, saved_reference, "-o", tmp_path / "out.csv")
-    run(*asked, "--batch-key", "batch").is_wrong_use(r"--batch-key is for --report. Give both or neither")
+    run(*asked, "--batch-key", "batch").is_wrong_use(
+        r"--batch-key is for --report. Add --report FILE, or leave out --batch-key"
+    )
     run(*asked, "--report", tmp_path / "page.pdf").is_wrong_use(
         r"The suffix of .*page.pdf sets the format. Expected one of .html, .htm"
     )
@@ -213,10 +215,10 @@ def test_a_table_of_orthologs(run, make_adata, saved_reference, expected, tmp_pa
         assert table["scquery_label"].tolist() == expected.obs["scquery_label"].tolist()
     (tmp_path / "one.csv").write_text("gene\nA\nB\n")
     asked = ("query", tmp_path / "mouse.h5ad", saved_reference, "-o", tmp_path / "new.csv", "--orthologs")
-    run(*asked, tmp_path / "one.csv").is_one_line(1, r"one.csv holds no pairs of names\. .* Received 1 col")
+    run(*asked, tmp_path / "one.csv").is_one_line(3, r"one.csv holds no pairs of names\. .* Received 1 col")
     run(*asked, tmp_path / "none.csv").is_one_line(3, r"no table of gene names at .*none.csv")
     (tmp_path / "blank.csv").write_text("")
-    run(*asked, tmp_path / "blank.csv").is_one_line(1, r"blank.csv holds no pairs of names")
+    run(*asked, tmp_path / "blank.csv").is_one_line(3, r"blank.csv holds no pairs of names")
 
 
 def test_cells_without_a_count_have_no_label(run, make_adata, saved_reference, tmp_path):
@@ -265,13 +267,13 @@ def test_max_unknown_has_an_exit_code_and_writes_results(run, make_adata, saved_
 @pytest.mark.parametrize(
     ("options", "code", "match"),
     [
-        (["--layer", "nope"], 1, r"`--layer nope` is not in `layers`. Expected one of"),
+        (["--layer", "nope"], 1, r"`--layer nope` is not in `layers`. Expected one of .* or no `--layer`\."),
         (["--gene-key", "nope"], 1, r"`--gene-key nope` holds no gene names. Expected one of 'var_names', 'ensembl'"),
         (["--n-neighbors", "999"], 1, r"`--n-neighbors 999` is more than there are reference cells \(240\)"),
-        (["--alpha", "1.5"], 1, r"`--alpha` must be a number in \(0, 1\). Received 1.5"),
-        (["--where", "tissue=liver"], 1, r"`obs` has no column 'tissue'. Expected one of 'cell_type', 'batch'"),
-        (["--where", "batch=nine"], 1, r"No reference cell has 'batch' in 'nine'. Expected some of 'batch 0'"),
-        (["--exclude-key", "donor"], 1, r"`--exclude-key donor` is not a column of `obs`"),
+        (["--where", "tissue=liver"], 1, r"`--where tissue=liver` needs the column 'tissue' in .* Expected .* 'batch'"),
+        (["--diversify-key", "foo"], 1, r"`--diversify-key foo` needs the column 'foo' in the reference's `obs`"),
+        (["--where", "batch=nine"], 1, r"No reference cell matches `--where batch=nine`. Expected some of 'batch 0'"),
+        (["--exclude-key", "donor"], 1, r"`--exclude-key donor` needs the column 'donor' in the reference's `obs`"),
     ],
 )
 def test_a_wrong_option_is_one_line(run, query_file, saved_reference, tmp_path, options, code, match):

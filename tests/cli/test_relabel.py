@@ -107,7 +107,7 @@ def test_names_from_standard_input_and_options_together(run, own):
 
 def test_a_name_for_itself_changes_nothing(run, own):
     done = run("relabel", own, "--name", "type 0=type 0", "--name", "type 1=x", "--dry-run")
-    assert done.out.splitlines()[0] == "relabelled 72 cells; the reference has 240 cells of 3 types"
+    assert done.out.splitlines()[0] == "would relabel 72 cells; the reference would have 240 cells of 3 types"
     assert "type 0" not in done.out
 
 
@@ -120,6 +120,10 @@ def test_a_dry_run_writes_nothing(run, own):
     assert done.out.splitlines()[-1] == "nothing was written (--dry-run)"
     assert {p.name: p.stat().st_mtime_ns for p in own.iterdir()} == before
     assert run("relabel", own, "--name", "type 0=x", "--dry-run", "--json").json["output"] is None
+    nowhere = own.parent / "nowhere" / "x.scq"
+    run("relabel", own, "--name", "type 0=x", "--dry-run", "-o", nowhere).is_one_line(
+        1, r"there is no folder .*nowhere"
+    )
 
 
 def test_an_existing_reference_is_kept_by_default(run, own, tmp_path):
@@ -161,23 +165,23 @@ def test_renames_that_are_refused(run, own):
     [
         (
             "",
-            1,
+            3,
             r"names.csv has no columns old and new. Received the heading \(none\). Expected a CSV or TSV whose heading",
         ),
-        ("type 0,x\n", 1, r"names.csv has no columns old and new. Received the heading type 0, x\. Expected"),
+        ("type 0,x\n", 3, r"names.csv has no columns old and new. Received the heading type 0, x\. Expected"),
         (
             "old,new\n\n",
-            1,
+            3,
             r"names.csv names no type. Expected a CSV or TSV whose heading has old and new",
         ),
         (
             "old,new\ntype 1,y\ntype 0,\n",
-            1,
+            3,
             r"names.csv lacks a name in line 3: type 0, \. Expected an old and a new",
         ),
         (
             "old,new\n\ntype 0\n",
-            1,
+            3,
             r"names.csv lacks a name in line 3: type 0\. .* delete it to keep the name",
         ),
         ('old,new\n"type 0"x,y\n', 3, r"names.csv cannot be read as a table: .* Expected a CSV or TSV whose heading"),
@@ -191,7 +195,7 @@ def test_a_table_without_names(run, own, tmp_path, content, code, said):
 
 def test_files_of_names_that_are_refused(run, own, tmp_path):
     asked = ("relabel", own, "--in-place", "--names-from")
-    run(*asked, tmp_path / "no.csv").is_one_line(3, r"no.csv cannot be read: .*No such file")
+    run(*asked, tmp_path / "no.csv").is_one_line(3, r"There is no table of names at .*no.csv; check the path")
     (tmp_path / "latin.csv").write_bytes(b"old,new\ntype 0,caf\xe9\n")
     run(*asked, tmp_path / "latin.csv").is_one_line(3, r"latin.csv cannot be read: .*utf-8")
     assert run(*asked, "-", input="a,b\n").err.startswith("Error: Standard input has no columns old and new.")

@@ -231,7 +231,7 @@ def test_log_normalised_values_are_refused(make_adata):
         adata,
         scq.InputStateError,
         r"needs counts\. Received a matrix that looks already log-normalised: values are fractions up to .*"
-        r"`layer`\)\. If there are none, take `np\.expm1` of the values and pass `input_state='counts'`",
+        r"`layer`\)\. If there are none, invert the logarithm \(exp\(x\) - 1\) and pass `input_state='counts'`",
     )
 
 
@@ -243,7 +243,7 @@ def test_logarithms_to_base_2_are_refused(make_adata):
     refused(
         adata,
         scq.InputStateError,
-        r"looks already logged to base 2: .*\. If there are none, take `np\.exp2` of the values less one and pass",
+        r"looks already logged to base 2: .*\. If there are none, invert the logarithm \(2\^x - 1\) and pass",
     )
 
 

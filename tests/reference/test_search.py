@@ -178,7 +178,7 @@ def test_too_few_remaining_cells_are_refused(vectors, obs, queries):
 def test_values_without_cells_are_refused(vectors, obs, queries):
     with pytest.raises(
         scq.ArgumentError,
-        match=r"No reference cell has 'tissue' in 'brain', 'gut'\. Expected some of .*'liver'",
+        match=r"No reference cell matches `where=\{'tissue': \['brain', 'gut'\]\}`\. Expected some of .*'liver'",
     ):
         search(vectors, obs, queries, 3, where={"tissue": ["brain", "gut"]})
     # Cells have either value, but no cell has both.
@@ -188,12 +188,17 @@ def test_values_without_cells_are_refused(vectors, obs, queries):
 
 
 @pytest.mark.parametrize(
-    "rules", [{"where": {"organ": "liver"}}, {"excluded": {"organ": np.array(["x"] * 9)}}, {"diversify_key": "organ"}]
+    ("rules", "named"),
+    [
+        ({"where": {"organ": "liver"}}, r"`where=\{'organ': 'liver'\}`"),
+        ({"excluded": {"organ": np.array(["x"] * 9)}}, "`exclude_key='organ'`"),
+        ({"diversify_key": "organ"}, "`diversify_key='organ'`"),
+    ],
 )
-def test_missing_columns_are_refused(vectors, obs, queries, rules):
+def test_missing_columns_are_refused(vectors, obs, queries, rules, named):
     with pytest.raises(
         scq.MissingKeyError,
-        match=r"The reference's `obs` has no column 'organ'\. Expected one of 'tissue', 'donor', 'lane'",
+        match=rf"{named} needs the column 'organ' in the reference's `obs`\. Expected one of 'tissue', 'donor', 'lane'",
     ):
         search(vectors, obs, queries, 3, **rules)
 

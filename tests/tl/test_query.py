@@ -740,11 +740,15 @@ def test_all_filters_can_be_combined(query_adata, reference):
             scq.ArgumentError,
             r"`where` must map columns of the reference's `obs` to the values to search\. Received list; give for",
         ),
-        ({"where": {"organ": "liver"}}, scq.MissingKeyError, r"The reference's `obs` has no column 'organ'\. Expected"),
+        (
+            {"where": {"organ": "liver"}},
+            scq.MissingKeyError,
+            r"`where=\{'organ': 'liver'\}` needs the column 'organ' in the reference's `obs`\. Expected",
+        ),
         (
             {"where": {"batch": ["batch 9"]}},
             scq.ArgumentError,
-            r"No reference cell has 'batch' in 'batch 9'\. Expected some of 'batch \d', 'batch \d'",
+            r"No reference cell matches `where=\{'batch': \['batch 9'\]\}`\. Expected some of 'batch \d', 'batch \d'",
         ),
         (
             {"where": {"batch": "batch 0"}, "n_neighbors": 130},
@@ -752,7 +756,11 @@ def test_all_filters_can_be_combined(query_adata, reference):
             r"`n_neighbors=130` is more than the \d+ reference cells that the filter leaves\. Ask for fewer, or filter",
         ),
         ({"exclude_key": "donor"}, scq.MissingKeyError, r"`exclude_key='donor'` is not a column of `adata\.obs`"),
-        ({"diversify_key": "study"}, scq.MissingKeyError, r"The reference's `obs` has no column 'study'\. Expected"),
+        (
+            {"diversify_key": "study"},
+            scq.MissingKeyError,
+            r"`diversify_key='study'` needs the column 'study' in the reference's `obs`\. Expected",
+        ),
         ({"ignore_case": 1}, scq.ArgumentError, r"`ignore_case` must be True or False\. Received 1"),
         (
             {"orthologs": ["Ins1", "INS"]},
