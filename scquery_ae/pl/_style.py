@@ -64,8 +64,11 @@ def check_save(save: Any, name: str = "figure") -> Path | None:
     if path.suffix and path.suffix[1:].lower() not in endings:
         msg = f"`save` must end in one of {', '.join(endings)}. Received {path.name!r}."
         raise ArgumentError(msg)
-    if path.is_dir() or not path.parent.is_dir():
-        msg = f"`save` must name a file in an existing folder. Received {str(path)!r}; make the folder first."
+    # The target of a link; `path` itself otherwise.
+    target = path.resolve()
+    if target.is_dir() or not target.parent.is_dir():
+        link = f", a link to {str(target)!r}" if path.is_symlink() else ""
+        msg = f"`save` must name a file in an existing folder. Received {str(path)!r}{link}; make the folder first."
         raise ArgumentError(msg)
     return path
 

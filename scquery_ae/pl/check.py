@@ -40,8 +40,8 @@ def check(
 ) -> Figure | None:
     """Plot genes and depth of a query relative to the reference, and the expected F1 of each type.
 
-    The problems of the report are written above the panels. Types with an expected F1 below 0.8 are orange, and the
-    dashed line is the macro-F1.
+    The problems of the report are written above the panels. The dashed lines are the reference and the macro-F1. Types
+    with an expected F1 below 0.8 are orange.
 
     Parameters
     ----------
@@ -107,7 +107,9 @@ def _notes(report: CheckReport) -> list[str]:
         names = ", ".join(report.important_missing[:_NAMED])
         more = ", ..." if len(report.important_missing) > _NAMED else ""
         notes.append(f"most important missing genes: {names}{more}")
-    return [line for note in notes for line in wrap(note, _LINE, subsequent_indent="   ")]
+    # Messages mark code with backticks, as in Markdown.
+    plain = [note.replace("`", "") for note in notes]
+    return [line for note in plain for line in wrap(note, _LINE, subsequent_indent="   ")]
 
 
 def _draw_ratios(ax: Axes, report: CheckReport) -> None:
@@ -130,21 +132,20 @@ def _draw_ratios(ax: Axes, report: CheckReport) -> None:
             # The bar is cut off.
             ax.plot(_LONGEST, row, marker=">", color=_GOOD, markersize=9, clip_on=False)
         inside = length > _LONGEST / 2
+        # Text beside a bar is to the right of the line of the reference, which would cross it.
         ax.annotate(
             text,
-            (length, row),
+            (length if inside or not ratio else 1, row),
             (-5 if inside else 5, 0),
             textcoords="offset points",
             va="center",
             ha="right" if inside else "left",
             color="white" if inside else "black",
             fontsize="small",
-            # Keeps the line of the reference from crossing the text.
-            bbox={"facecolor": "none" if inside else "white", "edgecolor": "none", "pad": 0.5},
         )
     ax.axvline(1, color="black", linewidth=0.8, linestyle="--", zorder=0)
     ax.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], ylim=(len(rows) - 0.5, -0.5))
-    ax.set(xlim=(0, _LONGEST), xlabel="relative to the reference (medians over cells)")
+    ax.set(xlim=(0, _LONGEST), xlabel="relative to the reference (dashed line), medians over cells")
     ax.tick_params(axis="y", length=0)
 
 
@@ -159,7 +160,7 @@ def _draw_f1(ax: Axes, expected_accuracy: Any) -> None:
     macro = expected_accuracy.macro_f1
     ax.axvline(macro, color="black", linewidth=0.8, linestyle="--")
     ax.set_title(
-        f"expected: macro-F1 {macro:.2f}, accuracy {expected_accuracy.accuracy:.2f}",
+        f"expected: macro-F1 {macro:.2f} (dashed line), accuracy {expected_accuracy.accuracy:.2f}",
         loc="left",
         fontsize="medium",
     )

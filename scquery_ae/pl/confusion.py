@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Columns between the labels and the fraction unknown.
 _GAP = 0.35
+_UNKNOWN_COLUMN = "called unknown"
 #: Smaller numbers, in points, are left out.
 _SMALLEST_FONT = 3.5
 
@@ -123,9 +124,12 @@ def confusion(
         fractions = np.array([unknown[types[i]] for i in row_types])
         _draw(ax, matrix, fractions)
         ax.set_yticks(range(len(row_types)), [f"{types[i]} ({counts[i].sum():,})" for i in row_types])
-        ax.set_xticks([*range(len(names)), len(names) + _GAP], [*names, "called unknown"])
+        ax.set_xticks([*range(len(names)), len(names) + _GAP], [*names, _UNKNOWN_COLUMN])
         ax.tick_params(axis="x", rotation=90)
-        ax.set(xlabel="label", ylabel=f"known type ({truth_key})")
+        # Above the labels: below, the names of the columns would separate it from them.
+        ax.xaxis.set_label_position("top")
+        ax.set_xlabel("label", x=len(names) / (len(names) + 1 + _GAP) / 2)
+        ax.set_ylabel(f"true type ({truth_key})")
         for row, i in enumerate(row_types):
             if i in column_types:
                 corner = (column_types.index(i) - 0.5, row - 0.5)
@@ -156,7 +160,7 @@ def _check_order(ontology: object, terms: object, order: object) -> CellOntology
 def _figsize(names: Sequence[str], n_rows: int, n_columns: int) -> tuple[float, float]:
     """Return width and height with square cells and room for the names."""
     cell = float(np.clip(8 / max(n_rows, n_columns), 0.3, 0.55))
-    room = 0.085 * max(*map(len, names), len("called unknown")) + 0.5
+    room = 0.085 * max(*map(len, names), len(_UNKNOWN_COLUMN)) + 0.5
     scale = font_scale()
     return (cell * (n_columns + 1 + _GAP) + room + 1.8) * scale, (cell * n_rows + room + 0.4) * scale
 
@@ -171,14 +175,20 @@ def _draw(ax: Axes, counts: np.ndarray, unknown: np.ndarray) -> None:
     look: dict[str, Any] = {"vmin": 0, "vmax": 1, "edgecolors": "white", "linewidth": 0.5}
     mesh = ax.pcolormesh(np.arange(n_labels + 1) - 0.5, edges, _fractions(counts), cmap="Blues", **look)
     right = n_labels + _GAP
-    ax.pcolormesh([right - 0.5, right + 0.5], edges, unknown[:, None], cmap="Greys", **look)
+    grey = ax.pcolormesh([right - 0.5, right + 0.5], edges, unknown[:, None], cmap="Greys", **look)
     ax.set(xlim=(-0.5, right + 0.5), ylim=(n_rows - 0.5, -0.5), aspect="equal")
     ax.tick_params(length=0)
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)
     height = min(1.0, 6 / n_rows)
-    bar = ax.inset_axes((1 + 0.5 / (right + 1), 1 - height, 0.5 / (right + 1), height))
-    ax.figure.colorbar(mesh, cax=bar, label="fraction of the known type", format=PercentFormatter(1))
+    # One scale for both colours: grey on the left, blue on the right.
+    width = 0.3 / (right + 1)
+    for drawn, start in ((grey, 0.4), (mesh, 0.7)):
+        bar = ax.inset_axes((1 + start / (right + 1), 1 - height, width, height))
+        ax.figure.colorbar(drawn, cax=bar, format=PercentFormatter(1))
+        if drawn is grey:
+            bar.tick_params(right=False, labelright=False)
+    bar.set_ylabel("fraction of the true type\n(blue: label, grey: called unknown)")
 
 
 def _write_numbers(ax: Axes, counts: np.ndarray, unknown: np.ndarray) -> None:

@@ -48,8 +48,9 @@ def on_reference(
 ) -> Axes | None:
     """Plot query cells, coloured, over the cells of the reference, light grey, in one embedding.
 
-    No embedding is computed: a query cell is drawn at the mean position of its neighbors. A cell unlike any reference
-    cell is therefore drawn among those that it resembles most; cells called unknown are dark grey. To give query cells
+    No embedding is computed: the position of a query cell is the mean of the coordinates of its neighbors in the
+    reference. A cell whose neighbors are in two groups is therefore drawn between the groups, and a cell unlike any
+    reference cell among those that it resembles most. Cells called unknown are dark grey. To give query cells
     positions of their own, embed both together (concatenate, then ``sc.pp.neighbors(both, use_rep="X_scquery")`` and
     ``sc.tl.umap(both)``), copy the coordinates of each part to its ``obsm``, and pass ``place="basis"``.
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _BLUE = OKABE_ITO[0]
 #: With more bins, the counts above the bars would touch.
 _MOST_WRITTEN = 10
+#: Bins of fewer cells are drawn as open points and not joined: their fractions are too uncertain to show a trend.
+_FEWEST_JOINED = 10
 
 
 @shared_parameters
@@ -40,7 +42,8 @@ def reliability(
     """Plot the fraction of correct labels against their confidence.
 
     Points below the diagonal are overconfident. Error bars are 95 % Wilson intervals, and the histogram counts the
-    cells of each bin. The title has the expected calibration error over the same bins.
+    cells of each bin. Bins of fewer than 10 cells have open points, which no line joins to the others. The title has
+    the expected calibration error over the same bins.
 
     Parameters
     ----------
@@ -108,12 +111,20 @@ def _draw(ax: Axes, cells: Comparison, n_bins: int) -> None:
         color=_BLUE,
         marker="o",
         markersize=5,
+        markerfacecolor="white",
         capsize=2,
-        linewidth=1.2,
+        linestyle="none",
+        elinewidth=1.2,
         zorder=3,
         clip_on=False,
     )
-    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="confidence of the label", ylabel="fraction of correct labels")
+    many = counts[filled] >= _FEWEST_JOINED
+    joined = np.where(many, accuracy, np.nan)
+    ax.plot(confidence, joined, color=_BLUE, marker="o", markersize=5, linewidth=1.2, zorder=4, clip_on=False)
+    xlabel = "confidence of the label"
+    if not many.all():
+        xlabel += f"\n(open points: fewer than {_FEWEST_JOINED} cells)"
+    ax.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel=xlabel, ylabel="fraction of correct labels")
     ax.grid(color="0.92")
     above = _draw_histogram(ax, counts)
     error = expected_calibration_error(cells.confidence, cells.correct, n_bins)

@@ -57,7 +57,7 @@ def test_types_are_ordered_by_f1_and_weak_ones_are_orange(report):
     np.testing.assert_allclose([bar.get_width() for bar in drawn], [0.95, 0.9, 0.6])
     assert [to_hex(bar.get_facecolor()) for bar in drawn] == [OKABE_ITO[0], OKABE_ITO[0], OKABE_ITO[1]]
     assert [text.get_text() for text in f1.texts] == ["0.95", "0.90", "0.60"]
-    assert f1.get_title(loc="left") == "expected: macro-F1 0.82, accuracy 0.93"
+    assert f1.get_title(loc="left") == "expected: macro-F1 0.82 (dashed line), accuracy 0.93"
     assert f1.lines[0].get_xdata()[0] == pytest.approx(0.8167)
     bottom, top = f1.get_ylim()
     assert bottom > top
@@ -73,6 +73,26 @@ def test_problems_and_missing_genes_are_written_in_lines_that_fit(report):
     assert max(map(len, notes)) <= 78
     figure.canvas.draw()
     assert figure.axes[0]._left_title.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_messages_are_plain_text(report):
+    problems = ("pass `--genes-of` these cells, or call `adata.var_names_make_unique()`",)
+    notes = scq.pl.check(replace(report, problems=problems), show=False).axes[0].get_title(loc="left")
+    assert notes.startswith("! pass --genes-of these cells, or call adata.var_names_make_unique()\n")
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.66, 0.7, 0.74, 0.76, 0.99, 1.2])
+def test_the_line_of_the_reference_crosses_no_text(report, fraction):
+    ratios = scq.pl.check(replace(report, counts=1200 * fraction, detected=160 * fraction), show=False).axes[0]
+    ratios.figure.canvas.draw()
+    (line,) = (line for line in ratios.lines if line.get_linestyle() == "--")
+    bars_ = [bar.get_window_extent() for box in ratios.containers for bar in box]
+    x = ratios.transData.transform((line.get_xdata()[0], 0))[0]
+    for text, bar in zip(ratios.texts, bars_, strict=True):
+        box = text.get_window_extent()
+        # Bars are drawn over the line.
+        assert box.x1 < x or box.x0 > x or bar.x1 > max(x, box.x1)
+        assert box.x1 <= ratios.figure.bbox.x1
 
 
 def test_a_report_without_problems(report):

@@ -100,7 +100,26 @@ def test_counts_are_scikit_learns(queried):
     np.testing.assert_allclose(shades(ax)[0], expected / expected.sum(axis=1, keepdims=True))
     counts = obs["truth"].value_counts()
     assert [text.get_text() for text in ax.get_yticklabels()] == [f"{kind} ({counts[kind]})" for kind in rows(ax)]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("label", "known type (truth)")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("label", "true type (truth)")
+
+
+def test_one_scale_explains_both_colours_and_names_stand_beside_their_axes(queried):
+    ax = scq.pl.confusion(queried, "truth", show=False)
+    labels, unknown = [artist for artist in ax.collections if isinstance(artist, QuadMesh)]
+    grey, blue = ax.child_axes
+    for bar, mesh in ((grey, unknown), (blue, labels)):
+        (scale,) = [artist for artist in bar.collections if isinstance(artist, QuadMesh)]
+        assert scale.get_cmap() == mesh.get_cmap()
+        assert bar.get_ylim() == (0, 1)
+    assert blue.get_ylabel() == "fraction of the true type\n(blue: label, grey: called unknown)"
+    ax.figure.canvas.draw()
+    assert grey.get_window_extent().x1 == pytest.approx(blue.get_window_extent().x0, abs=1)
+    name, squares = ax.xaxis.label.get_window_extent(), ax.get_window_extent()
+    assert 0 < name.y0 - squares.y1 < 20
+    # Over the labels, without the column of cells called unknown.
+    n = len(columns(ax)) - 1
+    middle = ax.transData.transform(((n - 1) / 2, 0))[0]
+    assert (name.x0 + name.x1) / 2 == pytest.approx(middle, abs=3)
 
 
 def test_unknown_cells_count_under_their_label_and_their_fraction_is_a_column(queried):

@@ -72,6 +72,27 @@ def test_save_must_be_a_path(save):
         _style.check_save(save)
 
 
+def test_save_must_be_in_an_existing_folder(tmp_path):
+    with pytest.raises(
+        ArgumentError, match=r"`save` must name a file in an existing folder\..*; make the folder first"
+    ):
+        _style.check_save(tmp_path / "none" / "a.pdf")
+    with pytest.raises(ArgumentError, match=r"`save` must name a file in an existing folder"):
+        _style.check_save(tmp_path)
+
+
+def test_a_link_must_lead_to_a_file_in_an_existing_folder(tmp_path):
+    link = tmp_path / "link.png"
+    link.symlink_to(tmp_path / "none" / "a.png")
+    with pytest.raises(
+        ArgumentError, match=r"in an existing folder\. Received '.*link\.png', a link to '.*none/a\.png'"
+    ):
+        _style.check_save(link)
+    (tmp_path / "none").mkdir()
+    _style.finish(plt.figure(), show=False, save=_style.check_save(link))
+    assert (tmp_path / "none" / "a.png").is_file()
+
+
 def test_the_home_folder_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert _style.check_save("~/a.pdf") == tmp_path / "a.pdf"

@@ -63,6 +63,22 @@ def test_the_title_has_the_error_of_the_bins_drawn(queried):
     ]
 
 
+def test_bins_of_few_cells_are_open_points_that_no_line_joins(queried):
+    # Bins of 5, 15, 9, 10 and 161 cells.
+    queried.obs["scquery_confidence"] = np.repeat([0.15, 0.35, 0.55, 0.75, 0.95], [5, 15, 9, 10, 161])
+    ax = scq.pl.reliability(queried, "truth", show=False)
+    points = ax.containers[0].lines[0]
+    assert (points.get_linestyle(), points.get_markerfacecolor()) == ("None", "white")
+    (line,) = (line for line in ax.lines if line.get_linestyle() == "-")
+    assert line.get_markerfacecolor() == line.get_color()
+    np.testing.assert_allclose(line.get_xdata(), [0.15, 0.35, 0.55, 0.75, 0.95])
+    np.testing.assert_array_equal(np.isnan(line.get_ydata()), [True, False, True, False, False])
+    np.testing.assert_allclose(line.get_ydata()[[1, 3, 4]], curve(ax)[1][[1, 3, 4]])
+    assert ax.get_xlabel() == "confidence of the label\n(open points: fewer than 10 cells)"
+    queried.obs["scquery_confidence"] = 0.5
+    assert scq.pl.reliability(queried, "truth", show=False).get_xlabel() == "confidence of the label"
+
+
 @pytest.mark.parametrize("low", [0.02, 0.6])
 def test_no_text_covers_a_point(queried, low):
     # All labels are correct, so that points are in the upper corners too.
