@@ -74,7 +74,7 @@ class CheckReport:
                 ("missing", f"{total - found} model genes, the most important: {shown(self.important_missing)}")
             )
         lines += [
-            ("depth", f"{self.counts:.4g} counts in the model genes (median); reference {self.reference_counts:.4g}"),
+            ("depth", self._depth()),
             ("detected", f"{self.detected:.4g} model genes per cell (median); reference {self.reference_detected:.4g}"),
         ]
         if self.expected_accuracy is not None:
@@ -91,6 +91,11 @@ class CheckReport:
                 listed = ", ".join(f"{kind} {value:.2f} ({result.n_cells[kind]} cells)" for value, kind in weak[:8])
                 lines.append(("weak types", f"F1 of {listed}"))
         return lines
+
+    def _depth(self) -> str:
+        if self.input_state != "counts":
+            return f"not comparable: values are {self.input_state}"
+        return f"{self.counts:.4g} counts in the model genes (median); reference {self.reference_counts:.4g}"
 
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.lines())

@@ -146,6 +146,7 @@ def test_a_stated_input_state_is_used(query_adata, reference):
     query_adata.X = np.round(query_adata.X.toarray() ** 0.3)
     report = scq.pp.check(query_adata, reference, input_state="log1p")
     assert (report.input_state, report.reason) == ("log1p", "as stated")
+    assert "depth     not comparable: values are log1p\n" in str(report)
     assert scq.pp.check(query_adata, reference).input_state == "counts"
 
 
