@@ -35,7 +35,7 @@ class Slots:
 
     @property
     def novelty(self) -> str:
-        """``obs``: float32, novelty score; larger means less like the reference cells of the label."""
+        """``obs``: float32, novelty score; larger means less like the reference cells of a type."""
         return f"{self.prefix}_novelty"
 
     @property

@@ -142,8 +142,8 @@ def batches(results: QueryResults, reference: QueriedReference, batch_key: str) 
     with_types = reference.label_key is not None
     section.parts += [
         Text(
-            f"Most [[neighbors]] come from {batch_key} {rows[0][0]} ({rows[0][2]}). In the last column of the table, 1 "
-            "means as many neighbors as in a random draw from the reference."
+            f"The largest fraction of the [[neighbors]] ({rows[0][2]}) comes from {batch_key} {rows[0][0]}. In the "
+            "last column of the table, 1 means as many neighbors as in a random draw from the reference."
         ),
         drawing(
             neighbors_by_batch,
@@ -154,7 +154,7 @@ def batches(results: QueryResults, reference: QueriedReference, batch_key: str) 
             key_added=results.slots.prefix,
             alt=f"A bar for each label, divided by the {batch_key} of its neighbors"
             + (", and a paler bar for the reference cells of the type" if with_types else "")
-            + f". Most neighbors: {rows[0][0]}.",
+            + f". Largest fraction of the neighbors: {rows[0][0]}.",
             caption=f"[[neighbors|Neighbors]] of the cells of each label by {batch_key}"
             + (
                 " (upper bar), and reference cells of the type (lower, pale bar). Where the two differ, the query "

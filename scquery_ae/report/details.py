@@ -109,9 +109,11 @@ def glossary(results: QueryResults) -> Section:
         (
             "p-value",
             "p-value",
-            "The fraction of held-out reference cells of the label's type that are at least as unlike that type as the "
-            "cell is. A p-value near 0 means that the cell is unlike all of them. It is not the probability that the "
-            f"label is correct. A type with fewer than {MIN_GROUP} held-out cells is compared with those of all types.",
+            "How well a cell fits the type near which it lies in the embedding, according to classifier and "
+            "[[neighbors]]. This type can differ from the label. The p-value is the fraction of held-out reference "
+            "cells of the type that are at least as unlike the type as the cell is; near 0, the cell is unlike all of "
+            "them. It is not the probability that the label is correct. For a type with fewer than "
+            f"{MIN_GROUP} held-out cells, those of all types are used.",
         ),
         (
             "unknown",
@@ -122,14 +124,14 @@ def glossary(results: QueryResults) -> Section:
         (
             "novelty-score",
             "Novelty score",
-            "How unlike the reference cells of its type a cell is; larger is more novel. It ranks cells whose p-values "
-            "are equal.",
+            "How much a cell differs from the reference cells of the type near which it lies in the embedding; larger "
+            "is more novel. It ranks cells whose p-values are equal.",
         ),
         (
             "prediction-set",
             "Prediction set",
-            "The types that cannot be ruled out for a cell, at the [[coverage]] of the query. The types of one set are "
-            "not told apart.",
+            "The types that cannot be ruled out for a cell, at the [[coverage]] of the query. If a set has "
+            "several types, any of them may be the correct one.",
         ),
         (
             "coverage",

@@ -203,8 +203,9 @@ def limits() -> Section:
                 "the cells differ from the reference's in study, protocol, species, tissue or condition. Confidence is "
                 "then usually too high, and too many cells are called [[unknown]];",
                 "a label is supported by a high [[p-value|p-value]] alone. A low p-value shows that a cell is unlike "
-                "the cells of its label, but a high one does not show that the label is correct: a new type that "
-                "resembles a known one gets its label. A reference without NK cells may label them as CD8 T cells;",
+                "the reference cells of the type near which it lies, but a high one does not show that the label is "
+                "correct: a new type that resembles a known one gets its label. A reference without NK cells may label "
+                "them as CD8 T cells;",
                 "the query lacks many model genes, or its cells are much shallower than the reference's. The "
                 "[[expected-accuracy]] is then the best case;",
                 f"the reference has fewer than {MIN_GROUP} held-out cells of a type, so that its p-values are computed "

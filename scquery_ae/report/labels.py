@@ -179,7 +179,7 @@ def known_types(results: QueryResults, truth_key: str) -> Section:
             key_added=results.slots.prefix,
             alt=f"Matrix of cells by known type in {truth_key} (rows) and label (columns), and the fraction of each "
             "known type called unknown. The table below has the numbers.",
-            caption=f"Number of cells by known type in {truth_key} and label; correct labels are framed. Cells called "
+            caption=f"Number of cells by true type in {truth_key} and label; correct labels are framed. Cells called "
             "[[unknown]] count under their label. The column on the right is the fraction called unknown.",
         ),
         Table(f"Labels by known type in {truth_key}", columns, rows, range(1, 4)),

@@ -289,6 +289,20 @@ def test_the_batches_are_those_of_the_neighbors(full, run):
         assert float(row["Ratio of the fractions"]) == pytest.approx(fraction / size, abs=0.006)
 
 
+def test_the_batch_with_the_most_neighbors_is_named(full, run):
+    batches = run.reference.obs["batch"].astype(str).to_numpy()
+    fractions = pd.Series(batches[run.adata.obsm["scquery_neighbors"]].ravel()).value_counts(normalize=True)
+    first = f"({100 * fractions.iloc[0]:.1f}%) comes from batch {fractions.index[0]}."
+    assert f"The largest fraction of the neighbors {first}" in full.text
+
+
+def test_the_glossary_says_that_the_type_of_a_p_value_can_differ_from_the_label(full):
+    assert "the type near which it lies in the embedding, according to classifier and neighbors ." in full.text
+    assert "This type can differ from the label." in full.text
+    assert "of the label's type" not in full.text
+    assert "not told apart" not in full.text
+
+
 def test_labels_that_depend_on_one_batch_are_named(write, run):
     reference = scq.Reference.load(run.path)
     kind = reference.obs["cell_type"].astype(str)
