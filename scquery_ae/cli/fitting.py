@@ -11,16 +11,18 @@ from anndata import AnnData
 
 from scquery_ae import pp, tl
 from scquery_ae._caller import argument, current
-from scquery_ae._checks import check_obs_key, check_unique, shown
+from scquery_ae._checks import check_layer, check_obs_key, check_unique, shown
 from scquery_ae.cli.cells import read_cells
 from scquery_ae.cli.console import import_keras, show_progress
 from scquery_ae.cli.exit_codes import FEW_GENES, CommandError
 from scquery_ae.cli.layout import format_pairs
 from scquery_ae.cli.tables import check_gene_sets
 from scquery_ae.genes import match_genes
+from scquery_ae.input_state import in_memory
 from scquery_ae.labels import label_types
 from scquery_ae.loaders import gene_names
 from scquery_ae.reference import Reference, simulate_query
+from scquery_ae.transform import row_sums
 
 #: Smallest number of genes that the cells and the cells of ``--genes-of`` must have in common.
 FEWEST_COMMON_GENES = 20
@@ -62,9 +64,27 @@ def prepare_cells(paths: Sequence[Path], options: dict[str, Any]) -> AnnData:
             msg = f"--gene-key {gene_key} is not a column of var. Its columns: {there}."
             raise CommandError(msg)
         adata.var_names = adata.var[gene_key].astype(str).to_numpy()
+    kept = adata
     for path in options["genes_of"]:
-        adata = _keep_shared_genes(adata, path)
-    return adata
+        kept = _keep_shared_genes(kept, path)
+    if options["genes_of"] and not options["drop_empty"]:
+        _check_counts_left(adata, kept, options)
+    return kept
+
+
+def _check_counts_left(adata: AnnData, kept: AnnData, options: dict[str, Any]) -> None:
+    """Raise if ``--genes-of`` leaves cells without a count, which later calls would report as empty."""
+    before, after = (check_layer(cells, options["layer"]) for cells in (adata, kept))
+    if adata.isbacked or not in_memory(before):  # a pass over the file; `pp.normalize` finds the cells then
+        return
+    emptied = int(((row_sums(before) > 0) & (row_sums(after) == 0)).sum())
+    if emptied:
+        msg = (
+            f"{argument('genes_of', options['genes_of'])} leaves {kept.n_vars} of {adata.n_vars} genes, and {emptied} "
+            f"of {adata.n_obs} cells have counts in other genes only. If more genes should be in common, name the "
+            "genes by another column with --gene-key; otherwise pass --drop-empty to drop these cells."
+        )
+        raise CommandError(msg, FEW_GENES)
 
 
 def _keep_shared_genes(adata: AnnData, path: Path) -> AnnData:

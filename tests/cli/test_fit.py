@@ -4,6 +4,7 @@ import anndata
 import numpy as np
 import pytest
 from cell_files import write_mtx
+from scipy import sparse
 
 import scquery_ae as scq
 from scquery_ae.cli import fitting
@@ -179,6 +180,21 @@ def test_genes_can_be_limited_to_those_of_a_query(run, cells_file, make_adata, t
     few.var_names = few.var["ensembl"].to_numpy()
     few.write_h5ad(tmp_path / "query.h5ad")
     run("fit", cells_file, *options, "-o", tmp_path / "new.scq").is_one_line(4, match.format(10, "ENSG00000000000.1"))
+
+
+@pytest.mark.usefixtures("no_training")
+def test_genes_of_a_query_that_leave_cells_without_a_count(run, make_adata, tmp_path):
+    adata = make_adata(40, 50)
+    counts = adata.X.toarray()
+    counts[:, :25] += 1
+    counts[:3, :25] = 0
+    counts[:3, 30] = 1
+    adata.X = sparse.csr_matrix(counts)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    make_adata(10, 50)[:, :25].copy().write_h5ad(tmp_path / "query.h5ad")
+    asked = ("fit", tmp_path / "cells.h5ad", "--label-key", "cell_type", "-o", tmp_path / "made.scq")
+    match = r"`--genes-of .*query.h5ad` leaves 25 of 50 genes, and 3 of 40 cells have counts in other genes only"
+    run(*asked, "--genes-of", tmp_path / "query.h5ad").is_one_line(4, match)
 
 
 def test_logged_values_are_refused(run, make_adata, tmp_path):

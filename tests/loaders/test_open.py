@@ -46,11 +46,12 @@ def test_a_stated_state_is_used(adata, input_state):
 
 
 def test_counts_stated_to_be_logged_are_refused(adata):
-    # exp of a few hundred is infinite, and an infinite value makes a embedding of NaN.
+    # exp of a few hundred is infinite, and an infinite value makes an embedding of NaN.
     adata.X.data[0] = 300
     with pytest.raises(
         scq.InputStateError,
-        match=r"`f` received `input_state='log1p'`, but no logarithm of a count is above 21\. Received values up to",
+        match=r"`f` received `input_state='log1p'`, but no logarithm of a count is above 21\. Received values up to "
+        r"300; pass `input_state='counts'` or `input_state='auto'`",
     ):
         open_cells(adata, genes_of(adata), function="f", input_state="log1p").cells.load()
 

@@ -286,7 +286,8 @@ def test_wrong_kinds_of_index_and_calibration_are_refused(cells, encoder):
     with pytest.raises(scq.ArgumentError, match=r"`index` must be one of 'auto', 'exact', .*Received 'annoy'"):
         scq.tl.build_reference(cells, encoder, label_key="cell_type", index="annoy")
     with pytest.raises(
-        scq.ArgumentError, match=rf"`index='pq'` must be trained on more than the {cells.n_obs} cells received"
+        scq.ArgumentError,
+        match=rf"`index='pq'` must be trained on more than the {cells.n_obs} cells received\. Use `index='exact'` or",
     ):
         scq.tl.build_reference(cells, encoder, label_key="cell_type", index="pq")
     with pytest.raises(scq.ArgumentError, match=r"`calibration` must be one of 'held_out', .*Received 'none'"):
