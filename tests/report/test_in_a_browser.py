@@ -114,12 +114,12 @@ def test_no_blank_band_above_the_header_of_a_table(open_page, path):
     js = open_page(path, WIDTHS["phone"]).js
     # Distance from the box of the first header to its text, and lines of the tallest header.
     headers = js("""
-        [...document.querySelectorAll("thead")].map(head => {
-            const first = head.querySelector("th"), text = document.createRange();
+        [...document.querySelectorAll("thead")].map(top => {
+            const first = top.querySelector("th"), text = document.createRange();
             text.selectNodeContents(first);
             const line = parseFloat(getComputedStyle(first).lineHeight);
-            return {above: text.getBoundingClientRect().top - head.getBoundingClientRect().top,
-                    lines: head.getBoundingClientRect().height / line};
+            return {above: text.getBoundingClientRect().top - top.getBoundingClientRect().top,
+                    lines: top.getBoundingClientRect().height / line};
         })
     """)
     assert len(headers) >= 4
