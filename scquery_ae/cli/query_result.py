@@ -39,9 +39,9 @@ def warn_of_many_unknown(table: pd.DataFrame, prefix: str, alpha: float) -> None
     n, n_unknown = len(table), int(table[f"{prefix}_unknown"].sum())
     if n_unknown > MANY * alpha * n and n_unknown > 1:
         warn(
-            f"{format_percent(n_unknown, n)} of the cells are unknown to the reference, and {argument('alpha', alpha)} "
-            "allows that fraction of cells like the reference's. These cells, or the way they were measured, differ "
-            "from the reference; check their labels."
+            f"{format_percent(n_unknown, n)} of the cells are unknown to the reference; with "
+            f"{argument('alpha', alpha)}, {alpha:.1%} are expected among cells like the reference's. These cells, or "
+            "the way they were measured, differ from the reference; check their labels."
         )
 
 

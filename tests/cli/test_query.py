@@ -240,7 +240,10 @@ def test_many_unknown_cells_give_a_warning(run, make_adata, saved_reference, tmp
     adata.X = rng.poisson(3, adata.shape).astype(np.float32)
     adata.write_h5ad(tmp_path / "noise.h5ad")
     done = run("query", tmp_path / "noise.h5ad", saved_reference, "-o", tmp_path / "out.csv", "--json")
-    assert "of the cells are unknown to the reference, and `--alpha 0.05` allows that fraction" in done.err
+    assert (
+        "of the cells are unknown to the reference; with `--alpha 0.05`, 5.0% are expected among cells like the"
+        in done.err
+    )
     assert f"Warning: {done.json['warnings'][0]}\n" == done.err
 
 
