@@ -34,8 +34,8 @@ class CheckReport:
     empty
         Names of cells without counts in the model genes.
     expected_accuracy
-        Accuracy on the reference's held-out cells with the genes and depth of the query. None if it was not requested,
-        or the reference has no such cells.
+        Accuracy on the reference's held-out cells with the genes of the query, and for counts its depth. None if it was
+        not requested, or the reference has no such cells.
     problems
         What to look at before a query, in words. Empty if there is nothing.
     """
@@ -79,11 +79,13 @@ class CheckReport:
         ]
         if self.expected_accuracy is not None:
             result = self.expected_accuracy
+            # The depth of logarithms is not known, and not simulated.
+            simulated = "genes and depth" if self.input_state == "counts" else "genes"
             lines.append(
                 (
                     "expected",
                     f"accuracy {result.accuracy:.2f}, macro-F1 {result.macro_f1:.2f}, on held-out cells of the "
-                    "reference with the genes and depth of the query",
+                    f"reference with the {simulated} of the query",
                 )
             )
             weak = sorted((value, kind) for kind, value in result.f1.items() if value < 0.8)

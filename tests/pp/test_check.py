@@ -147,6 +147,7 @@ def test_a_stated_input_state_is_used(query_adata, reference):
     report = scq.pp.check(query_adata, reference, input_state="log1p")
     assert (report.input_state, report.reason) == ("log1p", "as stated")
     assert "depth     not comparable: values are log1p\n" in str(report)
+    assert "on held-out cells of the reference with the genes of the query\n" in str(report)
     assert scq.pp.check(query_adata, reference).input_state == "counts"
 
 
