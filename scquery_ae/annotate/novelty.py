@@ -33,9 +33,9 @@ class TypeDensities:
     projected: TypeGaussians
 
     @classmethod
-    def fit(cls, cells: EmbeddedCells, labels: np.ndarray, n_types: int) -> TypeDensities:
+    def fit(cls, embedding: np.ndarray, projected: np.ndarray, labels: np.ndarray, n_types: int) -> TypeDensities:
         """Fit to the labelled cells; label code -1 marks cells without a label."""
-        return cls(*(TypeGaussians.fit(x, labels, n_types) for x in (cells.embedding, cells.projected)))
+        return cls(*(TypeGaussians.fit(x, labels, n_types) for x in (embedding, projected)))
 
     def measures(self, classifier: Classifier, cells: EmbeddedCells, types: np.ndarray) -> np.ndarray:
         """Return the nonconformity measures of cells with respect to one type each, float64 ``(n, 3)``.

@@ -37,12 +37,15 @@ class Edit:
         What was done, in words.
     changes
         New values of the fields of :class:`ReferenceContents`.
+    warning
+        What the user should know about the edit; empty if nothing.
     """
 
     step: str
     details: dict[str, Any]
     summary: str
     changes: dict[str, Any]
+    warning: str = ""
 
 
 def add_cells(
@@ -101,7 +104,8 @@ def remove_cells(contents: ReferenceContents, names: Iterable[str] | None, where
         )
         msg = f"No cell of the reference matches {asked}. Nothing was removed."
         raise ArgumentError(msg)
-    if len(label_types(obs.loc[~removed, contents.label_key])) < 2:
+    left = label_types(obs.loc[~removed, contents.label_key])
+    if len(left) < 2:
         msg = f"Removing {int(removed.sum())} of {len(obs)} cells would leave fewer than two types. Keep some."
         raise ArgumentError(msg)
     details = {"n_cells": int(removed.sum()), "where": {key: str(value) for key, value in (where or {}).items()}}
@@ -114,6 +118,18 @@ def remove_cells(contents: ReferenceContents, names: Iterable[str] | None, where
             # Their counts go too: another cell may be added under the same name.
             "simulation_cells": contents.simulation_cells.without(obs.index[removed].to_numpy()),
         },
+        _warning_of_emptied(contents, set(label_types(obs.loc[removed, contents.label_key])) - set(left)),
+    )
+
+
+def _warning_of_emptied(contents: ReferenceContents, emptied: set[str]) -> str:
+    """Return a warning about types without cells that the classifier still predicts."""
+    predicted = sorted(emptied & {contents.types[column] for column in contents.classifier_columns if column >= 0})
+    if not predicted:
+        return ""
+    return (
+        f"No cell of {shown(predicted)} is left, but the classifier still predicts it. Build a new reference without "
+        "such cells if queries are known to lack them."
     )
 
 

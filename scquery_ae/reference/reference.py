@@ -19,7 +19,6 @@ from scquery_ae._checks import (
     check_number,
     check_obs_key,
     check_path,
-    shown,
 )
 from scquery_ae._docs import shared_parameters
 from scquery_ae._errors import ArgumentError, warn
@@ -104,8 +103,9 @@ class Reference(ReferenceContents):
 
     def embed(self, cells: GeneColumns) -> EmbeddedCells:
         """Embed cells in one pass over their counts; Dask embeds a Dask array block by block."""
-        arrays = map_blocks(embed_block, cells, self.encoder.lean()) if is_lazy(cells.matrix) else None
-        return EmbeddedCells(**(embed_block(self.encoder, cells) if arrays is None else arrays))
+        if is_lazy(cells.matrix):
+            return EmbeddedCells(**map_blocks(embed_block, cells, self.encoder.lean()))
+        return EmbeddedCells(**embed_block(self.encoder, cells))
 
     def embed_blocks(self, cells: GeneColumns, size: int) -> Iterator[EmbeddedCells]:
         """Yield embedded cells in order, `size` at a time.
@@ -247,15 +247,7 @@ class Reference(ReferenceContents):
         """
         if where is not None:
             check_mapping("where", where, "columns of `obs` to the values of the cells to remove")
-        trained = {self.types[column] for column in self.classifier_columns if column >= 0}
-        before = set(label_types(self.obs[self.label_key]))
         self._apply(editing.remove_cells(self, names, where))
-        emptied = sorted((trained & before) - set(label_types(self.obs[self.label_key])))
-        if emptied:
-            warn(
-                f"No cell of {shown(emptied)} is left, but the classifier still predicts it. Build a new reference "
-                "without such cells if queries are known to lack them."
-            )
 
     def relabel(self, names: Mapping[str, str]) -> None:
         """Rename types; types that get the same name become one. The calibration is fitted again.
@@ -294,7 +286,9 @@ class Reference(ReferenceContents):
         self.index = None
         for derived in ("label_codes", "type_sums", "predictors"):
             self.__dict__.pop(derived, None)
-        self.densities = TypeDensities.fit(self.cells, self.label_codes, len(self.types))
+        self.densities = TypeDensities.fit(
+            self.cells.embedding, self.cells.projected, self.label_codes, len(self.types)
+        )
         before = self.calibration.method
         self.calibrate()
         if before in ("cross_validated", "leave_one_batch_out"):
@@ -302,6 +296,8 @@ class Reference(ReferenceContents):
                 f"The calibration was {before.replace('_', ' ')}, which needs training. It is now fitted to the "
                 "held-out cells; build the reference again from all its cells for the former one."
             )
+        if edit.warning:
+            warn(edit.warning)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"step": edit.step, "time": now, "scquery_ae": version("scquery-ae"), "n_obs": self.n_obs}
         steps = [*self.provenance.get("steps", []), {**record, **edit.details}]

@@ -128,7 +128,7 @@ def build_reference(
         label_key=label_key,
         types=types,
         classifier_columns=np.arange(len(types)),
-        densities=TypeDensities.fit(embedded, codes, len(types)),
+        densities=TypeDensities.fit(embedded.embedding, embedded.projected, codes, len(types)),
         calibration=Calibration.empty(len(types)),
         simulation_cells=SimulationCells.choose(cells, adata.obs_names.to_numpy(), codes, held_out),
         depth=median_depth(rows.totals, rows.detected),

@@ -103,13 +103,4 @@ def crossfit(
         seen = known >= 0
         held_out[seen] = stratified_split(known[seen], settings.validation_fraction, settings.random_state)
         result = finetune_encoder(start, cells, known, held_out, types, settings, batches=batches, progress=progress)
-        yield (
-            inside,
-            Encoder(
-                encoder.transform,
-                result.layers,
-                result.classifier,
-                components=encoder.components,
-                discriminant=result.discriminant,
-            ),
-        )
+        yield inside, Encoder(encoder.transform, result.layers, result.classifier, discriminant=result.discriminant)

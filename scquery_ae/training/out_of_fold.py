@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scquery_ae.annotate import CALIBRATION_NEIGHBORS, MemberProbabilities, Predictors, TypeDensities, latent_types
-from scquery_ae.embedding import embed_rows
+from scquery_ae.annotate import (
+    CALIBRATION_NEIGHBORS,
+    EmbeddedCells,
+    MemberProbabilities,
+    Predictors,
+    TypeDensities,
+    latent_types,
+)
 from scquery_ae.encoder import Encoder
 from scquery_ae.index import ExactIndex
 from scquery_ae.loaders import CellRows
@@ -59,22 +65,26 @@ def out_of_fold(
     """
     types = encoder.fitted_classifier.types
     settings = FinetuneSettings.from_parameters(encoder.parameters)
+    # The components are those of pretraining in every fold.
+    projected = encoder.project(cells.logged)
     found = []
     for inside, other in crossfit(encoder, cells, labels, folds, types, settings, batches=batches, progress=progress):
         rows, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
-        embedded = embed_rows(other, cells)
-        known, asked = embedded.take(rest), embedded.take(rows)
+        embedding = other.encode_logged(cells.logged)
+        known = embedding[rest]
+        totals = cells.totals[rows]
+        asked = EmbeddedCells(embedding[rows], projected[rows], other.decision(cells.logged[rows], totals), totals)
         predictors = Predictors(
             other.fitted_classifier,
             other.fitted_discriminant,
             columns=np.arange(len(types)),
             labels=labels[rest],
             added=np.zeros(len(rest), dtype=bool),
-            centroids=type_centroids(known.embedding, labels[rest], len(types)),
+            centroids=type_centroids(known, labels[rest], len(types)),
         )
-        neighbors = ExactIndex(known.embedding).search(asked.embedding, min(CALIBRATION_NEIGHBORS, len(rest)))
+        neighbors = ExactIndex(known).search(asked.embedding, min(CALIBRATION_NEIGHBORS, len(rest)))
         members = predictors.members(asked, neighbors)
-        densities = TypeDensities.fit(known, labels[rest], len(types))
+        densities = TypeDensities.fit(known, projected[rest], labels[rest], len(types))
         measures = densities.measures(predictors.classifier, asked, latent_types(members))
         found.append((rows, *members, measures))
     rows, *members_by_fold, measures = (np.concatenate(arrays) for arrays in zip(*found, strict=True))

@@ -74,7 +74,7 @@ def test_a_type_that_the_classifier_does_not_know(reference):
         reference,
         cells=cells,
         types=types,
-        densities=TypeDensities.fit(cells, labels, 4),
+        densities=TypeDensities.fit(cells.embedding, cells.projected, labels, 4),
         calibration=Calibration.empty(4),
     )
     assert_predicted_as_if_removed(edited, np.r_[new, 0, 10])
@@ -143,7 +143,7 @@ def with_some_random_labels(reference):
 
 def test_calibration_uses_means_without_the_cell(reference, fitted):
     edited = with_some_random_labels(reference)
-    edited.densities = TypeDensities.fit(edited.cells, edited.label_codes, 3)
+    edited.densities = TypeDensities.fit(edited.cells.embedding, edited.cells.projected, edited.label_codes, 3)
     edited.calibrate()
     ((members, measures, truth, method),) = fitted
     assert method == "held_out"

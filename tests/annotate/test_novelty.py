@@ -45,7 +45,7 @@ def test_measures_by_hand(points, classifier):
     latent, projected, labels = points
     types = np.random.default_rng(2).integers(0, 3, 200)
     cells = cells_of(latent, projected)
-    measures = TypeDensities.fit(cells, labels, 3).measures(classifier, cells, types)
+    measures = TypeDensities.fit(latent, projected, labels, 3).measures(classifier, cells, types)
     assert measures.shape == (200, N_MEASURES) == (200, 3)
     weights = np.exp(latent.astype(float) @ classifier.kernel + classifier.bias)
     np.testing.assert_allclose(-measures[:, 0], (weights / weights.sum(axis=1, keepdims=True)).max(axis=1), rtol=1e-5)
@@ -55,7 +55,7 @@ def test_measures_by_hand(points, classifier):
 
 def test_the_gaussians_are_those_of_scikit_learn(points):
     latent, projected, labels = points
-    densities = TypeDensities.fit(cells_of(latent, projected), labels, 3)
+    densities = TypeDensities.fit(latent, projected, labels, 3)
     for gaussians, x in ((densities.embedding, latent), (densities.projected, projected)):
         known = labels >= 0
         fitted = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True).fit(x[known], labels[known])
@@ -68,7 +68,7 @@ def test_the_gaussians_are_those_of_scikit_learn(points):
 def test_principal_components_reveal_a_new_type_that_the_embedding_does_not(points, classifier):
     """The cells lie on top of a known type in the embedding, but far from all types in the principal components."""
     latent, projected, labels = points
-    densities = TypeDensities.fit(cells_of(latent, projected), labels, 3)
+    densities = TypeDensities.fit(latent, projected, labels, 3)
     known = np.flatnonzero(labels == 1)
     usual = densities.measures(classifier, cells_of(latent[known], projected[known]), labels[known])
     new = densities.measures(classifier, cells_of(latent[known], projected[known] + np.float32(300)), labels[known])
