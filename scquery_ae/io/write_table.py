@@ -10,8 +10,6 @@ from scquery_ae.io.write_whole import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = (".csv", ".csv.gz", ".parquet")
-
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table with its index, as CSV, compressed CSV or Parquet by the suffix of `path`."""

@@ -62,10 +62,10 @@ def filtered_search(
     MissingKeyError
         If a column is not in `obs`.
     """
-    check_filter(obs, rules.where, rules.excluded, rules.diversify_key)
     allowed = np.ones(len(obs), dtype=bool)
     for key, wanted in rules.where.items():
-        allowed &= with_values(obs, key, wanted)
+        allowed &= _matching(obs, key, wanted)
+    _check_columns(obs, rules.excluded, rules.diversify_key)
     if not rules.excluded:
         return _diversified(index, obs, embedding, n_neighbors, allowed, rules.diversify_key)
 
@@ -91,10 +91,21 @@ def check_filter(
 ) -> None:
     """Raise unless the reference's `obs` has each column of a filter, and each value of `where` in some cell."""
     for key, wanted in where.items():
-        if not with_values(obs, key, wanted).any():
-            available = shown(obs[key].astype(str).unique(), limit=20)
-            msg = f"No reference cell matches {argument('where', {key: wanted})}. Expected some of {available}."
-            raise ArgumentError(msg)
+        _matching(obs, key, wanted)
+    _check_columns(obs, exclude_keys, diversify_key)
+
+
+def _matching(obs: pd.DataFrame, key: str, wanted: Any) -> np.ndarray:
+    """Return which cells have the wanted value, or one of several; raise if none has."""
+    matching = with_values(obs, key, wanted)
+    if not matching.any():
+        available = shown(obs[key].astype(str).unique(), limit=20)
+        msg = f"No reference cell matches {argument('where', {key: wanted})}. Expected some of {available}."
+        raise ArgumentError(msg)
+    return matching
+
+
+def _check_columns(obs: pd.DataFrame, exclude_keys: Iterable[str], diversify_key: str | None) -> None:
     for key in exclude_keys:
         _check_column(obs, key, argument("exclude_key", key))
     if diversify_key is not None:
